@@ -1,0 +1,347 @@
+//! The configuration: TOML text in, one validated [`Config`] out.
+//!
+//! The commented `default.toml` beside this file is the only place defaults live. A user's file, `AUTODIDACT_*`
+//! variables and `--set` are laid over it in that order; unknown keys are refused; every problem is reported at
+//! once. This module reads no file and no environment: text and pairs come from the caller.
+
+mod validate;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Strategy, TaskKind};
+
+/// The built-in defaults, commented: what `autodidact init` writes.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub run: RunConfig,
+    pub model: ModelSource,
+    pub tasks: TasksConfig,
+    pub rollout: RolloutConfig,
+    pub tree: TreeConfig,
+    pub engine: EngineConfig,
+    pub critic: CriticConfig,
+    pub reward: RewardConfig,
+    pub select: SelectConfig,
+    pub train: TrainConfig,
+    pub gate: GateConfig,
+    pub eval: EvalConfig,
+    pub checkpoints: CheckpointsConfig,
+    pub pretrain: PretrainConfig,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    pub dir: String,
+    pub seed: u64,
+    pub iterations: u32,
+    pub threads: usize,
+    pub wall_clock_max_s: u64,
+    pub disk_max_mib: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSource {
+    pub path: String,
+}
+
+/// Where tasks come from; [`TaskSource::File`] means `tasks.file`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskSource {
+    Relations,
+    Countdown,
+    File,
+}
+
+impl TaskSource {
+    /// The kind every task of this source has.
+    pub fn kind(self) -> TaskKind {
+        match self {
+            Self::Relations => TaskKind::Relations,
+            Self::Countdown => TaskKind::Countdown,
+            Self::File => TaskKind::Text,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TasksConfig {
+    pub kind: TaskSource,
+    pub file: String,
+    pub seed: u64,
+    /// Lowest and highest level, both included.
+    pub easy_levels: [u32; 2],
+    /// Lowest and highest level, both included.
+    pub hard_levels: [u32; 2],
+    pub easy: usize,
+    pub anchor: usize,
+    pub train: usize,
+    pub gate: usize,
+    pub heldout: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutConfig {
+    pub strategy: Strategy,
+    pub tasks: usize,
+    pub variants: u32,
+    pub samples: u32,
+    pub temperature: f32,
+    pub top_k: u32,
+    pub top_p: f32,
+    pub min_p: f32,
+    pub tokens_max: usize,
+    pub thoughts_max: usize,
+    pub stop: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TreeConfig {
+    pub proposals: u32,
+    pub beam: u32,
+    pub value_floor: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineConfig {
+    pub batch_tokens: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CriticConfig {
+    pub bootstrap: usize,
+    pub corrupted: f64,
+    pub temperature: f32,
+    pub width: usize,
+    pub epochs: u32,
+    pub learning_rate: f32,
+    pub weight_decay: f32,
+    pub entropy_max_bits: f64,
+    pub annotation: String,
+    pub inconsistency: f32,
+    pub noise: f32,
+    pub auc_min: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardConfig {
+    pub formula: String,
+    pub without_head: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectConfig {
+    pub keep: usize,
+    pub floor: f64,
+    pub total_max: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Matrices inside the blocks by Muon, everything else by AdamW.
+    Muon,
+    AdamW,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    pub steps: u32,
+    pub step_tokens: usize,
+    pub optimizer: OptimizerKind,
+    pub learning_rate_matrix: f32,
+    pub learning_rate: f32,
+    pub weight_decay: f32,
+    pub clip_norm: f32,
+    pub warmup_steps: u32,
+    pub replay: f64,
+    pub checkpoint_steps: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateConfig {
+    pub regression_points: f64,
+    pub confidence: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalConfig {
+    pub samples: u32,
+    pub sampled_tasks: usize,
+    pub temperature: f32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointsConfig {
+    pub keep: usize,
+    pub bytes_max_mib: u64,
+    pub logprob_tolerance: f32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainConfig {
+    pub seed: u64,
+    pub steps: u32,
+    pub step_tokens: usize,
+    pub learning_rate_matrix: f32,
+    pub learning_rate: f32,
+    pub weight_decay: f32,
+    pub warmup_steps: u32,
+    pub decay: f64,
+}
+
+impl Config {
+    /// Lays `file` (TOML text), then every `key=value` pair, over the defaults and validates the result.
+    ///
+    /// `overrides` are in rising precedence: environment first, `--set` last. A value is read as TOML
+    /// (`3`, `0.5`, `[1, 4]`, `"text"`) and, if it isn't valid TOML, as a plain string.
+    pub fn load(file: Option<&str>, overrides: &[(String, String)]) -> Result<Self> {
+        let mut table: toml::Table = DEFAULT_TOML.parse().context("the built-in configuration is broken")?;
+        if let Some(text) = file {
+            let user: toml::Table = text.parse().context("the configuration is not valid TOML")?;
+            overlay(&mut table, user, "")?;
+        }
+        for (key, value) in overrides {
+            set(&mut table, key, value)?;
+        }
+        let config: Self = toml::Value::Table(table).try_into().context("the configuration is invalid")?;
+        let problems = config.problems();
+        if !problems.is_empty() {
+            bail!("the configuration is invalid:\n  - {}", problems.join("\n  - "));
+        }
+        Ok(config)
+    }
+
+    /// Hash of everything that decides the run's rows and weights. Where the run lives, how long it may take,
+    /// how many threads it uses and how many iterations it plans do not count: they may change on resuming.
+    pub fn hash(&self) -> String {
+        let mut identity = self.clone();
+        let free = Self::load(None, &[]).expect("the built-in configuration is tested");
+        identity.run = RunConfig { seed: self.run.seed, ..free.run };
+        identity.engine = free.engine;
+        identity.checkpoints = free.checkpoints;
+        identity.pretrain = free.pretrain;
+        identity.train.checkpoint_steps = free.train.checkpoint_steps;
+        blake3::hash(&serde_json::to_vec(&identity).expect("a config is plain data")).to_hex().to_string()
+    }
+}
+
+/// Lays `user` over `table`; a key that isn't there is refused with its full name.
+fn overlay(table: &mut toml::Table, user: toml::Table, prefix: &str) -> Result<()> {
+    for (key, value) in user {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match (table.get_mut(&key), value) {
+            (None, _) => bail!("unknown configuration key `{name}`{}", suggestion(table, &key)),
+            (Some(toml::Value::Table(inner)), toml::Value::Table(user)) => overlay(inner, user, &name)?,
+            (Some(toml::Value::Table(_)), other) => bail!("`{name}` is a section, not a value ({other})"),
+            (Some(slot), value) => *slot = coerced(slot, value),
+        }
+    }
+    Ok(())
+}
+
+/// An integer given where the default is a float is that float.
+fn coerced(slot: &toml::Value, value: toml::Value) -> toml::Value {
+    match (slot, value) {
+        (toml::Value::Float(_), toml::Value::Integer(i)) => toml::Value::Float(i as f64),
+        (_, value) => value,
+    }
+}
+
+fn suggestion(table: &toml::Table, key: &str) -> String {
+    let known = table.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    format!("; known here, instead of `{key}`: {known}")
+}
+
+fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
+    let parsed = format!("v = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut user = parsed;
+    for part in key.rsplit('.') {
+        let mut outer = toml::Table::new();
+        outer.insert(part.to_owned(), user);
+        user = toml::Value::Table(outer);
+    }
+    let toml::Value::Table(user) = user else { bail!("`{key}` is not a configuration key") };
+    overlay(table, user, "").with_context(|| format!("in the setting `{key}={value}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(pairs: &[(&str, &str)]) -> Result<Config> {
+        let pairs: Vec<_> = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Config::load(None, &pairs)
+    }
+
+    #[test]
+    fn defaults_are_valid_and_every_key_is_commented() {
+        load(&[]).unwrap();
+        let lines: Vec<_> = DEFAULT_TOML.lines().collect();
+        for (i, line) in lines.iter().enumerate() {
+            if line.contains(" = ") && !line.starts_with('#') {
+                let above = lines[..i].iter().rev().take_while(|l| !l.is_empty());
+                assert!(above.into_iter().any(|l| l.starts_with('#') || l.contains(" = ")), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn file_then_overrides() {
+        let pairs = vec![("run.seed".to_string(), "9".to_string())];
+        let config = Config::load(Some("[run]\nseed = 5\niterations = 7\n"), &pairs).unwrap();
+        assert_eq!((config.run.seed, config.run.iterations), (9, 7));
+        assert_eq!(load(&[("run.dir", "/tmp/x y")]).unwrap().run.dir, "/tmp/x y");
+        assert_eq!(load(&[("rollout.temperature", "1")]).unwrap().rollout.temperature, 1.0);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        let error = format!("{:#}", load(&[("rollout.temprature", "1")]).unwrap_err());
+        assert!(error.contains("rollout.temprature"), "{error}");
+        let error = format!("{:#}", Config::load(Some("[rollouts]\nn = 1"), &[]).unwrap_err());
+        assert!(error.contains("rollouts"), "{error}");
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let error = load(&[("rollout.temperature", "-1"), ("select.keep", "0"), ("critic.bootstrap", "500")]);
+        let error = format!("{:#}", error.unwrap_err());
+        for part in ["rollout.temperature", "-1", "select.keep", "critic.bootstrap", "500"] {
+            assert!(error.contains(part), "{part} not in {error}");
+        }
+    }
+
+    #[test]
+    fn the_hash_ignores_what_may_change_on_resuming() {
+        let base = load(&[]).unwrap().hash();
+        for pair in [("run.iterations", "9"), ("run.threads", "1"), ("engine.batch_tokens", "4096")] {
+            assert_eq!(load(&[pair]).unwrap().hash(), base, "{pair:?}");
+        }
+        for pair in [("run.seed", "9"), ("rollout.variants", "4"), ("train.steps", "7")] {
+            assert_ne!(load(&[pair]).unwrap().hash(), base, "{pair:?}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What makes a configuration wrong, with the value and what to do.
+
+use super::{Config, TaskSource};
+
+/// Most graded trajectories the critique head may ever learn from.
+pub const BOOTSTRAP_MAX: usize = 200;
+
+impl Config {
+    /// Every problem, each naming its key and value; empty when the configuration can be used.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |ok: bool, key: &str, value: &dyn std::fmt::Debug, rule: &str| {
+            if !ok {
+                problems.push(format!("{key} = {value:?}: {rule}"));
+            }
+        };
+        self.check_run(&mut check);
+        self.check_rollout(&mut check);
+        self.check_critic(&mut check);
+        self.check_training(&mut check);
+        problems
+    }
+
+    fn check_run(&self, check: &mut Check) {
+        let (run, tasks) = (&self.run, &self.tasks);
+        check(!run.dir.is_empty(), "run.dir", &run.dir, "give a folder");
+        // SQLite integers are signed: a larger seed could not be stored as it is.
+        check(run.seed <= i64::MAX as u64, "run.seed", &run.seed, "at most 9223372036854775807");
+        check((1..=1000).contains(&run.iterations), "run.iterations", &run.iterations, "1 to 1000");
+        check(run.threads <= 1024, "run.threads", &run.threads, "at most 1024; 0 uses every core");
+        check(run.wall_clock_max_s > 0, "run.wall_clock_max_s", &run.wall_clock_max_s, "at least 1 second");
+        check(run.disk_max_mib > 0, "run.disk_max_mib", &run.disk_max_mib, "at least 1 MiB");
+        check(!self.model.path.is_empty(), "model.path", &self.model.path, "\"embedded\" or a folder");
+        let file_ok = (tasks.kind == TaskSource::File) != tasks.file.is_empty();
+        check(file_ok, "tasks.file", &tasks.file, "needed for kind = \"file\", and only then");
+        for (key, levels) in
+            [("tasks.easy_levels", tasks.easy_levels), ("tasks.hard_levels", tasks.hard_levels)]
+        {
+            let ok = 1 <= levels[0] && levels[0] <= levels[1] && levels[1] <= 64;
+            check(ok, key, &levels, "lowest and highest level, from 1 to 64");
+        }
+        let counts = [
+            ("tasks.easy", tasks.easy),
+            ("tasks.anchor", tasks.anchor),
+            ("tasks.train", tasks.train),
+            ("tasks.gate", tasks.gate),
+            ("tasks.heldout", tasks.heldout),
+        ];
+        for (key, count) in counts {
+            check((1..=1_000_000).contains(&count), key, &count, "1 to 1000000");
+        }
+    }
+
+    fn check_rollout(&self, check: &mut Check) {
+        let (rollout, tree) = (&self.rollout, &self.tree);
+        check((1..=1_000_000).contains(&rollout.tasks), "rollout.tasks", &rollout.tasks, "1 to 1000000");
+        check((1..=1024).contains(&rollout.variants), "rollout.variants", &rollout.variants, "1 to 1024");
+        check((1..=1024).contains(&rollout.samples), "rollout.samples", &rollout.samples, "1 to 1024");
+        temperature(check, "rollout.temperature", rollout.temperature);
+        temperature(check, "critic.temperature", self.critic.temperature);
+        temperature(check, "eval.temperature", self.eval.temperature);
+        let top_p_ok = rollout.top_p > 0.0 && rollout.top_p <= 1.0;
+        check(top_p_ok, "rollout.top_p", &rollout.top_p, "above 0, at most 1");
+        check((0.0..1.0).contains(&rollout.min_p), "rollout.min_p", &rollout.min_p, "from 0, below 1");
+        let tokens_ok = (1..=1_000_000).contains(&rollout.tokens_max);
+        check(tokens_ok, "rollout.tokens_max", &rollout.tokens_max, "1 to 1000000");
+        let thoughts_ok = (1..=10_000).contains(&rollout.thoughts_max);
+        check(thoughts_ok, "rollout.thoughts_max", &rollout.thoughts_max, "1 to 10000");
+        check(!rollout.stop.iter().any(String::is_empty), "rollout.stop", &rollout.stop, "no empty text");
+        check((1..=256).contains(&tree.proposals), "tree.proposals", &tree.proposals, "1 to 256");
+        check((1..=256).contains(&tree.beam), "tree.beam", &tree.beam, "1 to 256");
+        probability(check, "tree.value_floor", tree.value_floor);
+        let batch = self.engine.batch_tokens;
+        check((64..=100_000_000).contains(&batch), "engine.batch_tokens", &batch, "64 to 100000000");
+        check(self.eval.samples <= 1024, "eval.samples", &self.eval.samples, "at most 1024");
+    }
+
+    fn check_critic(&self, check: &mut Check) {
+        let critic = &self.critic;
+        let bootstrap_ok = (1..=BOOTSTRAP_MAX).contains(&critic.bootstrap);
+        check(bootstrap_ok, "critic.bootstrap", &critic.bootstrap, "1 to 200 graded trajectories");
+        probability(check, "critic.corrupted", critic.corrupted);
+        check((1..=4096).contains(&critic.width), "critic.width", &critic.width, "1 to 4096");
+        check((1..=10_000).contains(&critic.epochs), "critic.epochs", &critic.epochs, "1 to 10000");
+        positive(check, "critic.learning_rate", critic.learning_rate);
+        not_negative(check, "critic.weight_decay", critic.weight_decay);
+        probability(check, "critic.entropy_max_bits", critic.entropy_max_bits);
+        not_negative(check, "critic.inconsistency", critic.inconsistency);
+        not_negative(check, "critic.noise", critic.noise);
+        probability(check, "critic.auc_min", critic.auc_min);
+        for (key, formula) in [
+            ("critic.annotation", &critic.annotation),
+            ("reward.formula", &self.reward.formula),
+            ("reward.without_head", &self.reward.without_head),
+        ] {
+            check(!formula.trim().is_empty(), key, formula, "give a formula, such as \"vote\"");
+        }
+        check((1..=100_000).contains(&self.select.keep), "select.keep", &self.select.keep, "1 to 100000");
+        check(self.select.floor.is_finite(), "select.floor", &self.select.floor, "a finite number");
+        check(self.select.total_max > 0, "select.total_max", &self.select.total_max, "at least 1");
+    }
+
+    fn check_training(&self, check: &mut Check) {
+        let (train, pretrain) = (&self.train, &self.pretrain);
+        for (key, steps) in [("train.steps", train.steps), ("pretrain.steps", pretrain.steps)] {
+            check((1..=10_000_000).contains(&steps), key, &steps, "1 to 10000000");
+        }
+        for (key, tokens) in
+            [("train.step_tokens", train.step_tokens), ("pretrain.step_tokens", pretrain.step_tokens)]
+        {
+            check((16..=100_000_000).contains(&tokens), key, &tokens, "16 to 100000000");
+        }
+        for (key, rate) in [
+            ("train.learning_rate", train.learning_rate),
+            ("train.learning_rate_matrix", train.learning_rate_matrix),
+            ("pretrain.learning_rate", pretrain.learning_rate),
+            ("pretrain.learning_rate_matrix", pretrain.learning_rate_matrix),
+            ("train.clip_norm", train.clip_norm),
+        ] {
+            positive(check, key, rate);
+        }
+        not_negative(check, "train.weight_decay", train.weight_decay);
+        not_negative(check, "pretrain.weight_decay", pretrain.weight_decay);
+        check((0.0..1.0).contains(&train.replay), "train.replay", &train.replay, "from 0, below 1");
+        probability(check, "pretrain.decay", pretrain.decay);
+        let gate = &self.gate;
+        check(
+            gate.regression_points.is_finite(),
+            "gate.regression_points",
+            &gate.regression_points,
+            "finite",
+        );
+        let confidence_ok = gate.confidence > 0.0 && gate.confidence < 1.0;
+        check(confidence_ok, "gate.confidence", &gate.confidence, "above 0, below 1");
+        check(self.checkpoints.keep >= 1, "checkpoints.keep", &self.checkpoints.keep, "at least 1");
+        not_negative(check, "checkpoints.logprob_tolerance", self.checkpoints.logprob_tolerance);
+    }
+}
+
+type Check<'a> = dyn FnMut(bool, &str, &dyn std::fmt::Debug, &str) + 'a;
+
+fn temperature(check: &mut Check, key: &str, value: f32) {
+    check((0.0..=100.0).contains(&value), key, &value, "0 (greedy) to 100");
+}
+
+fn probability(check: &mut Check, key: &str, value: f64) {
+    check((0.0..=1.0).contains(&value), key, &value, "0 to 1");
+}
+
+fn positive(check: &mut Check, key: &str, value: f32) {
+    check(value > 0.0 && value.is_finite(), key, &value, "above 0");
+}
+
+fn not_negative(check: &mut Check, key: &str, value: f32) {
+    check(value >= 0.0 && value.is_finite(), key, &value, "0 or more");
+}

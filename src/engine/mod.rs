@@ -1,0 +1,118 @@
+//! The engine: draws tokens from a policy, in batches, with the log-probability of every draw.
+//!
+//! It never sees text: prompts come as token ids, thought boundaries and stop strings as tables over token
+//! ids ([`Stops`]). A completion is a pure function of (policy, prompt ids, sampling, address): batch size,
+//! order and thread count can't change it.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Address, FinishReason};
+
+/// How a token is drawn from the policy's distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Divides the logits; 0 means greedy.
+    pub temperature: f32,
+    /// Keep the k most probable tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the smallest set of most probable tokens whose mass reaches p; 1 keeps all (Holtzman et al. 2020).
+    pub top_p: f32,
+    /// Keep tokens at least this fraction as probable as the most probable one; 0 keeps all.
+    pub min_p: f32,
+}
+
+impl Sampling {
+    /// Always the most probable token; ties go to the lowest id.
+    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
+}
+
+/// One trajectory to draw, or to go on drawing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Everything the policy has read so far: prompt, and thoughts already drawn.
+    pub context_ids: Vec<u32>,
+    /// Names the random stream; token `t` drawn by this request uses its word `t`.
+    pub address: Address,
+    pub sampling: Sampling,
+    /// Most tokens to draw.
+    pub tokens_max: usize,
+    /// End after the first token that closes a thought.
+    pub stop_at_boundary: bool,
+}
+
+/// Where trajectories and thoughts end, in tokens and bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Stops {
+    /// End-of-sequence tokens.
+    pub eos_ids: Vec<u32>,
+    /// Tokens that close a thought.
+    pub boundary_ids: Vec<u32>,
+    /// Stop strings, as bytes; found anywhere in the drawn bytes, also across tokens.
+    pub strings: Vec<Vec<u8>>,
+    /// The bytes each token id stands for; needed only when `strings` is not empty.
+    pub token_bytes: Arc<Vec<Vec<u8>>>,
+}
+
+/// The end of a thought within a completion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Boundary {
+    /// One past the thought's last token, counted from the first drawn token.
+    pub end: usize,
+    /// Final-norm hidden state from which the thought's last token was drawn, as f16 bits; empty for a policy
+    /// without weights.
+    pub hidden_f16: Vec<u16>,
+}
+
+/// What was drawn for a [`Request`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    pub token_ids: Vec<u32>,
+    /// Natural log-probability of each token at temperature 1 before truncation, of the same length.
+    pub logprobs: Vec<f32>,
+    pub finish: FinishReason,
+    /// Every thought's end, the last one's included; `boundaries.last().end == token_ids.len()`.
+    pub boundaries: Vec<Boundary>,
+}
+
+/// A given sequence to read under the policy, without drawing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadRequest {
+    pub ids: Vec<u32>,
+    /// Log-probabilities are wanted for `ids[from..]`; at least 1, since nothing predicts the first token.
+    pub from: usize,
+    /// Positions `p` for which the hidden state that predicts `ids[p]` is wanted.
+    pub hidden_at: Vec<usize>,
+}
+
+/// What was read for a [`ReadRequest`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// `ids.len() - from` values.
+    pub logprobs: Vec<f32>,
+    /// One hidden state per wanted position, as f16 bits.
+    pub hidden_f16: Vec<Vec<u16>>,
+}
+
+/// A policy that can be sampled and read. The one seam between the loop and whatever produces tokens.
+pub trait Generate: Sync {
+    /// Hash of the weights (or of the script, or of the remote model's identity).
+    fn policy_hash(&self) -> &str;
+
+    /// Longest context plus completion, in tokens.
+    fn context_max(&self) -> usize;
+
+    /// Draws a completion for every request, in order. `on_tokens(n)` is told of drawn tokens as they come,
+    /// from any thread.
+    fn generate(
+        &self,
+        requests: &[Request],
+        stops: &Stops,
+        on_tokens: &(dyn Fn(usize) + Sync),
+    ) -> Result<Vec<Completion>>;
+
+    /// Reads every sequence, in order.
+    fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>>;
+}
