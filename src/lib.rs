@@ -1,5 +1,71 @@
-//! A self-rewarding improvement engine for language models.
+//! # autodidact: a self-rewarding improvement engine for language models
+//!
+//! It rolls out chain-of-thought and tree-of-thought trajectories, scores them with a self-critique head and a
+//! vote over meaning-preserving variants, stores every one in SQLite, fine-tunes the policy on the best, proves on
+//! held-out tasks whether the new weights are better, and goes round again. This page is the map of the house.
+//!
+//! ## Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | iteration | one turn of the outer loop; 0 is the base policy |
+//! | step | one optimizer update |
+//! | task, dataset | a reference problem; a set of them, in splits: easy, anchor, train, gate, heldout |
+//! | variant | a task in other words with the same answer |
+//! | thought | one reasoning unit of a trajectory |
+//! | trajectory | one attempt at a task, root to leaf; a chain of thought is a tree with one branch |
+//! | rollout | the act of producing trajectories; to sample is to draw a token |
+//! | score | a critic's number in \[0, 1\]; a grade is a checker's verdict against gold; the reward is the formula over scores that selection ranks by |
+//! | select | to keep the best per task; `select.keep` is the k of "top-k" |
+//! | policy | the weights at an iteration, named by their hash; the model is the network's code |
+//! | example | a packed training row |
+//! | address | where a random draw stands: (seed, purpose, iteration, task, branch) |
+//!
+//! ## Floors
+//!
+//! Nouns travel, rooms don't visit: rooms exchange the nouns of [`domain`], and only [`improve`] knows every room.
+//! No import runs from a lower floor to a higher one.
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | F0 nouns | [`config`], [`domain`] |
+//! | F1 tools, strangers to each other but for engine → model → ops | [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`] |
+//! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`critic`], [`grade`], [`select`], [`train`] |
+//! | F3 the loop | [`eval`], [`improve`] |
+//! | F4 doors | [`inspect`], [`cli`] |
+//!
+//! A trajectory's walk: `data` makes a task → `text` renders token ids → `engine` draws tokens with
+//! log-probabilities → `rollout` returns a tree → *commit* → `critic` scores → *commit* → `select` ranks →
+//! *commit* → `train` packs and steps → the checkpoint is renamed into place → *commit* → `eval` → the gate →
+//! *commit* → `inspect` shows it. It looks back twice only: tree search asks the [`domain::Scorer`], and the loop
+//! returns to the top with a new policy.
+//!
+//! ## Invariants
+//!
+//! - SQL lives in `store` and `migrations/`; tensor types in `ops`, `model`, `engine`, `critic` and `train`.
+//! - `engine` never sees text, `train` never tokenizes, the model owns no cache.
+//! - Only `improve` writes to the store; `inspect` opens it read-only.
+//! - Clock, entropy, environment and terminal are read in `main` and `cli` alone.
+//! - Two seams are traits: [`engine::Generate`] and [`domain::Scorer`], both `&self`.
+//! - Randomness has an address ([`domain::Address`]), and a row of a batch never depends on its neighbours: batch
+//!   size, thread count, interruptions and resuming can't change a bit of what is stored or trained.
+//! - Training reads gold answers of easy tasks only; the gate reads those of its own split; the held-out split
+//!   decides nothing. The oracle control arm is the one exception, and says so.
 
+pub mod cli;
 pub mod config;
+pub mod critic;
+pub mod data;
 pub mod domain;
 pub mod engine;
+pub mod eval;
+pub mod grade;
+pub mod improve;
+pub mod inspect;
+pub mod model;
+pub mod ops;
+pub mod rollout;
+pub mod select;
+pub mod store;
+pub mod text;
+pub mod train;

@@ -48,6 +48,7 @@ pub struct RunConfig {
 #[serde(deny_unknown_fields)]
 pub struct ModelSource {
     pub path: String,
+    pub prompts: String,
 }
 
 /// Where tasks come from; [`TaskSource::File`] means `tasks.file`.
@@ -205,7 +206,8 @@ pub struct PretrainConfig {
     pub learning_rate: f32,
     pub weight_decay: f32,
     pub warmup_steps: u32,
-    pub decay: f64,
+    pub converged_loss: f32,
+    pub decay_steps: u32,
 }
 
 impl Config {
@@ -239,7 +241,6 @@ impl Config {
         identity.engine = free.engine;
         identity.checkpoints = free.checkpoints;
         identity.pretrain = free.pretrain;
-        identity.train.checkpoint_steps = free.train.checkpoint_steps;
         blake3::hash(&serde_json::to_vec(&identity).expect("a config is plain data")).to_hex().to_string()
     }
 }

@@ -122,7 +122,9 @@ impl Config {
         not_negative(check, "train.weight_decay", train.weight_decay);
         not_negative(check, "pretrain.weight_decay", pretrain.weight_decay);
         check((0.0..1.0).contains(&train.replay), "train.replay", &train.replay, "from 0, below 1");
-        probability(check, "pretrain.decay", pretrain.decay);
+        positive(check, "pretrain.converged_loss", pretrain.converged_loss);
+        let decay_ok = (1..=pretrain.steps).contains(&pretrain.decay_steps);
+        check(decay_ok, "pretrain.decay_steps", &pretrain.decay_steps, "1 to pretrain.steps");
         let gate = &self.gate;
         check(
             gate.regression_points.is_finite(),

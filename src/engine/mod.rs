@@ -4,6 +4,13 @@
 //! ids ([`Stops`]). A completion is a pure function of (policy, prompt ids, sampling, address): batch size,
 //! order and thread count can't change it.
 
+pub mod native;
+mod prefix;
+mod sampler;
+pub mod scripted;
+mod stopping;
+mod worker;
+
 use std::sync::Arc;
 
 use anyhow::Result;

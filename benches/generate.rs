@@ -1,0 +1,122 @@
+//! Generation throughput of the native engine on the seed model's shape, beside the same shape run by
+//! candle-transformers' llama with its own key/value cache, in the same process.
+//!
+//!     cargo bench --bench generate
+//!
+//! Both draw 190 tokens after prompts of 170 tokens. The baseline is the batched, cached generation one gets by
+//! composing candle: one static batch, prompts of equal length, greedy by argmax. It knows neither sliding windows
+//! nor layers without positions, which doesn't change its cost. Each line gives tokens per second (best of three)
+//! and, where the system tells, tokens per second of processor time, which other work on the machine disturbs less.
+
+use std::time::Instant;
+
+use autodidact::domain::{Address, Purpose};
+use autodidact::engine::native::Native;
+use autodidact::engine::{Generate, ReadRequest, Request, Sampling, Stops};
+use autodidact::model::{ModelConfig, Weights};
+use candle_core::{DType, Device, Tensor};
+use candle_transformers::models::llama;
+
+const VOCAB: usize = 149;
+const PROMPT: usize = 170;
+const DRAWN: usize = 190;
+const BATCH_TOKENS: usize = 32_768;
+
+fn main() {
+    let weights =
+        Weights::init(ModelConfig::seed(VOCAB), &Address::new(0, Purpose::Init, 0, "", &[])).unwrap();
+    let engine = Native::new(&weights, BATCH_TOKENS).unwrap();
+    println!("threads {}", rayon::current_num_threads());
+
+    let distinct = requests(256, 1);
+    let native = measure("native, 256 prompts x 1", "drawn", || drawn(&engine, &distinct));
+    let shared = requests(32, 8);
+    measure("native, 32 prompts x 8", "drawn", || drawn(&engine, &shared));
+    let reads: Vec<ReadRequest> = distinct
+        .iter()
+        .map(|r| ReadRequest { ids: prompt(7, PROMPT + DRAWN), from: r.context_ids.len(), hidden_at: vec![] })
+        .collect();
+    measure("native, reading", "read", || engine.read(&reads).unwrap().len() * (PROMPT + DRAWN));
+
+    let small = measure("candle llama, batch of 32", "drawn", || candle_batch(&weights, 32));
+    let large = measure("candle llama, batch of 128", "drawn", || candle_batch(&weights, 128));
+    println!("ratio, native / candle's better: {:.1}", native / small.max(large));
+}
+
+/// Prints and returns tokens per second of the best of three runs.
+fn measure(name: &str, verb: &str, mut run: impl FnMut() -> usize) -> f64 {
+    let (mut best, mut best_of_cpu) = (0f64, 0f64);
+    for _ in 0..3 {
+        let (start, cpu_start) = (Instant::now(), cpu_seconds());
+        let tokens = run() as f64;
+        best = best.max(tokens / start.elapsed().as_secs_f64());
+        best_of_cpu = best_of_cpu.max(tokens / (cpu_seconds() - cpu_start));
+    }
+    println!("{name:<28} {best:>8.0} {verb} tokens/s  {best_of_cpu:>8.0} per CPU second");
+    best
+}
+
+/// Processor time of this process, in seconds; NaN where there is no /proc.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // utime and stime, in hundredths of a second.
+    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn prompt(n: u32, len: usize) -> Vec<u32> {
+    (0..len as u32).map(|p| 3 + (p * p * 31 + p * 7 + n * 13 + n * p) % (VOCAB as u32 - 3)).collect()
+}
+
+fn requests(prompts: u32, each: u32) -> Vec<Request> {
+    let sampling = Sampling { temperature: 0.6, top_k: 0, top_p: 1.0, min_p: 0.0 };
+    let one = |n: u32, branch: u32| Request {
+        context_ids: prompt(n, PROMPT),
+        address: Address::new(0, Purpose::Rollout, 0, "bench", &[n, branch]),
+        sampling,
+        tokens_max: DRAWN,
+        stop_at_boundary: false,
+    };
+    (0..prompts).flat_map(|n| (0..each).map(move |branch| one(n, branch))).collect()
+}
+
+fn drawn(engine: &Native, requests: &[Request]) -> usize {
+    let stops = Stops { boundary_ids: vec![3], ..Stops::default() };
+    let completions = engine.generate(requests, &stops, &|_| ()).unwrap();
+    completions.iter().map(|c| c.token_ids.len()).sum()
+}
+
+/// One static batch through candle-transformers' llama.
+fn candle_batch(weights: &Weights, batch: usize) -> usize {
+    let config = &weights.config;
+    let reference = llama::Config {
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        vocab_size: VOCAB,
+        num_hidden_layers: config.layers.len(),
+        num_attention_heads: config.num_attention_heads,
+        num_key_value_heads: config.num_key_value_heads,
+        use_flash_attn: false,
+        rms_norm_eps: config.rms_norm_eps,
+        rope_theta: config.rope_theta as f32,
+        bos_token_id: None,
+        eos_token_id: None,
+        rope_scaling: None,
+        max_position_embeddings: config.max_position_embeddings,
+        tie_word_embeddings: true,
+    };
+    let tensors = weights.tensors.iter().map(|(n, v)| (n.clone(), v.as_detached_tensor())).collect();
+    let vars = candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    let model = llama::Llama::load(vars, &reference).unwrap();
+    let mut cache = llama::Cache::new(true, DType::F32, &reference, &Device::Cpu).unwrap();
+    let ids: Vec<u32> = (0..batch as u32).flat_map(|n| prompt(n, PROMPT)).collect();
+    let mut input = Tensor::from_vec(ids, (batch, PROMPT), &Device::Cpu).unwrap();
+    let mut position = 0;
+    for _ in 0..DRAWN {
+        let logits = model.forward(&input, position, &mut cache).unwrap();
+        position += input.dim(1).unwrap();
+        input = logits.argmax(1).unwrap().reshape((batch, 1)).unwrap();
+    }
+    batch * DRAWN
+}

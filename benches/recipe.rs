@@ -1,0 +1,152 @@
+//! The tables of the README: what the default run gives, over run seeds, control arms and seed models.
+//!
+//! `cargo bench --bench recipe -- --seeds 0,1,2 [--arms reward,random,easy-only,oracle] [--models DIR,DIR]
+//! [--set key=value]` runs the built binary in temporary folders and prints Markdown. Without `--seeds` it does
+//! nothing, so that a plain `cargo bench` stays short.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+struct Plan {
+    seeds: Vec<String>,
+    arms: Vec<String>,
+    models: Vec<String>,
+    settings: Vec<String>,
+    svg: Option<String>,
+}
+
+/// Held-out pass@1 per iteration, of one arm's runs.
+type Curves = Vec<(String, Vec<Vec<f64>>)>;
+
+fn main() {
+    let Some(plan) = plan() else {
+        println!("recipe: skipped; give `-- --seeds 0,1,2` to run it (minutes per seed and arm)");
+        return;
+    };
+    println!(
+        "| seed model | run seed | arm | held-out pass@1 per iteration | gain, points [95 %] | precision of kept | critic AUC | seconds |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut curves: Curves = plan.arms.iter().map(|arm| (arm.clone(), Vec::new())).collect();
+    for model in &plan.models {
+        for seed in &plan.seeds {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            for (arm, curves) in &mut curves {
+                let report = run(&plan, model, seed, arm, dir.path());
+                println!("{}", row(model, seed, arm, &report));
+                let iterations = report["iterations"].as_array().cloned().unwrap_or_default();
+                curves.push(iterations.iter().filter_map(|i| i["heldout"]["pass1"].as_f64()).collect());
+            }
+        }
+    }
+    if let Some(path) = &plan.svg {
+        std::fs::write(path, svg(&curves)).expect("the picture can be written");
+    }
+}
+
+fn plan() -> Option<Plan> {
+    let mut args = std::env::args().skip(1);
+    let mut plan = Plan {
+        seeds: Vec::new(),
+        arms: ["reward", "random", "easy-only", "oracle"].map(String::from).to_vec(),
+        models: vec!["embedded".into()],
+        settings: Vec::new(),
+        svg: None,
+    };
+    let list = |text: String| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--seeds" => plan.seeds = list(args.next()?),
+            "--arms" => plan.arms = list(args.next()?),
+            "--models" => plan.models = list(args.next()?),
+            "--set" => plan.settings.push(args.next()?),
+            "--svg" => plan.svg = args.next(),
+            _ => {}
+        }
+    }
+    (!plan.seeds.is_empty()).then_some(plan)
+}
+
+fn run(plan: &Plan, model: &str, seed: &str, arm: &str, dir: &Path) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_autodidact"));
+    command.args(["run", "--json"]).current_dir(dir);
+    if arm != "reward" {
+        command.args(["--control", arm]);
+    }
+    for setting in
+        [&format!("run.seed={seed}"), &format!("model.path={model}")].into_iter().chain(&plan.settings)
+    {
+        command.args(["--set", setting]);
+    }
+    let output = command.output().expect("the binary starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("the report is JSON")
+}
+
+fn row(model: &str, seed: &str, arm: &str, report: &Value) -> String {
+    let iterations = report["iterations"].as_array().cloned().unwrap_or_default();
+    let each = |pick: &dyn Fn(&Value) -> Option<f64>, scale: f64, digits: usize| {
+        let show = |v: &Value| pick(v).map(|x| format!("{:.digits$}", x * scale));
+        iterations.iter().filter_map(show).collect::<Vec<_>>().join(" ")
+    };
+    let gain = &report["gain"];
+    let points = |key: &str| gain[key].as_f64().unwrap_or(f64::NAN);
+    let name = Path::new(model).file_name().map_or(model.into(), |n| n.to_string_lossy().into_owned());
+    format!(
+        "| {name} | {seed} | {arm} | {} | {:+.1} [{:+.1}, {:+.1}] | {} | {} | {:.0} |",
+        each(&|v| v["heldout"]["pass1"].as_f64(), 100.0, 1),
+        points("points"),
+        points("lo"),
+        points("hi"),
+        each(&|v| v["kept_precision"]["share"].as_f64(), 100.0, 0),
+        each(&|v| v["critic"]["auc"].as_f64(), 1.0, 2),
+        report["seconds"].as_f64().unwrap_or(f64::NAN),
+    )
+}
+
+/// One line per run, coloured by arm: iterations to the right, held-out pass@1 upwards.
+fn svg(curves: &Curves) -> String {
+    const COLOURS: [&str; 4] = ["#1a7f37", "#9a6700", "#8c959f", "#0969da"];
+    let (left, bottom, width, height) = (50.0, 270.0, 380.0, 240.0);
+    let last = curves.iter().flat_map(|(_, runs)| runs).map(Vec::len).max().unwrap_or(2).max(2) - 1;
+    let x = |i: usize| left + width * i as f64 / last as f64;
+    let y = |share: f64| bottom - height * share;
+    let mut out = String::from(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 560 310\" font-family=\"sans-serif\" \
+         font-size=\"12\"><rect width=\"560\" height=\"310\" fill=\"#ffffff\"/>\n",
+    );
+    for tick in 0..=4 {
+        let (share, at) = (f64::from(tick) / 4.0, y(f64::from(tick) / 4.0));
+        out += &format!(
+            "<line x1=\"{left}\" x2=\"{}\" y1=\"{at}\" y2=\"{at}\" stroke=\"#d0d7de\"/>\
+             <text x=\"{}\" y=\"{}\" text-anchor=\"end\">{} %</text>\n",
+            left + width,
+            left - 6.0,
+            at + 4.0,
+            100.0 * share
+        );
+    }
+    for i in 0..=last {
+        out += &format!("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{i}</text>\n", x(i), bottom + 18.0);
+    }
+    let middle = left + width / 2.0;
+    out += &format!("<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">iteration</text>\n", bottom + 34.0);
+    out += &format!("<text x=\"{left}\" y=\"18\">held-out pass@1, one line per run</text>\n");
+    for ((_, runs), colour) in curves.iter().zip(COLOURS.iter().cycle()) {
+        for run in runs {
+            let points: Vec<_> =
+                run.iter().enumerate().map(|(i, v)| format!("{:.1},{:.1}", x(i), y(*v))).collect();
+            out += &format!(
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n",
+                points.join(" ")
+            );
+        }
+    }
+    for (line, ((arm, _), colour)) in curves.iter().zip(COLOURS.iter().cycle()).enumerate() {
+        let at = 40.0 + 20.0 * line as f64;
+        out += &format!("<text x=\"{}\" y=\"{at}\" fill=\"{colour}\">{arm}</text>\n", left + width + 16.0);
+    }
+    out + "</svg>\n"
+}

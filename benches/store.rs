@@ -1,0 +1,262 @@
+//! The store's speed, each figure beside a baseline of the same run.
+//!
+//! `cargo bench --bench store` writes to a temporary folder (about 1 GB; `TMPDIR` moves it). `STORE_TREES`
+//! sets the size of the store that is queried (100,000 trajectories unless told).
+
+use std::time::{Duration, Instant};
+
+use autodidact::domain::*;
+use autodidact::store::*;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{Connection, SqliteConnection};
+
+const NOW: &str = "2026-11-21T22:00:00Z";
+const TREES: u32 = 200;
+const THOUGHTS: u32 = 15;
+const TOKENS: u32 = 16;
+const HIDDEN: u32 = 192;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        inserts().await;
+        queries().await;
+    });
+}
+
+fn chain(iteration: u32, n: u32, thoughts: u32, hidden: u32) -> Tree {
+    const NAMES: [&str; 16] = [
+        "Anna", "Bert", "Carl", "Dora", "Emil", "Fay", "Gus", "Hope", "Ivan", "Jude", "Kim", "Lea", "Max",
+        "Nia", "Olaf", "Pia",
+    ];
+    let task = format!("relations/train/{:06}", n % 1000);
+    let thought = |i: u32| {
+        let name = |k: u32| NAMES[((n * 7 + i * 3 + k * 5) % 16) as usize];
+        Thought {
+            parent: i.checked_sub(1),
+            token_ids: (0..TOKENS).map(|t| (n * 31 + i * 7 + t) % 4096).collect(),
+            logprobs: (0..TOKENS).map(|t| -((n + i + t) as f32) / 97.0).collect(),
+            text: format!(
+                "{} has {} more than {}, so {} has {}. ",
+                name(0),
+                i + 2,
+                name(1),
+                name(0),
+                n % 97 + i
+            ),
+            hidden_f16: (0..hidden).map(|h| (n * 13 + i * 5 + h) as u16).collect(),
+            value: None,
+            pruned: None,
+        }
+    };
+    Tree {
+        address: Address::new(7, Purpose::Rollout, iteration, &task, &[n / 1000]),
+        strategy: Strategy::Cot,
+        variant: Some(Variant {
+            address: Address::new(7, Purpose::Variant, iteration, &task, &[n / 1000]),
+            question: format!("{} has {} apples. How many has {}?", NAMES[(n % 16) as usize], n, NAMES[3]),
+        }),
+        task_id: task,
+        prompt_ids: (0..60).collect(),
+        thoughts: (0..thoughts).map(thought).collect(),
+        leaves: vec![Leaf {
+            thought: thoughts - 1,
+            finish: FinishReason::Eos,
+            answer: Some((n % 97).to_string()),
+        }],
+    }
+}
+
+fn tasks() -> Vec<Task> {
+    (0..1000)
+        .map(|n| Task {
+            id: format!("relations/train/{n:06}"),
+            kind: TaskKind::Relations,
+            split: Split::Train,
+            level: 1 + n % 9,
+            question: format!("Question {n}: Anna has {n} apples more than Bert. How many has Carl?"),
+            answer: Some((n % 97).to_string()),
+            solution: None,
+        })
+        .collect()
+}
+
+async fn open(folder: &std::path::Path) -> (Store, i64) {
+    let store = Store::open(&folder.join("run.db")).await.expect("a store");
+    store.put_tasks(&tasks()).await.expect("tasks");
+    let run = NewRun {
+        arm: Arm::Reward,
+        of_run: None,
+        seed: 7,
+        iterations: 10,
+        config_json: "{}".into(),
+        config_hash: "c".into(),
+        tokenizer_hash: "t".into(),
+        base_policy_hash: "p".into(),
+        engine_version: "0".into(),
+        started_at: NOW.into(),
+    };
+    let run = store.begin_run(&run).await.expect("a run");
+    (store, run)
+}
+
+fn rate(name: &str, rows: u32, spent: Duration, baseline: Option<f64>) -> f64 {
+    let rate = f64::from(rows) / spent.as_secs_f64();
+    let ratio = baseline.map_or_else(String::new, |b| format!("  {:8.1}x the baseline", rate / b));
+    println!("{name:<58} {rate:>12.0} thought rows/s{ratio}");
+    rate
+}
+
+async fn inserts() {
+    println!(
+        "thoughts of {TOKENS} tokens with {HIDDEN} hidden values; units of {TREES} trees x {THOUGHTS} thoughts"
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let trees: Vec<Tree> = (0..TREES).map(|n| chain(1, n, THOUGHTS, HIDDEN)).collect();
+    let durable = one_by_one(&folder.path().join("a.db"), &trees[..20], true, SqliteSynchronous::Full).await;
+    let baseline =
+        rate("row at a time, autocommit, synchronous FULL (baseline)", 20 * THOUGHTS, durable, None);
+    let normal = one_by_one(&folder.path().join("n.db"), &trees[..20], true, SqliteSynchronous::Normal).await;
+    rate("row at a time, autocommit, synchronous NORMAL", 20 * THOUGHTS, normal, Some(baseline));
+    let single = one_by_one(&folder.path().join("b.db"), &trees, false, SqliteSynchronous::Full).await;
+    rate("row at a time in one transaction", TREES * THOUGHTS, single, Some(baseline));
+
+    let (store, run) = open(folder.path()).await;
+    for (purpose, name) in
+        [(Purpose::Evaluation, "a unit, not indexed"), (Purpose::Rollout, "a unit, with full-text index")]
+    {
+        let mut best = Duration::MAX;
+        for iteration in 1..=10 {
+            let unit: Vec<Tree> = trees
+                .iter()
+                .map(|t| Tree { address: Address { iteration, purpose, ..t.address.clone() }, ..t.clone() })
+                .collect();
+            let start = Instant::now();
+            store.put_trees(run, iteration, purpose, "p", &unit).await.expect("a unit");
+            best = best.min(start.elapsed());
+        }
+        rate(name, TREES * THOUGHTS, best, Some(baseline));
+    }
+    store.close().await.expect("closed");
+    let bytes = folder.path().join("run.db").metadata().expect("a file").len();
+    let blobs = TOKENS * 8 + HIDDEN * 2;
+    println!(
+        "{:.0} bytes on disk per thought, of which {blobs} are ids, log-probabilities and hidden state\n",
+        bytes as f64 / f64::from(20 * TREES * THOUGHTS)
+    );
+}
+
+/// The plainest way: one INSERT per thought, no hash, no index beside the primary key.
+async fn one_by_one(
+    path: &std::path::Path,
+    trees: &[Tree],
+    autocommit: bool,
+    sync: SqliteSynchronous,
+) -> Duration {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(sync);
+    let mut db = SqliteConnection::connect_with(&options).await.expect("a file");
+    sqlx::query("CREATE TABLE thoughts (tree_id INTEGER, ordinal INTEGER, parent INTEGER, token_ids BLOB, logprobs BLOB, text TEXT, hidden_f16 BLOB, PRIMARY KEY (tree_id, ordinal))")
+        .execute(&mut db).await.expect("a table");
+    let start = Instant::now();
+    if !autocommit {
+        sqlx::query("BEGIN").execute(&mut db).await.expect("begun");
+    }
+    for (id, tree) in (1_i64..).zip(trees) {
+        for (ordinal, thought) in (0_i64..).zip(&tree.thoughts) {
+            sqlx::query("INSERT INTO thoughts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
+                .bind(id)
+                .bind(ordinal)
+                .bind(thought.parent)
+                .bind(thought.token_ids.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+                .bind(thought.logprobs.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+                .bind(&thought.text)
+                .bind(thought.hidden_f16.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+                .execute(&mut db)
+                .await
+                .expect("a row");
+        }
+    }
+    if !autocommit {
+        sqlx::query("COMMIT").execute(&mut db).await.expect("committed");
+    }
+    let spent = start.elapsed();
+    db.close().await.expect("closed");
+    spent
+}
+
+/// Median of `times` runs in ms.
+async fn median<T>(name: &str, times: usize, mut query: impl AsyncFnMut() -> anyhow::Result<T>) -> f64 {
+    let mut spent = Vec::new();
+    for _ in 0..times {
+        let start = Instant::now();
+        query().await.expect(name);
+        spent.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    spent.sort_by(f64::total_cmp);
+    let ms = spent[times / 2];
+    println!("{name:<58} {ms:>12.2} ms");
+    ms
+}
+
+async fn queries() {
+    let count: u32 = std::env::var("STORE_TREES").ok().and_then(|s| s.parse().ok()).unwrap_or(100_000);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, run) = open(folder.path()).await;
+    let start = Instant::now();
+    for unit in 0..count.div_ceil(1000) {
+        let iteration = 1 + unit % 10;
+        let trees: Vec<Tree> = (0..1000).map(|n| chain(iteration, unit * 1000 + n, 5, 16)).collect();
+        let ids =
+            store.put_trees(run, iteration, Purpose::Rollout, "p", &trees).await.expect("trees").concat();
+        let scores: Vec<(i64, Score)> = ids
+            .iter()
+            .flat_map(|&id| {
+                [ScorerKind::Head, ScorerKind::Vote, ScorerKind::Reward]
+                    .map(|k| (id, Score::new(k, id as f64 / 1e6)))
+            })
+            .collect();
+        store.put_scores(run, iteration, &format!("h{unit}"), &scores).await.expect("scores");
+        let reason = |id: i64| if id % 8 == 0 { SelectionReason::Kept } else { SelectionReason::BelowKeep };
+        let selections: Vec<Selection> =
+            ids.iter().map(|&id| Selection { trajectory: id, rank: Some(1), reason: reason(id) }).collect();
+        store.put_selections(run, iteration, &selections).await.expect("selections");
+    }
+    println!(
+        "{count} trajectories of 5 thoughts with scores and selections: {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
+    let reader = store.reader();
+    let middle = i64::from(count) / 2;
+    median("list of runs", 21, async || reader.runs().await).await;
+    median("summary of every iteration", 5, async || reader.iteration_summaries(run).await).await;
+    let one = median("one trajectory, everything", 21, async || reader.trajectory(middle).await).await;
+    let scan = format!("SELECT text FROM trajectory_text WHERE id + 0 = {middle}");
+    let slow = median("  the same text by a scan (baseline)", 1, async || reader.sql(&scan, 10).await).await;
+    println!("  {:.0}x faster than the scan", slow / one);
+    let page = TrajectoryFilter { run: Some(run), iteration: Some(5), ..Default::default() };
+    median("a page of 50 of an iteration", 21, async || reader.trajectories(&page, 50, 0).await).await;
+    let kept = TrajectoryFilter { kept: Some(true), ..page.clone() };
+    median("a page of 50 kept ones", 21, async || reader.trajectories(&kept, 50, 0).await).await;
+    let deep = median("the last page of an iteration", 5, async || {
+        reader.trajectories(&page, 50, count / 10 - 50).await
+    });
+    deep.await;
+    for words in ["Olaf 16 Pia", "zebra", "Question 777", "Anna"] {
+        let filter = TrajectoryFilter { search: Some(words.into()), ..Default::default() };
+        median(&format!("search `{words}`, 50 hits"), 11, async || reader.trajectories(&filter, 50, 0).await)
+            .await;
+    }
+    let like = "SELECT id FROM tree_document WHERE text LIKE '%zebra%'";
+    median("  `zebra` by LIKE (baseline)", 1, async || reader.sql(like, 50).await).await;
+    median("scores of an iteration", 3, async || reader.scores(run, 5).await).await;
+    median("trees of an iteration, whole", 3, async || reader.trees(run, 5, Purpose::Rollout).await).await;
+    median("digest", 1, async || reader.digest().await).await;
+    let path = reader.path().to_owned();
+    median("verify", 1, async || verify(&path, folder.path()).await).await;
+    let bytes = path.metadata().expect("a file").len();
+    println!("{:.1} MB on disk", bytes as f64 / 1e6);
+}

@@ -1,0 +1,134 @@
+//! Training speed on the seed model's shape: `cargo bench --bench train`.
+//!
+//! One update of about 6k tokens (sequences of some 360 tokens, the completion's half of them targets) by the
+//! trainer, beside the gradient of the same update with the same packing and threads on candle's own
+//! differentiable operators (`ops::composed`), in the same run. Reported as tokens per second and as a ratio.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use autodidact::config::Config;
+use autodidact::domain::{Address, Purpose};
+use autodidact::model::{self, ModelConfig, Weights};
+use autodidact::ops::{self, composed};
+use autodidact::train::{Example, Hyper, Pack, Trainer, chunks, example_from_solution, pack};
+use candle_core::Tensor;
+use rand_chacha::rand_core::Rng;
+use rayon::prelude::*;
+
+const VOCABULARY: usize = 149;
+const SEQUENCE_TOKENS: usize = 360;
+const SEQUENCES: usize = 17;
+/// Timed repetitions; the fastest counts, since other work on the machine only ever slows down.
+const REPETITIONS: usize = 8;
+
+fn main() -> Result<()> {
+    // SAFETY: the first statement of the program: no other thread exists. candle's pool of spinning threads would
+    // compete with rayon's.
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    let weights = Weights::init(ModelConfig::seed(VOCABULARY), &address("weights"))?;
+    let examples = examples();
+    let batch: Vec<&Example> = examples.iter().collect();
+    let tokens: usize = batch.iter().map(|e| e.tokens()).sum();
+    let chunks = chunks(&batch.iter().map(|e| e.tokens()).collect::<Vec<_>>());
+    let packs: Vec<Pack> = chunks.into_iter().map(|chunk| pack(&batch[chunk])).collect();
+    println!(
+        "seed shape, {tokens} tokens in {} chunks, {} threads",
+        packs.len(),
+        rayon::current_num_threads()
+    );
+
+    for name in ["forward", "backward"] {
+        let backward = name == "backward";
+        let fused = fastest(|| gradients(&weights, &packs, fused_logprobs, backward))?;
+        let candle = fastest(|| gradients(&weights, &packs, composed_logprobs, backward))?;
+        report(&format!("{name}, fused operators"), tokens, fused, candle);
+        report(&format!("{name}, candle's operators"), tokens, candle, candle);
+    }
+    let candle = fastest(|| gradients(&weights, &packs, composed_logprobs, true))?;
+    let hyper = Hyper::from(&Config::load(None, &[])?.train);
+    let mut trainer = Trainer::new(weights, hyper, 1 + REPETITIONS as u32)?;
+    let whole = fastest(|| trainer.step(&batch).map(drop))?;
+    report("trainer, whole update", tokens, whole, candle);
+    Ok(())
+}
+
+fn report(name: &str, tokens: usize, seconds: f64, baseline: f64) {
+    let speed = tokens as f64 / seconds;
+    println!(
+        "{name:<30} {:>8.1} ms {speed:>9.0} tokens/s  {:>5.2} × candle",
+        1e3 * seconds,
+        baseline / seconds
+    );
+}
+
+/// Seconds of the fastest repetition, after one to warm up.
+fn fastest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    run()?;
+    let mut best = f64::INFINITY;
+    for _ in 0..REPETITIONS {
+        let start = Instant::now();
+        run()?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+fn address(task: &str) -> Address {
+    Address::new(0, Purpose::Init, 0, task, &[])
+}
+
+fn examples() -> Vec<Example> {
+    let mut stream = address("examples").stream();
+    let mut draw = |tokens| (0..tokens).map(|_| stream.next_u32() % VOCABULARY as u32).collect::<Vec<_>>();
+    let half = SEQUENCE_TOKENS / 2;
+    (0..SEQUENCES).map(|i| example_from_solution(&draw(half + i), &draw(half - i), "bench")).collect()
+}
+
+type Logprobs = fn(&Weights, &Pack) -> Result<Tensor>;
+
+fn gradients(weights: &Weights, packs: &[Pack], logprobs: Logprobs, backward: bool) -> Result<()> {
+    packs.par_iter().try_for_each(|pack| {
+        let logprobs = logprobs(weights, pack)?;
+        if backward {
+            std::hint::black_box(logprobs.backward()?);
+        }
+        Ok(())
+    })
+}
+
+fn fused_logprobs(weights: &Weights, pack: &Pack) -> Result<Tensor> {
+    let hidden = model::forward(weights, &pack.ids, &pack.starts)?;
+    let hidden = ops::embedding(&hidden, &pack.rows)?;
+    ops::linear_logprob(&hidden, model::output_weight(weights), &pack.targets)
+}
+
+/// The forward pass of `model::forward`, of candle's operators.
+fn composed_logprobs(weights: &Weights, pack: &Pack) -> Result<Tensor> {
+    let config = &weights.config;
+    let positions: Vec<u32> = pack.starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
+    let (positions, table) = (Arc::new(positions), weights.rope());
+    let mut x = composed::embedding(weights.tensor("model.embed_tokens.weight")?, &pack.ids)?;
+    for i in 0..config.layers.len() {
+        let param = |name: &str| weights.tensor(&format!("model.layers.{i}.{name}.weight"));
+        let linear = |x: &Tensor, name: &str| composed::linear(x, param(name)?);
+        let normed = composed::rms_norm(&x, param("input_layernorm")?, config.rms_norm_eps)?;
+        let mut q = linear(&normed, "self_attn.q_proj")?;
+        let mut k = linear(&normed, "self_attn.k_proj")?;
+        let v = linear(&normed, "self_attn.v_proj")?;
+        if config.layers[i].rope {
+            q = composed::rope(&q, config.num_attention_heads, &table, &positions)?;
+            k = composed::rope(&k, config.num_key_value_heads, &table, &positions)?;
+        }
+        let attended = composed::attention(&q, &k, &v, &config.attention_shape(i), &pack.starts)?;
+        x = composed::add(&x, &linear(&attended, "self_attn.o_proj")?)?;
+        let normed = composed::rms_norm(&x, param("post_attention_layernorm")?, config.rms_norm_eps)?;
+        let activated =
+            composed::swiglu(&linear(&normed, "mlp.gate_proj")?, &linear(&normed, "mlp.up_proj")?)?;
+        x = composed::add(&x, &linear(&activated, "mlp.down_proj")?)?;
+    }
+    let hidden = composed::rms_norm(&x, weights.tensor("model.norm.weight")?, config.rms_norm_eps)?;
+    let hidden = composed::embedding(&hidden, &pack.rows)?;
+    composed::linear_logprob(&hidden, model::output_weight(weights), &pack.targets)
+}

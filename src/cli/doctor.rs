@@ -1,0 +1,239 @@
+//! `autodidact doctor`: the machine, the configuration, and what a run will need, measured by a short probe.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::Common;
+use crate::config::Config;
+use crate::domain::{Address, Purpose, Split, Task};
+use crate::engine::Sampling;
+use crate::improve::{Policy, PolicyKind, dataset, ensure_space, with_tools};
+use crate::model::Weights;
+use crate::rollout::{self, Job};
+use crate::text::Text;
+use crate::train::{self, Example, Hyper, Trainer};
+
+/// Trajectories of the probe.
+const PROBE_JOBS: usize = 64;
+
+/// What a run will need, and whether it is there.
+#[derive(Serialize)]
+struct Diagnosis {
+    threads: usize,
+    /// Instruction set that the kernels use.
+    cpu: &'static str,
+    memory_free_mib: u64,
+    disk_free_mib: u64,
+    model: String,
+    parameters: usize,
+    tasks: usize,
+    prompt_tokens_max: usize,
+    context_max: usize,
+    generation_tokens_per_s: f64,
+    training_tokens_per_s: f64,
+    memory_needed_mib: u64,
+    disk_needed_mib: u64,
+    estimated_seconds: f64,
+    problems: Vec<String>,
+}
+
+/// Prints the diagnosis; exit code 1 when a run could not work.
+pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
+    let diagnosis = diagnose(config)?;
+    if common.json {
+        super::print(&(serde_json::to_string_pretty(&diagnosis)? + "\n"))?;
+    } else {
+        super::print(&text(config, &diagnosis))?;
+    }
+    Ok(if diagnosis.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn diagnose(config: &Config) -> Result<Diagnosis> {
+    let text = PolicyKind::Model.text(config)?;
+    let policy = PolicyKind::Model.base(config, &text)?;
+    let tasks = dataset(config)?;
+    let (generation, drawn) = probe_generation(config, &text, &policy, &tasks)?;
+    let training = probe_training(config, &text, &policy, &tasks)?;
+    let Policy::Model(model) = &policy else { anyhow::bail!("only a model can be diagnosed") };
+    let parameters = model.weights.parameter_count();
+    let work = Work::of(config, &tasks, drawn);
+    let mut lengths = tasks.iter().map(|t| text.prompt_ids(&t.question).map(|ids| ids.len()));
+    let prompt_tokens_max = lengths.try_fold(0, |max, n| n.map(|n| max.max(n)))?;
+
+    let dir = existing_parent(Path::new(&config.run.dir));
+    let mut system = sysinfo::System::new().context("cannot ask for the memory")?;
+    system.refresh_memory();
+    let memory_needed = memory_bytes(config, &model.weights);
+    let checkpoints = (config.checkpoints.keep as u64 + 3) * parameters as u64 * 4;
+    let mut diagnosis = Diagnosis {
+        threads: rayon::current_num_threads(),
+        cpu: crate::ops::kernels::instruction_set(),
+        memory_free_mib: system.available_memory() >> 20,
+        disk_free_mib: fs4::available_space(dir)? >> 20,
+        model: config.model.path.clone(),
+        parameters,
+        tasks: tasks.len(),
+        prompt_tokens_max,
+        context_max: policy.engine().context_max(),
+        generation_tokens_per_s: generation,
+        training_tokens_per_s: training,
+        memory_needed_mib: memory_needed >> 20,
+        disk_needed_mib: (checkpoints + work.stored_bytes()) >> 20,
+        estimated_seconds: work.drawn_tokens / generation + work.trained_tokens / training,
+        problems: Vec::new(),
+    };
+    diagnosis.problems = problems(config, &diagnosis, dir);
+    Ok(diagnosis)
+}
+
+/// Weights, packed weights, gradient and two moments; the KV cache; what training keeps of a step's forward.
+fn memory_bytes(config: &Config, weights: &Weights) -> u64 {
+    let shape = &weights.config;
+    let layers = shape.layers.len();
+    let cache = config.engine.batch_tokens * layers * 2 * shape.kv_size();
+    // Per token and layer: two norms, queries, keys, values, attention, gate, up, their product, two sums.
+    let activations = config.train.step_tokens
+        * layers
+        * (6 * shape.hidden_size
+            + 2 * shape.query_size()
+            + 2 * shape.kv_size()
+            + 3 * shape.intermediate_size);
+    // Gradients of the activations live beside them.
+    (4 * (5 * weights.parameter_count() + cache + 2 * activations)) as u64
+}
+
+fn problems(config: &Config, d: &Diagnosis, dir: &Path) -> Vec<String> {
+    let mut problems = Vec::new();
+    if d.memory_needed_mib > d.memory_free_mib {
+        problems.push(format!(
+            "about {} MiB of memory are needed and {} are free: lower engine.batch_tokens or train.step_tokens",
+            d.memory_needed_mib, d.memory_free_mib
+        ));
+    }
+    if let Err(error) = ensure_space(dir, d.disk_needed_mib << 20) {
+        problems.push(error.to_string());
+    }
+    let longest = d.prompt_tokens_max + config.rollout.tokens_max;
+    if longest > d.context_max {
+        problems.push(format!(
+            "the longest prompt and rollout.tokens_max make {longest} tokens, more than the model's {}: lower \
+             rollout.tokens_max",
+            d.context_max
+        ));
+    }
+    problems
+}
+
+/// How much a run will do.
+struct Work {
+    drawn_tokens: f64,
+    trained_tokens: f64,
+    thoughts: f64,
+}
+
+impl Work {
+    /// `drawn` is the mean length of a probe's trajectory, in tokens.
+    fn of(config: &Config, tasks: &[Task], drawn: f64) -> Self {
+        let iterations = f64::from(config.run.iterations);
+        let rollout = &config.rollout;
+        let per_iteration = rollout.tasks as f64 * f64::from(rollout.variants) * f64::from(rollout.samples);
+        let measured = tasks.iter().filter(|t| matches!(t.split, Split::Gate | Split::HeldOut)).count()
+            as f64
+            + f64::from(config.eval.samples) * config.eval.sampled_tasks as f64;
+        let trajectories = iterations * per_iteration + (iterations + 1.0) * measured;
+        let trained = iterations * f64::from(config.train.steps) * config.train.step_tokens as f64;
+        Self {
+            drawn_tokens: trajectories * drawn,
+            trained_tokens: trained,
+            thoughts: trajectories * drawn / 8.0,
+        }
+    }
+
+    /// Rough size of the rows, from the measured size of a thought's row.
+    fn stored_bytes(&self) -> u64 {
+        (self.thoughts * 700.0) as u64
+    }
+}
+
+/// Tokens per second of drawing, and the mean number of tokens drawn.
+fn probe_generation(config: &Config, text: &Text, policy: &Policy, tasks: &[Task]) -> Result<(f64, f64)> {
+    let job = |(i, task): (usize, &Task)| {
+        Ok(Job {
+            task_id: task.id.clone(),
+            kind: task.kind,
+            variant: None,
+            prompt_ids: text.prompt_ids(&task.question)?,
+            address: Address::new(config.run.seed, Purpose::Evaluation, 0, &task.id, &[i as u32]),
+        })
+    };
+    let train: Vec<&Task> = tasks.iter().filter(|t| t.split == Split::Train).collect();
+    let jobs: Vec<Job> =
+        train.into_iter().cycle().take(PROBE_JOBS).enumerate().map(job).collect::<Result<_>>()?;
+    let sampling = Sampling { temperature: config.rollout.temperature, ..Sampling::GREEDY };
+    let began = Instant::now();
+    let trees = with_tools(config, text, policy, sampling, &|_| (), |tools| rollout::chains(tools, &jobs))?;
+    let tokens = trees.iter().map(|t| t.drawn_tokens()).sum::<usize>() as f64;
+    Ok((tokens / began.elapsed().as_secs_f64(), tokens / trees.len() as f64))
+}
+
+/// Tokens per second of training, over one update on easy tasks.
+fn probe_training(config: &Config, text: &Text, policy: &Policy, tasks: &[Task]) -> Result<f64> {
+    let Policy::Model(model) = policy else { anyhow::bail!("only a model can be trained") };
+    let mut examples: Vec<Example> = Vec::new();
+    for task in tasks.iter().filter(|t| t.split == Split::Easy) {
+        let Some(solution) = &task.solution else { continue };
+        let (prompt, completion) = (text.prompt_ids(&task.question)?, text.completion_ids(solution)?);
+        examples.push(train::example_from_solution(&prompt, &completion, &task.id));
+    }
+    anyhow::ensure!(!examples.is_empty(), "there is no labelled easy task to probe training with");
+    let (mut batch, mut tokens) = (Vec::new(), 0);
+    for example in examples.iter().cycle() {
+        if !batch.is_empty() && tokens + example.tokens() > config.train.step_tokens {
+            break;
+        }
+        tokens += example.tokens();
+        batch.push(example);
+    }
+    let mut trainer =
+        Trainer::new(model.weights.deep_copy()?, Hyper::from(&config.train), config.train.steps)?;
+    let began = Instant::now();
+    let report = trainer.step(&batch)?;
+    Ok(report.tokens as f64 / began.elapsed().as_secs_f64())
+}
+
+/// The nearest folder that exists.
+fn existing_parent(path: &Path) -> &Path {
+    path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("."))
+}
+
+fn text(config: &Config, d: &Diagnosis) -> String {
+    let mut lines = Vec::new();
+    lines.push(format!("threads      {} ({})", d.threads, d.cpu));
+    lines.push(format!(
+        "memory       about {} MiB needed, {} MiB free",
+        d.memory_needed_mib, d.memory_free_mib
+    ));
+    lines.push(format!(
+        "disk         about {} MiB needed, {} MiB free in {}",
+        d.disk_needed_mib, d.disk_free_mib, config.run.dir
+    ));
+    lines.push(format!(
+        "model        {} ({} parameters, context {} tokens)",
+        d.model, d.parameters, d.context_max
+    ));
+    lines.push(format!("tasks        {} (longest prompt {} tokens)", d.tasks, d.prompt_tokens_max));
+    lines.push(format!("generation   {:.0} tokens/s", d.generation_tokens_per_s));
+    lines.push(format!("training     {:.0} tokens/s", d.training_tokens_per_s));
+    lines.push(format!("estimated    {:.0} s for {} iterations", d.estimated_seconds, config.run.iterations));
+    for problem in &d.problems {
+        lines.push(format!("problem: {problem}"));
+    }
+    if d.problems.is_empty() {
+        lines.push("ready: `autodidact run`".to_owned());
+    }
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,116 @@
+//! `autodidact eval`: measures a policy on tasks, without touching any store.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::policy::PolicyArgs;
+use super::{Common, block_on};
+use crate::config::Config;
+use crate::domain::{Address, Purpose, Split, Task};
+use crate::engine::Sampling;
+use crate::eval::{self, Attempts, Figure};
+use crate::grade;
+use crate::improve::{Policy, dataset, with_tools};
+use crate::rollout::{self, Job};
+use crate::text::Text;
+
+#[derive(Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Split to measure on: easy, anchor, train, gate or heldout
+    #[arg(long, default_value = "heldout")]
+    split: Split,
+    /// Most tasks to measure on (0: the whole split)
+    #[arg(long, default_value_t = 0)]
+    tasks: usize,
+    /// Also sample this many trajectories per task, for pass@k and maj@k
+    #[arg(long, default_value_t = 0)]
+    samples: u32,
+}
+
+pub fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Result<ExitCode> {
+    let text = args.policy.text(config)?;
+    let policy = block_on(args.policy.load(config, &text))?;
+    let limit = if args.tasks == 0 { usize::MAX } else { args.tasks };
+    let tasks: Vec<Task> =
+        dataset(config)?.into_iter().filter(|t| t.split == args.split).take(limit).collect();
+    let mut figures =
+        eval::greedy(args.split, &attempt(config, &text, &policy, &tasks, 0..1, Sampling::GREEDY)?);
+    if args.samples > 0 {
+        let warm = Sampling { temperature: config.eval.temperature, ..Sampling::GREEDY };
+        let sampled = attempt(config, &text, &policy, &tasks, 1..args.samples + 1, warm)?;
+        figures.extend(eval::sampled(args.split, &sampled));
+    }
+    if common.json {
+        let rows: Vec<_> = figures.iter().map(json).collect();
+        let out = serde_json::json!({ "policy_hash": policy.hash(), "split": args.split, "figures": rows });
+        super::print(&(serde_json::to_string_pretty(&out)? + "\n"))?;
+    } else {
+        super::print(&format!("policy {}\n", policy.hash()))?;
+        super::print(&format!("{}\n", table(&figures)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn attempt<'t>(
+    config: &Config,
+    text: &Text,
+    policy: &Policy,
+    tasks: &'t [Task],
+    branches: std::ops::Range<u32>,
+    sampling: Sampling,
+) -> Result<Vec<Attempts<'t>>> {
+    let per_task = branches.len();
+    let mut jobs = Vec::new();
+    for task in tasks {
+        for branch in branches.clone() {
+            jobs.push(Job {
+                task_id: task.id.clone(),
+                kind: task.kind,
+                variant: None,
+                prompt_ids: text.prompt_ids(&task.question)?,
+                address: Address::new(config.run.seed, Purpose::Evaluation, 0, &task.id, &[branch]),
+            });
+        }
+    }
+    let trees = with_tools(config, text, policy, sampling, &|_| (), |tools| rollout::chains(tools, &jobs))?;
+    let of_task = |(task, trees): (&'t Task, &[crate::domain::Tree])| {
+        let leaves = trees.iter().flat_map(|tree| &tree.leaves);
+        let answers =
+            leaves.map(|l| (l.answer.clone(), grade::grade(task, l.answer.as_deref()).correct == Some(true)));
+        Attempts { task, answers: answers.collect() }
+    };
+    Ok(tasks.iter().zip(trees.chunks(per_task)).map(of_task).collect())
+}
+
+fn json(figure: &Figure) -> serde_json::Value {
+    serde_json::json!({
+        "decoding": figure.decoding,
+        "metric": figure.metric,
+        "level": figure.level,
+        "n": figure.tasks,
+        "value": figure.value,
+        "lo": figure.lo,
+        "hi": figure.hi,
+    })
+}
+
+fn table(figures: &[Figure]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["decoding", "metric", "level", "tasks", "value", "95 % interval"]);
+    for figure in figures {
+        table.add_row([
+            figure.decoding.to_string(),
+            figure.metric.clone(),
+            figure.level.map_or_else(|| "all".to_owned(), |l| l.to_string()),
+            figure.tasks.to_string(),
+            format!("{:.1} %", 100.0 * figure.value),
+            format!("{:.1} – {:.1}", 100.0 * figure.lo, 100.0 * figure.hi),
+        ]);
+    }
+    table
+}

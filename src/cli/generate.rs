@@ -1,0 +1,232 @@
+//! `autodidact generate` and `autodidact logprobs`: a policy as a filter over JSON lines.
+
+use std::io::{BufRead, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::block_on;
+use super::policy::PolicyArgs;
+use crate::config::Config;
+use crate::critic;
+use crate::domain::{Address, FinishReason, Purpose, Score, Tree};
+use crate::engine::{ReadRequest, Sampling};
+use crate::improve::with_tools;
+use crate::rollout::{self, Job};
+use crate::text::Text;
+
+/// Lines read before anything is drawn.
+const LINES_MAX: usize = 1_000_000;
+
+#[derive(Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// JSON lines with "question", "prompt" or "prompt_ids", or plain text, a question a line (default:
+    /// standard input)
+    #[arg(value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Trajectories per line
+    #[arg(long, default_value_t = 1)]
+    samples: u32,
+    /// Decode greedily instead of with the configuration's [rollout] sampling
+    #[arg(long)]
+    greedy: bool,
+}
+
+#[derive(Args)]
+pub struct LogprobsArgs {
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// JSON lines with "ids" (and "from"), or with "prompt" and "completion" (default: standard input)
+    #[arg(value_name = "FILE")]
+    input: Option<PathBuf>,
+}
+
+/// One prompt: a question to render, a text as it is, or token ids.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PromptLine {
+    question: Option<String>,
+    prompt: Option<String>,
+    prompt_ids: Option<Vec<u32>>,
+}
+
+#[derive(Serialize)]
+struct Generated<'a> {
+    /// Line of the input, from 1.
+    line: usize,
+    sample: u32,
+    prompt_ids: &'a [u32],
+    text: String,
+    token_ids: Vec<u32>,
+    logprobs: Vec<f32>,
+    finish: FinishReason,
+    answer: Option<String>,
+    scores: serde_json::Map<String, serde_json::Value>,
+}
+
+pub fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> {
+    ensure!(args.samples > 0, "--samples is 0; give at least 1");
+    let text = args.policy.text(config)?;
+    let policy = block_on(args.policy.load(config, &text))?;
+    let mut jobs = Vec::new();
+    for (line, content) in lines(args.input.as_deref())? {
+        let prompt_ids = prompt_ids(&text, &content).with_context(|| format!("in line {line}"))?;
+        for sample in 0..args.samples {
+            jobs.push(Job {
+                task_id: line.to_string(),
+                kind: config.tasks.kind.kind(),
+                variant: None,
+                prompt_ids: prompt_ids.clone(),
+                address: Address::new(config.run.seed, Purpose::Rollout, 0, &line.to_string(), &[sample]),
+            });
+        }
+    }
+    let rollout = &config.rollout;
+    let drawn = Sampling {
+        temperature: rollout.temperature,
+        top_k: rollout.top_k,
+        top_p: rollout.top_p,
+        min_p: rollout.min_p,
+    };
+    let sampling = if args.greedy { Sampling::GREEDY } else { drawn };
+    let trees = with_tools(config, &text, &policy, sampling, &|_| (), |tools| rollout::chains(tools, &jobs))?;
+    let mut out = std::io::stdout().lock();
+    for group in trees.chunks(args.samples as usize) {
+        write_group(&mut out, group)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The trajectories of one line, with their vote among each other.
+fn write_group(out: &mut impl Write, trees: &[Tree]) -> Result<()> {
+    let leaves: Vec<_> = trees.iter().filter_map(|tree| Some((tree, tree.leaves.first()?))).collect();
+    let answers: Vec<Option<&str>> = leaves.iter().map(|(_, leaf)| leaf.answer.as_deref()).collect();
+    let votes = critic::vote(&answers);
+    for (sample, ((tree, leaf), vote)) in leaves.iter().zip(votes).enumerate() {
+        let logprobs = tree.completion_logprobs(leaf);
+        let thoughts: Vec<_> = tree.path(leaf).into_iter().map(|i| &tree.thoughts[i]).collect();
+        let scores = critic::logprob_scores(&thoughts).into_iter().chain([vote]);
+        let row = Generated {
+            line: tree.task_id.parse().unwrap_or_default(),
+            sample: sample as u32,
+            prompt_ids: &tree.prompt_ids,
+            text: tree.completion_text(leaf),
+            token_ids: tree.completion_ids(leaf),
+            logprobs,
+            finish: leaf.finish,
+            answer: leaf.answer.clone(),
+            scores: scores.map(|s| (s.scorer.to_string(), json(s))).collect(),
+        };
+        writeln!(out, "{}", serde_json::to_string(&row)?)?;
+    }
+    Ok(())
+}
+
+fn json(score: Score) -> serde_json::Value {
+    match score.value {
+        Ok(value) => serde_json::json!(value),
+        Err(error) => serde_json::json!({ "error": error }),
+    }
+}
+
+fn prompt_ids(text: &Text, content: &str) -> Result<Vec<u32>> {
+    if !content.trim_start().starts_with('{') {
+        return text.prompt_ids(content);
+    }
+    let line: PromptLine = serde_json::from_str(content).context("not a prompt")?;
+    match (line.question, line.prompt, line.prompt_ids) {
+        (Some(question), None, None) => text.prompt_ids(&question),
+        (None, Some(prompt), None) => text.encode(&prompt),
+        (None, None, Some(ids)) => Ok(ids),
+        _ => anyhow::bail!("give exactly one of \"question\", \"prompt\" and \"prompt_ids\""),
+    }
+}
+
+/// Non-empty lines with their numbers, from 1.
+fn lines(path: Option<&std::path::Path>) -> Result<Vec<(usize, String)>> {
+    let reader: Box<dyn Read> = match path {
+        Some(path) => {
+            Box::new(std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
+        }
+        None => Box::new(std::io::stdin()),
+    };
+    let mut lines = Vec::new();
+    for (index, line) in std::io::BufReader::new(reader).lines().enumerate() {
+        let line = line.with_context(|| format!("cannot read line {} of the input", index + 1))?;
+        ensure!(index < LINES_MAX, "the input has more than {LINES_MAX} lines; split it");
+        if !line.trim().is_empty() {
+            lines.push((index + 1, line));
+        }
+    }
+    Ok(lines)
+}
+
+/// A sequence to read: ids as they are, or texts to tokenize.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SequenceLine {
+    ids: Option<Vec<u32>>,
+    /// First position whose log-probability is wanted; 1 when left out.
+    from: Option<usize>,
+    prompt: Option<String>,
+    completion: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Read1<'a> {
+    line: usize,
+    ids: &'a [u32],
+    /// Position of the first log-probability.
+    from: usize,
+    logprobs: &'a [f32],
+    sum: f32,
+}
+
+pub fn logprobs(config: &Config, args: &LogprobsArgs) -> Result<ExitCode> {
+    let text = args.policy.text(config)?;
+    let policy = block_on(args.policy.load(config, &text))?;
+    let (mut numbers, mut requests) = (Vec::new(), Vec::new());
+    for (line, content) in lines(args.input.as_deref())? {
+        requests.push(sequence(&text, &content).with_context(|| format!("in line {line}"))?);
+        numbers.push(line);
+    }
+    let readings = policy.engine().read(&requests)?;
+    let mut out = std::io::stdout().lock();
+    for ((line, request), reading) in numbers.iter().zip(&requests).zip(&readings) {
+        let logprobs = &reading.logprobs;
+        let row = Read1 {
+            line: *line,
+            ids: &request.ids,
+            from: request.from,
+            logprobs,
+            sum: logprobs.iter().sum(),
+        };
+        writeln!(out, "{}", serde_json::to_string(&row)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sequence(text: &Text, content: &str) -> Result<ReadRequest> {
+    let line: SequenceLine = serde_json::from_str(content).context("not a sequence")?;
+    let (ids, from) = match (line.ids, line.prompt, line.completion) {
+        (Some(ids), None, None) => (ids, line.from.unwrap_or(1)),
+        (None, Some(prompt), Some(completion)) => {
+            let prompt = text.encode(&prompt)?;
+            let from = prompt.len();
+            ([prompt, text.encode(&completion)?].concat(), from)
+        }
+        _ => anyhow::bail!("give \"ids\" (and \"from\"), or \"prompt\" and \"completion\""),
+    };
+    ensure!(
+        (1..=ids.len()).contains(&from),
+        "\"from\" is {from} for {} tokens; nothing predicts the first token, so give 1 to {}",
+        ids.len(),
+        ids.len()
+    );
+    Ok(ReadRequest { ids, from, hidden_at: Vec::new() })
+}

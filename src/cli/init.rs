@@ -1,0 +1,48 @@
+//! `autodidact init`: a commented configuration and the prompts, to edit.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::config::DEFAULT_TOML;
+use crate::text;
+
+/// The templates that ask a task's question.
+const ASKING: [&str; 3] = ["relations.jinja", "countdown.jinja", "cot.jinja"];
+
+#[derive(Args)]
+pub struct InitArgs {
+    /// Folder to write into
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Overwrite what is there
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn perform(args: &InitArgs) -> Result<ExitCode> {
+    let prompts = args.dir.join("prompts");
+    // The configuration that is written uses the prompts that are written.
+    let config = DEFAULT_TOML.replace("\nprompts = \"\"\n", "\nprompts = \"prompts\"\n");
+    let mut files = vec![(args.dir.join("autodidact.toml"), config.as_str())];
+    let in_use = text::TEMPLATES.iter().filter(|(name, _)| ASKING.contains(name));
+    files.extend(in_use.map(|&(name, source)| (prompts.join(name), source)));
+    if let Some((taken, _)) = files.iter().find(|(path, _)| path.exists())
+        && !args.force
+    {
+        bail!("{} exists already; nothing was written (use --force to overwrite)", taken.display());
+    }
+    std::fs::create_dir_all(&prompts).with_context(|| format!("cannot create {}", prompts.display()))?;
+    for (path, content) in &files {
+        write(path, content)?;
+        super::print(&format!("wrote {}\n", path.display()))?;
+    }
+    super::print("Edit autodidact.toml, then `autodidact run`.\n")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(path: &Path, content: &str) -> Result<()> {
+    std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}

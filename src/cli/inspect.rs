@@ -1,0 +1,110 @@
+//! `autodidact inspect`: terminal reports about a run, read-only, also while it is live.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+
+use super::{Common, block_on, colour};
+use crate::config::Config;
+use crate::domain::Arm;
+use crate::improve::{PolicyKind, STORE_FILE};
+use crate::inspect::{self, Style};
+use crate::store::{Reader, Table};
+
+/// Most rows that `inspect sql` prints.
+const SQL_ROWS_MAX: usize = 1000;
+
+#[derive(Args)]
+pub struct InspectArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Every run in the store: the loop proper and its control arms
+    Runs,
+    /// One run, iteration by iteration
+    Run {
+        /// Id of the run (default: the loop proper)
+        run: Option<i64>,
+    },
+    /// One iteration: why trajectories were kept or dropped, scores, evaluations
+    Iteration {
+        iteration: u32,
+        /// Id of the run (default: the loop proper)
+        #[arg(long)]
+        run: Option<i64>,
+    },
+    /// One trajectory: its thoughts, scores, and why it was kept
+    Trajectory { id: i64 },
+    /// A query of your own, read-only; the views trajectory_text, trajectory_tree and iteration_summary are made
+    /// for it
+    Sql { query: String },
+}
+
+pub fn perform(common: &Common, config: &Config, args: &InspectArgs) -> Result<ExitCode> {
+    block_on(async {
+        let (reader, style) = (reader(config).await?, style());
+        let json = common.json;
+        let text = match &args.what {
+            What::Runs => {
+                let report = inspect::runs(&reader).await?;
+                if json { pretty(&report)? } else { report.render(&style) }
+            }
+            What::Run { run } => {
+                let report = inspect::run(&reader, run_or_main(&reader, *run).await?).await?;
+                if json { pretty(&report)? } else { report.render(&style) }
+            }
+            What::Iteration { iteration, run } => {
+                let run = run_or_main(&reader, *run).await?;
+                let report = inspect::iteration(&reader, run, *iteration).await?;
+                if json { pretty(&report)? } else { report.render(&style) }
+            }
+            What::Trajectory { id } => {
+                let text = PolicyKind::Model.text(config)?;
+                let report =
+                    inspect::trajectory(&reader, *id, Some(&|token| text.decode(&[token]).ok())).await?;
+                if json { pretty(&report)? } else { report.render(&style) }
+            }
+            What::Sql { query } => {
+                let answer = reader.sql(query, SQL_ROWS_MAX).await?;
+                if json { pretty(&records(&answer))? } else { inspect::table(&answer, &style) }
+            }
+        };
+        super::print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// One object per row; values are texts or null.
+fn records(table: &Table) -> Vec<serde_json::Map<String, serde_json::Value>> {
+    let record = |row: &Vec<Option<String>>| {
+        table.columns.iter().cloned().zip(row.iter().map(|v| serde_json::json!(v))).collect()
+    };
+    table.rows.iter().map(record).collect()
+}
+
+/// JSON as every report prints it.
+pub fn pretty<T: serde::Serialize>(report: &T) -> Result<String> {
+    Ok(serde_json::to_string_pretty(report)? + "\n")
+}
+
+/// Colour if a terminal wants it, and its width.
+pub fn style() -> Style {
+    Style { color: colour(), width: comfy_table::Table::new().width() }
+}
+
+/// The store of the configured run, for reading.
+pub async fn reader(config: &Config) -> Result<Reader> {
+    Reader::open(&Path::new(&config.run.dir).join(STORE_FILE)).await
+}
+
+async fn run_or_main(reader: &Reader, run: Option<i64>) -> Result<i64> {
+    match run {
+        Some(run) => Ok(run),
+        None => Ok(reader.run_of_arm(Arm::Reward).await?.context("the store holds no run yet")?.id),
+    }
+}

@@ -1,0 +1,225 @@
+//! The command line: arguments in, exit code out. The only place, with `main`, that reads the clock, the
+//! environment and the terminal.
+//!
+//! Exit codes: 0 done, 1 error, 2 usage, 3 stopped early and resumable.
+
+mod doctor;
+mod evaluate;
+mod generate;
+mod init;
+mod inspect;
+mod policy;
+mod pretrain;
+mod progress;
+mod run;
+mod verify;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+
+/// Exit code of a run that stopped before its end and can go on.
+pub const EXIT_STOPPED: u8 = 3;
+
+#[derive(Parser)]
+#[command(
+    name = "autodidact",
+    version,
+    about = "Lets a language model teach itself: rolls out trajectories, scores them, trains on the best, and \
+             proves on held-out tasks whether the new weights are better.",
+    after_help = "Start with `autodidact run`: it needs no files, no network and no configuration."
+)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone)]
+pub struct Common {
+    /// Configuration file (default: autodidact.toml in this folder, if there is one)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one configuration key, e.g. --set run.seed=1; repeatable, wins over file and environment
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Print machine-readable JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a run, or go on with it: the same command after any interruption
+    #[command(visible_alias = "resume")]
+    Run(run::RunArgs),
+    /// Write a commented configuration and the prompts, to edit
+    Init(init::InitArgs),
+    /// Measure a policy on tasks
+    Eval(evaluate::EvalArgs),
+    /// Draw trajectories for prompts from a file or standard input, as JSON lines
+    Generate(generate::GenerateArgs),
+    /// Log-probabilities of given tokens or text under a policy, as JSON lines
+    Logprobs(generate::LogprobsArgs),
+    /// Look into a run: its iterations, one iteration, one trajectory
+    Inspect(inspect::InspectArgs),
+    /// Check the store and the checkpoints against their hashes
+    Verify,
+    /// Check the machine, the configuration, and what a run will need
+    Doctor,
+    /// Make a seed model from the easy levels of a built-in task
+    Pretrain(pretrain::PretrainArgs),
+}
+
+/// Parses the arguments, performs the command, and prints its error if it fails.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", chain(&error));
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let common = cli.common;
+    if let Command::Init(args) = &cli.command {
+        // It may be there to repair a broken configuration.
+        return init::perform(args);
+    }
+    let config = common.load()?;
+    if config.run.threads > 0 {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(config.run.threads)
+            .build_global()
+            .context("cannot start the threads")?;
+    }
+    match cli.command {
+        Command::Run(args) => run::perform(&common, &config, &args),
+        Command::Init(args) => init::perform(&args),
+        Command::Eval(args) => evaluate::perform(&common, &config, &args),
+        Command::Generate(args) => generate::perform(&config, &args),
+        Command::Logprobs(args) => generate::logprobs(&config, &args),
+        Command::Inspect(args) => inspect::perform(&common, &config, &args),
+        Command::Verify => verify::perform(&common, &config),
+        Command::Doctor => doctor::perform(&common, &config),
+        Command::Pretrain(args) => pretrain::perform(&config, &args),
+    }
+}
+
+impl Common {
+    /// The configuration from file, environment and `--set`.
+    fn load(&self) -> Result<Config> {
+        let standard = Path::new("autodidact.toml");
+        let path = self.config.as_deref().or_else(|| standard.exists().then_some(standard));
+        let text = path
+            .map(|p| {
+                std::fs::read_to_string(p)
+                    .with_context(|| format!("cannot read the configuration {}", p.display()))
+            })
+            .transpose()?;
+        let mut overrides = from_environment(std::env::vars_os());
+        overrides.extend(self.set.iter().cloned());
+        let from = path.map_or_else(String::new, |p| format!(" (from {})", p.display()));
+        Config::load(text.as_deref(), &overrides)
+            .with_context(|| format!("cannot use the configuration{from}"))
+    }
+}
+
+/// `AUTODIDACT_RUN__SEED=1` → (`run.seed`, `1`), in a fixed order.
+fn from_environment(
+    vars: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+) -> Vec<(String, String)> {
+    let mut pairs: Vec<_> = vars
+        .filter_map(|(key, value)| {
+            let (key, value) = (key.into_string().ok()?, value.into_string().ok()?);
+            let (section, name) = key.strip_prefix("AUTODIDACT_")?.split_once("__")?;
+            Some((format!("{}.{}", section.to_lowercase(), name.to_lowercase()), value))
+        })
+        .collect();
+    pairs.sort();
+    pairs
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// The error and its causes on one line each.
+fn chain(error: &anyhow::Error) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if !lines.iter().any(|l| l.contains(&text)) {
+            lines.push(text);
+        }
+    }
+    lines.join("\n  caused by: ")
+}
+
+/// `autodidact inspect … | head` is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|c| {
+        c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Whether to colour what goes to standard output: a terminal, and no `NO_COLOR`.
+fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Writes to standard output; a reader that has gone away is no panic.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+/// A runtime for the rooms that are asynchronous: one thread, since SQLite has its own.
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn environment_keys_become_settings() {
+        let vars = [
+            ("AUTODIDACT_RUN__SEED", "4"),
+            ("AUTODIDACT_NOTHING", "1"),
+            ("HOME", "/"),
+            ("AUTODIDACT_EVAL__SAMPLES", "2"),
+        ];
+        let pairs = from_environment(vars.iter().map(|(k, v)| (k.into(), v.into())));
+        assert_eq!(pairs, [("eval.samples".into(), "2".into()), ("run.seed".into(), "4".into())]);
+    }
+
+    #[test]
+    fn causes_are_listed_once() {
+        let error = anyhow::anyhow!("inner").context("outer: inner").context("top");
+        assert_eq!(chain(&error), "top\n  caused by: outer: inner");
+    }
+}

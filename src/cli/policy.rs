@@ -1,0 +1,66 @@
+//! Which policy a command works with: a checkpoint folder, an iteration of the run, or the configured model.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::config::Config;
+use crate::domain::Arm;
+use crate::improve::{Policy, PolicyKind};
+use crate::store::{CheckpointKind, Reader};
+use crate::text::Text;
+
+#[derive(Args)]
+pub struct PolicyArgs {
+    /// Checkpoint folder (default: model.path of the configuration)
+    #[arg(long, value_name = "DIR", conflicts_with = "iteration")]
+    model: Option<PathBuf>,
+    /// The candidate that this iteration of the run trained
+    #[arg(long, value_name = "N")]
+    pub iteration: Option<u32>,
+}
+
+impl PolicyArgs {
+    /// Tokenizer and prompts that belong to the policy.
+    pub fn text(&self, config: &Config) -> Result<Text> {
+        let mut config = config.clone();
+        if let Some(dir) = &self.model {
+            config.model.path = dir.display().to_string();
+        }
+        PolicyKind::Model.text(&config)
+    }
+
+    pub async fn load(&self, config: &Config, text: &Text) -> Result<Policy> {
+        match (&self.model, self.iteration) {
+            (Some(dir), _) => PolicyKind::Model.load(dir, config, text),
+            (None, None | Some(0)) => PolicyKind::Model.base(config, text),
+            (None, Some(iteration)) => {
+                let (dir, hash) =
+                    candidate(config, &super::inspect::reader(config).await?, iteration).await?;
+                let policy = PolicyKind::Model.load(&dir, config, text)?;
+                ensure!(
+                    policy.hash() == hash,
+                    "the weights in {} have changed since iteration {iteration} wrote them; run `autodidact verify`",
+                    dir.display()
+                );
+                Ok(policy)
+            }
+        }
+    }
+}
+
+/// Folder and hash of the policy that an iteration of the run trained.
+async fn candidate(config: &Config, reader: &Reader, iteration: u32) -> Result<(PathBuf, String)> {
+    let run = reader.run_of_arm(Arm::Reward).await?.context("the store holds no run yet")?;
+    let all = reader.checkpoints(run.id).await?;
+    let found = all.iter().find(|c| c.iteration == iteration && c.row.kind == CheckpointKind::Candidate);
+    let found =
+        found.with_context(|| format!("iteration {iteration} of run {} has no checkpoint yet", run.id))?;
+    if let Some(reason) = &found.removed_reason {
+        anyhow::bail!(
+            "the checkpoint of iteration {iteration} was removed ({reason}); raise checkpoints.keep next time"
+        );
+    }
+    Ok((Path::new(&config.run.dir).join(&found.row.path), found.row.policy_hash.clone()))
+}

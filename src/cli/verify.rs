@@ -1,0 +1,29 @@
+//! `autodidact verify`: re-hashes and cross-checks the store and the checkpoints.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::{Common, block_on};
+use crate::config::Config;
+use crate::improve::STORE_FILE;
+use crate::store;
+
+/// Prints `{"ok", "digest", "problems"}`; exit code 1 when there are problems.
+pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
+    let dir = Path::new(&config.run.dir);
+    let report = block_on(store::verify(&dir.join(STORE_FILE), dir))?;
+    if common.json {
+        let json =
+            serde_json::json!({ "ok": report.ok, "digest": report.digest, "problems": report.problems });
+        super::print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
+    } else {
+        for problem in &report.problems {
+            super::print(&format!("problem: {problem}\n"))?;
+        }
+        let verdict = if report.ok { "everything checks out" } else { "problems were found" };
+        super::print(&format!("{verdict}\ndigest {}\n", report.digest))?;
+    }
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

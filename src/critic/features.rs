@@ -1,0 +1,102 @@
+//! What the head sees of a thought: the hidden state at its end and how sure the policy was of its tokens.
+//!
+//! Everything is local to the thought and free of counts, so that what is learned on short trajectories carries
+//! over to long ones.
+
+use half::f16;
+
+use crate::domain::{Score, ScoreError, ScorerKind, Thought};
+
+/// Number of log-probability statistics that follow the hidden state.
+pub const STATISTICS: usize = 6;
+
+/// Surprise below which tokens count as equally sure, in nats.
+const SURPRISE_MIN: f32 = 1e-3;
+
+/// The features of one thought: its hidden state, then [`STATISTICS`] of its tokens' log-probabilities.
+pub fn features(thought: &Thought) -> Vec<f32> {
+    let hidden = thought.hidden_f16.iter().map(|&bits| f16::from_bits(bits).to_f32());
+    hidden.chain(statistics(&thought.logprobs)).collect()
+}
+
+/// Mean, lowest, second lowest, first and last sureness, and the spread; NaN for a thought without tokens.
+fn statistics(logprobs: &[f32]) -> [f32; STATISTICS] {
+    let n = logprobs.len() as f32;
+    let mean = logprobs.iter().sum::<f32>() / n;
+    let variance = logprobs.iter().map(|l| (l - mean) * (l - mean)).sum::<f32>() / n;
+    let mut sorted = logprobs.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    let (Some(&lowest), Some(&first), Some(&last)) = (sorted.first(), logprobs.first(), logprobs.last())
+    else {
+        return [f32::NAN; STATISTICS];
+    };
+    let second = sorted.get(1).copied().unwrap_or(lowest);
+    [
+        sureness(mean),
+        sureness(lowest),
+        sureness(second),
+        sureness(first),
+        sureness(last),
+        -sureness(-variance.sqrt()),
+    ]
+}
+
+/// Minus the logarithm of the surprise: tells .99 from .999, and keeps -20 from drowning everything else.
+fn sureness(logprob: f32) -> f32 {
+    -(-logprob + SURPRISE_MIN).ln()
+}
+
+/// The path's mean and lowest log-probability.
+pub fn logprob_scores(thoughts: &[&Thought]) -> [Score; 2] {
+    let logprobs = || thoughts.iter().flat_map(|t| &t.logprobs).map(|&l| f64::from(l));
+    let n = logprobs().count();
+    if n == 0 {
+        return [ScorerKind::LogprobMean, ScorerKind::LogprobMin]
+            .map(|kind| Score::failed(kind, ScoreError::MissingInput));
+    }
+    // A NaN must not vanish in the minimum.
+    let lowest = logprobs().fold(0.0, |low, l| if l < low || l.is_nan() { l } else { low });
+    [
+        Score::new(ScorerKind::LogprobMean, logprobs().sum::<f64>() / n as f64),
+        Score::new(ScorerKind::LogprobMin, lowest),
+    ]
+}
+
+/// Mean and standard deviation of every feature over the training set: features enter the head standardised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standard {
+    pub mean: Vec<f32>,
+    pub deviation: Vec<f32>,
+}
+
+/// A feature that hardly varies is not blown up.
+const DEVIATION_MIN: f64 = 1e-3;
+/// Standardised features are clamped here: what lies further out was never seen in training.
+const CLAMP: f32 = 6.0;
+
+impl Standard {
+    /// Over all of `rows`, each of `inputs` values.
+    pub fn of<'a>(rows: impl Iterator<Item = &'a Vec<f32>> + Clone, inputs: usize) -> Self {
+        let n = rows.clone().count().max(1) as f64;
+        let mut mean = vec![0.0f64; inputs];
+        for row in rows.clone() {
+            mean.iter_mut().zip(row).for_each(|(m, &v)| *m += f64::from(v) / n);
+        }
+        let mut variance = vec![0.0f64; inputs];
+        for row in rows {
+            for ((v, &x), m) in variance.iter_mut().zip(row).zip(&mean) {
+                *v += (f64::from(x) - m).powi(2) / n;
+            }
+        }
+        Self {
+            mean: mean.iter().map(|&m| m as f32).collect(),
+            deviation: variance.iter().map(|v| v.sqrt().max(DEVIATION_MIN) as f32).collect(),
+        }
+    }
+
+    /// Every row standardised, one after the other.
+    pub fn apply(&self, rows: &[Vec<f32>]) -> Vec<f32> {
+        let one = |((&v, m), d): ((&f32, &f32), &f32)| ((v - m) / d).clamp(-CLAMP, CLAMP);
+        rows.iter().flat_map(|row| row.iter().zip(&self.mean).zip(&self.deviation).map(one)).collect()
+    }
+}

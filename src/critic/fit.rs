@@ -1,0 +1,352 @@
+//! Training the head: cross-entropy on thoughts and trajectories, and a penalty for inconsistency.
+//!
+//! Graded trajectories teach every thought by criterion; annotated ones, which have one soft label for the whole,
+//! teach through the aggregate, so that the blame finds the worst thought. Each trajectory is evaluated twice under
+//! feature noise, and the squared difference of the two probabilities is a penalty. Calibration (Platt) is fitted
+//! on predictions for trajectories that the predicting head did not train on.
+//!
+//! Fixed chunks are summed in order: the result does not depend on threads.
+
+use anyhow::{Result, ensure};
+use rand_chacha::rand_core::Rng;
+use rayon::prelude::*;
+
+use super::Labelled;
+use super::aggregate::{log_and, logit_gradient, logit_of_log, sigmoid, softplus};
+use super::calibrate::Platt;
+use super::features::Standard;
+use super::network::{K, Network, Normals};
+use crate::config::CriticConfig;
+use crate::domain::Address;
+
+/// Trajectories per update.
+const BATCH: usize = 32;
+/// Trajectories whose gradients are summed by one task.
+const CHUNK: usize = 8;
+/// Folds of the cross-fitted calibration.
+const FOLDS: usize = 4;
+/// Normal numbers shared by all evaluations; each starts at a place of its own.
+const NOISE_POOL: usize = 1 << 16;
+
+/// Streams below the caller's address.
+const STREAM_INIT: u32 = 0;
+const STREAM_NOISE: u32 = 1;
+const STREAM_ORDER: u32 = 2;
+const STREAM_FOLDS: u32 = 3;
+
+/// See [`super::Critic::fit`].
+pub fn fit(
+    sets: &[Labelled],
+    config: &CriticConfig,
+    address: &Address,
+) -> Result<(Network, Standard, [Platt; K])> {
+    let inputs = check(sets)?;
+    let standard = Standard::of(sets.iter().flat_map(|s| &s.thoughts), inputs);
+    let rows: Vec<Row> = sets.iter().map(|set| Row::new(set, &standard)).collect();
+    let everything: Vec<&Row> = rows.iter().collect();
+    let network = train(&everything, inputs, config, address);
+    let platt = calibrate(&rows, inputs, config, address);
+    Ok((network, standard, platt))
+}
+
+fn check(sets: &[Labelled]) -> Result<usize> {
+    let Some(inputs) = sets.iter().flat_map(|s| s.thoughts.first()).map(Vec::len).next() else {
+        anyhow::bail!("the critic has no trajectory to learn from; raise critic.bootstrap");
+    };
+    for (i, set) in sets.iter().enumerate() {
+        ensure!(!set.thoughts.is_empty(), "labelled trajectory {i} has no thoughts");
+        for thought in &set.thoughts {
+            ensure!(
+                thought.len() == inputs,
+                "labelled trajectory {i} has a thought of {} features; others have {inputs}",
+                thought.len()
+            );
+            ensure!(
+                thought.iter().all(|v| v.is_finite()),
+                "labelled trajectory {i} has a feature that is not finite"
+            );
+        }
+        if let Some(criteria) = &set.criteria {
+            ensure!(
+                criteria.len() == set.thoughts.len(),
+                "labelled trajectory {i} has {} thoughts and verdicts on {}",
+                set.thoughts.len(),
+                criteria.len()
+            );
+        }
+        let label_ok = set.good.is_none_or(|g| (0.0..=1.0).contains(&g));
+        ensure!(label_ok, "labelled trajectory {i} has the label {:?}; it must lie in [0, 1]", set.good);
+        ensure!(
+            set.weight >= 0.0 && set.weight.is_finite(),
+            "labelled trajectory {i} has weight {}",
+            set.weight
+        );
+    }
+    Ok(inputs)
+}
+
+/// A labelled trajectory, standardised.
+struct Row {
+    /// (thoughts, inputs)
+    x: Vec<f32>,
+    good: Option<f64>,
+    /// Target of every output, per thought.
+    criteria: Option<Vec<[f64; K]>>,
+    weight: f64,
+}
+
+impl Row {
+    fn new(set: &Labelled, standard: &Standard) -> Self {
+        let targets = |c: &crate::domain::Criteria| {
+            let all = c.coherence && c.accuracy && c.completeness;
+            [all, c.coherence, c.accuracy, c.completeness].map(|b| f64::from(u8::from(b)))
+        };
+        Self {
+            x: standard.apply(&set.thoughts),
+            good: set.good.map(f64::from),
+            criteria: set.criteria.as_ref().map(|criteria| criteria.iter().map(targets).collect()),
+            weight: f64::from(set.weight),
+        }
+    }
+
+    /// What each output should say of the whole trajectory, where that is known.
+    fn targets(&self) -> [Option<f64>; K] {
+        let all =
+            |k: usize| self.criteria.as_ref().map(|c| c.iter().map(|targets| targets[k]).fold(1.0, f64::min));
+        std::array::from_fn(|k| if k == 0 { self.good.or_else(|| all(0)) } else { all(k) })
+    }
+}
+
+/// The log-odds that a whole trajectory is good, per output, from its standardised thoughts.
+pub fn trajectory_logits(network: &Network, x: &[f32]) -> [f64; K] {
+    let mut hidden = vec![0.0; network.width];
+    let z: Vec<[f32; K]> = x.chunks_exact(network.inputs).map(|x| network.forward(x, &mut hidden)).collect();
+    std::array::from_fn(|k| logit_of_log(log_and(z.iter().map(|z| f64::from(z[k])))))
+}
+
+/// Trains one network on `rows`.
+fn train(rows: &[&Row], inputs: usize, config: &CriticConfig, address: &Address) -> Network {
+    let mut network = Network::new(inputs, config.width, &address.child(STREAM_INIT));
+    let mut adam = Adam::new(network.parameters.len());
+    let mut normals = Normals::new(&address.child(STREAM_NOISE));
+    let pool: Vec<f32> = (0..NOISE_POOL).map(|_| config.noise * normals.draw()).collect();
+    let updates = config.epochs as usize * rows.len().div_ceil(BATCH);
+    let mut update = 0;
+    for epoch in 0..config.epochs {
+        let mut stream = address.child(STREAM_ORDER).child(epoch).stream();
+        let order = shuffled(rows.len(), &mut stream);
+        for batch in order.chunks(BATCH) {
+            let places: Vec<[usize; 2]> = batch
+                .iter()
+                .map(|_| [0; 2].map(|_: usize| stream.next_u32() as usize % NOISE_POOL))
+                .collect();
+            let gradient = batch_gradient(&network, rows, batch, &places, &pool, config.inconsistency);
+            let rate = config.learning_rate * (1.0 - update as f32 / updates as f32);
+            adam.step(&mut network, &gradient, rate, config.weight_decay);
+            update += 1;
+        }
+    }
+    network
+}
+
+fn shuffled(n: usize, stream: &mut impl Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in (1..n).rev() {
+        order.swap(i, (stream.next_u64() % (i as u64 + 1)) as usize);
+    }
+    order
+}
+
+fn batch_gradient(
+    network: &Network,
+    rows: &[&Row],
+    batch: &[usize],
+    places: &[[usize; 2]],
+    pool: &[f32],
+    inconsistency: f32,
+) -> Vec<f32> {
+    let total: f64 = batch.iter().map(|&i| rows[i].weight).sum::<f64>().max(1e-9);
+    let chunk = |(batch, places): (&[usize], &[[usize; 2]])| {
+        let mut gradient = vec![0.0; network.parameters.len()];
+        for (&i, places) in batch.iter().zip(places) {
+            let views = places.map(|place| {
+                let noise = pool[place..].iter().chain(pool.iter().cycle());
+                rows[i].x.iter().zip(noise).map(|(x, n)| x + n).collect::<Vec<f32>>()
+            });
+            loss(network, rows[i], &views, f64::from(inconsistency), rows[i].weight / total, &mut gradient);
+        }
+        gradient
+    };
+    let parts: Vec<Vec<f32>> = batch.par_chunks(CHUNK).zip(places.par_chunks(CHUNK)).map(chunk).collect();
+    parts
+        .into_iter()
+        .reduce(|mut sum, part| {
+            sum.iter_mut().zip(&part).for_each(|(s, p)| *s += p);
+            sum
+        })
+        .unwrap_or_default()
+}
+
+/// The loss of one trajectory seen twice; adds its gradient times `scale` to `gradient`.
+fn loss(
+    network: &Network,
+    row: &Row,
+    views: &[Vec<f32>; 2],
+    inconsistency: f64,
+    scale: f64,
+    gradient: &mut [f32],
+) -> f64 {
+    let (inputs, width) = (network.inputs, network.width);
+    let thoughts = row.x.len() / inputs;
+    let mut hidden = [vec![0.0; thoughts * width], vec![0.0; thoughts * width]];
+    let mut z = [vec![[0.0f64; K]; thoughts], vec![[0.0f64; K]; thoughts]];
+    let mut dz = z.clone();
+    let mut total = 0.0;
+    let mut log_p = [0.0; 2];
+    for v in 0..2 {
+        for (i, hidden) in hidden[v].chunks_exact_mut(width).enumerate() {
+            z[v][i] = network.forward(&views[v][i * inputs..(i + 1) * inputs], hidden).map(f64::from);
+        }
+        total += 0.5 * thought_loss(row, &z[v], &mut dz[v]);
+        log_p[v] = log_and(z[v].iter().map(|z| z[0]));
+        if let Some(good) = row.good {
+            let logit = logit_of_log(log_p[v]);
+            total += 0.5 * (softplus(logit) - good * logit);
+            for (z, dz) in z[v].iter().zip(&mut dz[v]) {
+                dz[0] += 0.5 * (sigmoid(logit) - good) * logit_gradient(log_p[v], z[0]);
+            }
+        }
+    }
+    let p = log_p.map(f64::exp);
+    let difference = p[0] - p[1];
+    total += inconsistency * difference * difference;
+    for (v, sign) in [(0, 1.0), (1, -1.0)] {
+        for (z, dz) in z[v].iter().zip(&mut dz[v]) {
+            dz[0] += sign * inconsistency * 2.0 * difference * p[v] * sigmoid(-z[0]);
+        }
+        for (i, dz) in dz[v].iter().enumerate() {
+            let dz = dz.map(|d| (d * scale) as f32);
+            let (x, hidden) =
+                (&views[v][i * inputs..(i + 1) * inputs], &hidden[v][i * width..(i + 1) * width]);
+            network.backward(x, hidden, &dz, gradient);
+        }
+    }
+    total * scale
+}
+
+/// Cross-entropy of every thought and output against the verdicts, if there are any.
+fn thought_loss(row: &Row, z: &[[f64; K]], dz: &mut [[f64; K]]) -> f64 {
+    let mut total = 0.0;
+    for ((targets, z), dz) in row.criteria.iter().flatten().zip(z).zip(dz) {
+        for k in 0..K {
+            total += (softplus(z[k]) - targets[k] * z[k]) / K as f64;
+            dz[k] += 0.5 * (sigmoid(z[k]) - targets[k]) / K as f64;
+        }
+    }
+    total
+}
+
+/// Platt scaling per output on cross-fitted predictions: each fold is predicted by a head that did not see it.
+fn calibrate(rows: &[Row], inputs: usize, config: &CriticConfig, address: &Address) -> [Platt; K] {
+    let folds = FOLDS.min(rows.len());
+    if folds < 2 {
+        return [Platt::IDENTITY; K];
+    }
+    let order = shuffled(rows.len(), &mut address.child(STREAM_FOLDS).stream());
+    let mut observations: [Vec<(f64, f64, f64)>; K] = Default::default();
+    for fold in 0..folds {
+        let (held_back, rest): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|i| i % folds == fold);
+        let rest: Vec<&Row> = rest.into_iter().map(|i| &rows[order[i]]).collect();
+        let network = train(&rest, inputs, config, &address.child(STREAM_FOLDS).child(fold as u32));
+        for row in held_back.into_iter().map(|i| &rows[order[i]]) {
+            let logits = trajectory_logits(&network, &row.x);
+            for (k, target) in row.targets().into_iter().enumerate() {
+                observations[k].extend(target.map(|target| (logits[k], target, row.weight)));
+            }
+        }
+    }
+    std::array::from_fn(|k| Platt::fit(&observations[k]))
+}
+
+/// AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) over a row of parameters; biases don't decay.
+struct Adam {
+    first: Vec<f32>,
+    second: Vec<f32>,
+    steps: i32,
+}
+
+impl Adam {
+    const BETAS: (f32, f32) = (0.9, 0.999);
+
+    fn new(parameters: usize) -> Self {
+        Self { first: vec![0.0; parameters], second: vec![0.0; parameters], steps: 0 }
+    }
+
+    fn step(&mut self, network: &mut Network, gradient: &[f32], rate: f32, decay: f32) {
+        self.steps += 1;
+        let (b1, b2) = Self::BETAS;
+        let (c1, c2) = (1.0 - b1.powi(self.steps), 1.0 - b2.powi(self.steps));
+        for (i, &g) in gradient.iter().enumerate() {
+            self.first[i] = b1 * self.first[i] + (1.0 - b1) * g;
+            self.second[i] = b2 * self.second[i] + (1.0 - b2) * g * g;
+            let decay = if network.decays(i) { decay } else { 0.0 };
+            let p = &mut network.parameters[i];
+            *p -= rate * (self.first[i] / c1 / ((self.second[i] / c2).sqrt() + 1e-8) + decay * *p);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Criteria, Purpose};
+
+    fn row(good: Option<f32>, graded: bool, address: &Address) -> Row {
+        let mut normals = Normals::new(address);
+        let thoughts = (0..3).map(|_| (0..5).map(|_| normals.draw()).collect()).collect::<Vec<Vec<f32>>>();
+        let verdict = |i| Criteria { coherence: i != 1, accuracy: true, completeness: i == 2 };
+        let criteria = graded.then(|| (0..3).map(verdict).collect());
+        let standard = Standard { mean: vec![0.0; 5], deviation: vec![1.0; 5] };
+        Row::new(&Labelled { thoughts, good, criteria, weight: 1.0 }, &standard)
+    }
+
+    #[test]
+    fn gradient_by_finite_differences() {
+        let address = Address::new(1, Purpose::Critic, 0, "", &[]);
+        let mut network = Network::new(5, 7, &address);
+        let mut normals = Normals::new(&address.child(9));
+        network.parameters.iter_mut().for_each(|p| *p += 0.3 * normals.draw());
+        for (good, graded) in [(Some(1.0), true), (Some(0.2), false), (None, true), (None, false)] {
+            let row = row(good, graded, &address.child(3));
+            let views = [0.05, -0.03].map(|s| row.x.iter().map(|x| x + s).collect::<Vec<f32>>());
+            let mut gradient = vec![0.0; network.parameters.len()];
+            loss(&network, &row, &views, 5.0, 0.7, &mut gradient);
+            for i in 0..network.parameters.len() {
+                let at = |d: f32| {
+                    let mut shifted = network.clone();
+                    shifted.parameters[i] += d;
+                    loss(&shifted, &row, &views, 5.0, 0.7, &mut vec![0.0; gradient.len()])
+                };
+                let numeric = (at(5e-3) - at(-5e-3)) / 1e-2;
+                let (got, error) = (f64::from(gradient[i]), (f64::from(gradient[i]) - numeric).abs());
+                assert!(error < 1e-4 + 3e-3 * numeric.abs(), "{i}: {got} against {numeric} ({good:?})");
+            }
+        }
+    }
+
+    #[test]
+    fn adam_equals_the_reference() {
+        // torch 2.x: p = [1., -2.]; AdamW([p], lr=.1, weight_decay=.5), grads [.5, -.1] then [-.2, .3]:
+        // first update moves each by lr·sign(g) after the decay p·(1 − .05).
+        let mut network = Network { inputs: 1, width: 1, parameters: vec![1.0, -2.0, 0.0, 0.0, 0.0, 0.0] };
+        network.parameters.resize(10, 0.0);
+        let mut adam = Adam::new(10);
+        let mut gradient = vec![0.0; 10];
+        gradient[0] = 0.5;
+        gradient[1] = -0.1;
+        adam.step(&mut network, &gradient, 0.1, 0.5);
+        assert!((network.parameters[0] - (0.95 - 0.1)).abs() < 1e-6);
+        // Index 1 is a bias: no decay.
+        assert!((network.parameters[1] - (-2.0 + 0.1)).abs() < 1e-6);
+    }
+}

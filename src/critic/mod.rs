@@ -1,0 +1,127 @@
+//! The critic: judges trajectories from what the policy itself computed while drawing them.
+//!
+//! A small head reads each thought's hidden state and log-probabilities ([`features`]) and gives the probability
+//! that the thought is good, overall and by criterion; a trajectory is as good as all of its thoughts together,
+//! so a flaw counts wherever it stands and however long the rest is. The head learns from at most 200 graded
+//! easy trajectories and from its own confident annotations ([`annotate`]), with a penalty for inconsistency
+//! between repeated evaluations, and is calibrated ([`Calibration`]). Beside it: the vote of a task's
+//! trajectories ([`vote()`]) and the formulas that join scores ([`Formula`]).
+//!
+//! Text never reaches a score: the only inputs are hidden states, log-probabilities and counts of equal answers.
+//! What can't be scored has an error class and no number. Left out: critiques in words by a judge model.
+
+mod aggregate;
+mod annotate;
+mod calibrate;
+mod features;
+mod fit;
+mod formula;
+mod network;
+mod serial;
+mod vote;
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+pub use annotate::{annotate, entropy_bits};
+pub use calibrate::{Calibration, Platt};
+pub use features::{STATISTICS, features, logprob_scores};
+pub use formula::Formula;
+pub use vote::vote;
+
+use crate::config::CriticConfig;
+use crate::domain::{Address, Criteria, Score, ScoreError, Scorer, ScorerKind, Thought};
+use features::Standard;
+use network::Network;
+
+/// The head's outputs, in order.
+pub const OUTPUTS: [ScorerKind; 4] =
+    [ScorerKind::Head, ScorerKind::Coherence, ScorerKind::Accuracy, ScorerKind::Completeness];
+
+/// A trajectory that the head learns from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labelled {
+    /// [`features`] of each thought, first to last.
+    pub thoughts: Vec<Vec<f32>>,
+    /// Probability that the whole trajectory is good; 0 or 1 if graded, in between if annotated.
+    pub good: Option<f32>,
+    /// Verdicts on each thought, if graded.
+    pub criteria: Option<Vec<Criteria>>,
+    /// Share in the loss; 1 for a graded trajectory.
+    pub weight: f32,
+}
+
+/// The trained and calibrated critique head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Critic {
+    network: Network,
+    standard: Standard,
+    platt: [Platt; 4],
+    hash: String,
+}
+
+impl Critic {
+    /// Trains a head on `sets`. The result is a pure function of the arguments.
+    pub fn fit(sets: &[Labelled], config: &CriticConfig, address: &Address) -> Result<Self> {
+        let (network, standard, platt) = fit::fit(sets, config, address)?;
+        Self::assembled(network, standard, platt)
+    }
+
+    fn assembled(network: Network, standard: Standard, platt: [Platt; 4]) -> Result<Self> {
+        let mut critic = Self { network, standard, platt, hash: String::new() };
+        critic.hash = blake3::hash(&critic.to_bytes()?).to_hex().to_string();
+        Ok(critic)
+    }
+
+    /// Identifies the head: hash of its bytes.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The head as a safetensors file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        serial::to_bytes(self)
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        serial::from_bytes(bytes)
+    }
+
+    /// The probability that the path of `thoughts` is good: overall, coherent, accurate, complete.
+    pub fn scores(&self, thoughts: &[&Thought]) -> [Score; 4] {
+        let features: Vec<Vec<f32>> = thoughts.iter().map(|t| features(t)).collect();
+        let values = self.probabilities(&features);
+        std::array::from_fn(|k| match values {
+            Ok(values) => Score::new(OUTPUTS[k], values[k]),
+            Err(error) => Score::failed(OUTPUTS[k], error),
+        })
+    }
+
+    /// As [`Self::scores`], from features.
+    pub fn probabilities(&self, features: &[Vec<f32>]) -> Result<[f64; 4], ScoreError> {
+        let logits = self.logits(features)?;
+        Ok(std::array::from_fn(|k| self.platt[k].probability(logits[k])))
+    }
+
+    /// A trajectory's aggregated log-odds before calibration.
+    fn logits(&self, features: &[Vec<f32>]) -> Result<[f64; 4], ScoreError> {
+        let inputs = self.standard.mean.len();
+        if features.is_empty() || features.iter().any(|f| f.len() != inputs) {
+            return Err(ScoreError::MissingInput);
+        }
+        if features.iter().flatten().any(|v| !v.is_finite()) {
+            return Err(ScoreError::NonFinite);
+        }
+        Ok(fit::trajectory_logits(&self.network, &self.standard.apply(features)))
+    }
+}
+
+impl Scorer for Critic {
+    fn score(&self, paths: &[Vec<&Thought>]) -> Vec<Result<f64, ScoreError>> {
+        paths.par_iter().map(|path| self.scores(path)[0].value).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! Datasets: built-in tasks and tasks from a file, in splits that never share a question.
+//!
+//! Built-in tasks are pure functions of (`tasks.seed`, id): the 12th held-out task stays the same whatever the
+//! other splits' sizes. Easy tasks carry answer and solution; practice and measuring tasks carry the answer
+//! alone, and [`Split`] says who may read it. This room reads no file: contents come from the caller.
+
+pub mod countdown;
+mod draw;
+mod file;
+pub mod relations;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, Result, bail, ensure};
+use rand_chacha::ChaCha8Rng;
+
+pub use file::utf8;
+
+use crate::config::{TaskSource, TasksConfig};
+use crate::domain::{Address, Purpose, Split, Task, TaskKind, Variant};
+
+/// Draws of one task before its level counts as exhausted.
+const ATTEMPTS_MAX: u32 = 1000;
+
+/// All tasks of all splits, easy ones first. `file` holds the contents of `tasks.file` (see [`utf8`]), for that
+/// source alone.
+///
+/// # Errors
+/// When the file has unusable rows (all of them are listed), when a level has too few different tasks, or when
+/// two splits share a question.
+pub fn dataset(cfg: &TasksConfig, file: Option<&str>) -> Result<Vec<Task>> {
+    let tasks = match (cfg.kind, file) {
+        (TaskSource::File, Some(contents)) => file::read(contents, &cfg.file, cfg.seed)?,
+        (TaskSource::File, None) => bail!("tasks.kind is \"file\", but no file was read"),
+        (_, _) => built_in(cfg)?,
+    };
+    check_contamination(&tasks)?;
+    Ok(tasks)
+}
+
+/// The question in a form in which questions that differ only in case and blanks are equal.
+pub fn normalised_question(question: &str) -> String {
+    question.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
+}
+
+/// What two tasks have in common when solving one gives the other away: the question up to its exact variants.
+fn identity(kind: TaskKind, question: &str) -> String {
+    let exact = match kind {
+        TaskKind::Relations => relations::Chain::parse(question).map(|(chain, _)| chain.identity()),
+        TaskKind::Countdown => countdown::identity(question),
+        TaskKind::Text => None,
+    };
+    exact.unwrap_or_else(|| normalised_question(question))
+}
+
+/// Fails if a question of one split is also in another, up to exact variants.
+fn check_contamination(tasks: &[Task]) -> Result<()> {
+    let mut seen: HashMap<String, &Task> = HashMap::new();
+    for task in tasks {
+        let first = *seen.entry(identity(task.kind, &task.question)).or_insert(task);
+        if first.split != task.split {
+            bail!(
+                "task {} ({}) and task {} ({}) ask the same question, so measuring would be training: {:?}; \
+                 remove one of them",
+                first.id,
+                first.split,
+                task.id,
+                task.split,
+                task.question
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A task before it has a place.
+struct Drawn {
+    question: String,
+    answer: String,
+    solution: String,
+}
+
+fn draw(source: TaskSource, level: u32, rng: &mut ChaCha8Rng) -> Result<Drawn> {
+    match source {
+        TaskSource::Relations => {
+            let (question, chain) = relations::draw(level, rng)?;
+            let (answer, solution) =
+                chain.answer().zip(chain.solution()).context("a drawn chain is walkable")?;
+            Ok(Drawn { question, answer, solution })
+        }
+        TaskSource::Countdown => {
+            let countdown::Drawn { question, answer, solution } = countdown::draw(level, rng)?;
+            Ok(Drawn { question, answer, solution })
+        }
+        TaskSource::File => bail!("tasks from a file can't be generated"),
+    }
+}
+
+/// Questions that are taken: whose identity belongs to which split, and every question as it stands.
+#[derive(Default)]
+struct Taken {
+    split_of: HashMap<String, Split>,
+    questions: HashSet<String>,
+}
+
+impl Taken {
+    /// Takes `question` for `split`; false if another split has it or one of its variants, or anybody has it as
+    /// it stands.
+    fn take(&mut self, kind: TaskKind, question: &str, split: Split) -> bool {
+        let owner = *self.split_of.entry(identity(kind, question)).or_insert(split);
+        owner == split && self.questions.insert(question.to_owned())
+    }
+}
+
+/// Fails, naming the key, when a built-in kind doesn't reach a configured level.
+fn check_levels(cfg: &TasksConfig) -> Result<()> {
+    let highest = match cfg.kind {
+        TaskSource::Relations => relations::LEVEL_MAX,
+        TaskSource::Countdown => countdown::LEVEL_MAX,
+        TaskSource::File => return Ok(()),
+    };
+    for (key, levels) in [("easy_levels", cfg.easy_levels), ("hard_levels", cfg.hard_levels)] {
+        ensure!(
+            levels[1] <= highest,
+            "tasks.{key} = {levels:?}: {} has levels 1 to {highest}",
+            cfg.kind.kind()
+        );
+    }
+    Ok(())
+}
+
+fn built_in(cfg: &TasksConfig) -> Result<Vec<Task>> {
+    check_levels(cfg)?;
+    // Measuring splits draw first: their tasks then don't depend on the sizes of the others.
+    let order = [
+        (Split::HeldOut, cfg.heldout),
+        (Split::Gate, cfg.gate),
+        (Split::Train, cfg.train),
+        (Split::Anchor, cfg.anchor),
+        (Split::Easy, cfg.easy),
+    ];
+    let mut taken = Taken::default();
+    let mut tasks = Vec::with_capacity(order.iter().map(|&(_, count)| count).sum());
+    for (split, count) in order {
+        let levels = levels(cfg, split);
+        let weight = |level: u32| if is_labelled(split) { level } else { 1 };
+        for (index, level) in spread(levels, weight).take(count).enumerate() {
+            tasks.push(draw_task(cfg, split, index, level, &mut taken)?);
+        }
+    }
+    tasks.sort_by_key(|task| task.split);
+    Ok(tasks)
+}
+
+fn is_labelled(split: Split) -> bool {
+    matches!(split, Split::Easy | Split::Anchor)
+}
+
+fn levels(cfg: &TasksConfig, split: Split) -> [u32; 2] {
+    if is_labelled(split) { cfg.easy_levels } else { cfg.hard_levels }
+}
+
+/// An endless sequence of levels in which every level has its share by weight in every beginning.
+fn spread([low, high]: [u32; 2], weight: impl Fn(u32) -> u32) -> impl Iterator<Item = u32> {
+    let weights: Vec<i64> = (low..=high).map(|level| i64::from(weight(level))).collect();
+    let total: i64 = weights.iter().sum();
+    let mut credit = vec![0; weights.len()];
+    std::iter::repeat_with(move || {
+        let mut best = 0;
+        for (i, weight) in weights.iter().enumerate() {
+            credit[i] += weight;
+            if credit[i] > credit[best] {
+                best = i;
+            }
+        }
+        credit[best] -= total;
+        low + best as u32
+    })
+}
+
+fn draw_task(cfg: &TasksConfig, split: Split, index: usize, level: u32, taken: &mut Taken) -> Result<Task> {
+    let kind = cfg.kind.kind();
+    let id = format!("{kind}/{split}/{index:06}");
+    let mut rng = Address::new(cfg.seed, Purpose::Dataset, 0, &id, &[]).stream();
+    for _ in 0..ATTEMPTS_MAX {
+        let drawn = draw(cfg.kind, level, &mut rng)?;
+        if taken.take(kind, &drawn.question, split) {
+            let solution = is_labelled(split).then_some(drawn.solution);
+            return Ok(Task {
+                id,
+                kind,
+                split,
+                level,
+                question: drawn.question,
+                answer: Some(drawn.answer),
+                solution,
+            });
+        }
+    }
+    bail!(
+        "level {level} of {kind} has no task left for {id} that no other split has ({ATTEMPTS_MAX} draws); \
+         lower tasks.{split} or widen the levels"
+    )
+}
+
+/// Endless fresh tasks of the easy levels, with solutions: what a seed model is pretrained on.
+///
+/// Task `i` is a pure function of the address and `i`. Levels are drawn with weights proportional to the level.
+/// No task is one of the gate, held-out or anchor split, nor a variant of one.
+pub struct Pretraining {
+    source: TaskSource,
+    levels: [u32; 2],
+    address: Address,
+    next: u32,
+    excluded: HashSet<String>,
+}
+
+impl Pretraining {
+    pub fn new(cfg: &TasksConfig, address: &Address) -> Result<Self> {
+        if cfg.kind == TaskSource::File {
+            bail!(
+                "pretraining needs tasks that can be generated: tasks.kind relations or countdown, not file"
+            );
+        }
+        let measuring = |task: &Task| matches!(task.split, Split::Gate | Split::HeldOut | Split::Anchor);
+        let excluded =
+            built_in(cfg)?.iter().filter(|t| measuring(t)).map(|t| identity(t.kind, &t.question)).collect();
+        Ok(Self { source: cfg.kind, levels: cfg.easy_levels, address: address.clone(), next: 0, excluded })
+    }
+
+    fn draw(&self, index: u32) -> Result<Task> {
+        let kind = self.source.kind();
+        let mut rng = self.address.child(index).stream();
+        for _ in 0..ATTEMPTS_MAX {
+            let level = weighted_level(self.levels, &mut rng);
+            let drawn = draw(self.source, level, &mut rng)?;
+            if !self.excluded.contains(&identity(kind, &drawn.question)) {
+                return Ok(Task {
+                    id: format!("{kind}/pretrain/{index:06}"),
+                    kind,
+                    split: Split::Easy,
+                    level,
+                    question: drawn.question,
+                    answer: Some(drawn.answer),
+                    solution: Some(drawn.solution),
+                });
+            }
+        }
+        bail!("levels {:?} have no task left to pretrain on beside the measuring splits", self.levels)
+    }
+}
+
+impl Iterator for Pretraining {
+    type Item = Result<Task>;
+
+    /// The next task; ends only after 2^32 of them.
+    fn next(&mut self) -> Option<Result<Task>> {
+        let index = self.next;
+        self.next = index.checked_add(1)?;
+        Some(self.draw(index))
+    }
+}
+
+/// A level drawn with weight proportional to itself.
+fn weighted_level([low, high]: [u32; 2], rng: &mut ChaCha8Rng) -> u32 {
+    let mut left = draw::below(rng, (low..=high).sum());
+    for level in low..high {
+        match left.checked_sub(level) {
+            Some(rest) => left = rest,
+            None => return level,
+        }
+    }
+    high
+}
+
+/// A meaning-preserving variant of `task`, with the same answer; `None` if its kind has no exact variants.
+/// The same address always gives the same variant.
+pub fn variant(task: &Task, address: &Address) -> Option<Variant> {
+    let mut rng = address.stream();
+    let question = match task.kind {
+        TaskKind::Relations => relations::variant(&task.question, &mut rng)?,
+        TaskKind::Countdown => countdown::variant(&task.question, &mut rng)?,
+        TaskKind::Text => return None,
+    };
+    Some(Variant { address: address.clone(), question })
+}
+
+/// A wrong solution made from the gold one of a labelled task, as text of the same form: at least one thought is
+/// wrong, and so is the answer. `None` for tasks without a solution and for kinds that can't be corrupted.
+pub fn corrupted(task: &Task, address: &Address) -> Option<String> {
+    task.solution.as_ref()?;
+    let mut rng = address.stream();
+    match task.kind {
+        TaskKind::Relations => relations::corrupted(&task.question, &mut rng),
+        TaskKind::Countdown => countdown::corrupted(&task.question, &mut rng),
+        TaskKind::Text => None,
+    }
+}
+
+/// A labelled task made from its question alone, by working the question out; `None` for kinds that can't.
+/// What a policy without weights answers from.
+pub fn solved(kind: TaskKind, question: &str) -> Option<Task> {
+    if kind != TaskKind::Relations {
+        return None;
+    }
+    let (chain, _) = relations::Chain::parse(question)?;
+    Some(Task {
+        id: String::new(),
+        kind,
+        split: Split::Easy,
+        level: 0,
+        question: question.to_owned(),
+        answer: Some(chain.answer()?),
+        solution: Some(chain.solution()?),
+    })
+}

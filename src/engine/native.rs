@@ -1,0 +1,234 @@
+//! The engine on this machine's cores: many sequences decoded together, by the trainer's own kernels.
+//!
+//! Data-parallel: every rayon thread runs its own decode loop (`worker`) over one queue of requests, the
+//! longest first. Requests with the same context share its prefill. Since every row of the forward pass depends on
+//! its own sequence alone, a completion is a pure function of (policy, context, sampling, address): neither the
+//! threads, nor the batch, nor what is remembered from earlier calls changes a bit of it.
+//!
+//! Not here: quantised weights, speculative decoding, splitting one forward pass over threads. One request alone
+//! runs on one core.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+
+use super::prefix::PrefixCache;
+use super::stopping::StopTable;
+use super::worker::Worker;
+use super::{Completion, Generate, ReadRequest, Reading, Request, Stops, sampler};
+use crate::domain::FinishReason;
+use crate::model::cache::{KvCache, PagePool};
+use crate::model::{Packed, Scratch, Span, Weights, decode};
+use crate::ops::kernels::logprob;
+
+/// Tokens read in one forward pass of [`Native::read`].
+const READ_CHUNK: usize = 64;
+
+/// A policy in memory, ready to generate.
+#[derive(Debug)]
+pub struct Native {
+    pub(super) model: Packed,
+    pub(super) pool: Arc<PagePool>,
+    batch_tokens: usize,
+    prefixes: Mutex<PrefixCache>,
+}
+
+impl Native {
+    /// Packs `weights`. Sequences being decoded hold at most `batch_tokens` tokens of keys and values, over all
+    /// threads; a request that needs more than its thread's share runs alone there. As many again may be
+    /// remembered for later calls.
+    pub fn new(weights: &Weights, batch_tokens: usize) -> Result<Self> {
+        ensure!(batch_tokens > 0, "batch_tokens is 0; at least one token must fit");
+        let model = Packed::new(weights)?;
+        let pool = model.page_pool();
+        Ok(Self { pool, batch_tokens, prefixes: Mutex::new(PrefixCache::new(batch_tokens)), model })
+    }
+
+    /// The same engine, remembering the beginnings of at most `tokens` tokens between calls; 0 remembers nothing.
+    pub fn remembering(self, tokens: usize) -> Self {
+        Self { prefixes: Mutex::new(PrefixCache::new(tokens)), ..self }
+    }
+
+    pub(super) fn prefixes(&self) -> MutexGuard<'_, PrefixCache> {
+        // What a panicking thread leaves behind is still exact: entries are whole or absent.
+        self.prefixes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let (vocab, max) = (self.model.config().vocab_size, self.context_max());
+        ensure!(!ids.is_empty(), "the context is empty; give at least a beginning-of-sequence token");
+        ensure!(ids.len() <= max, "the context has {} tokens; the model reads at most {max}", ids.len());
+        let unknown = ids.iter().find(|&&id| id as usize >= vocab);
+        ensure!(unknown.is_none(), "token id {} is outside the vocabulary of {vocab}", unknown.unwrap_or(&0));
+        Ok(())
+    }
+
+    /// The empty completion of a request that leaves no room for a token.
+    fn nothing_to_draw(&self, request: &Request) -> Option<Completion> {
+        let finish = if request.tokens_max == 0 {
+            FinishReason::TokensMax
+        } else if request.context_ids.len() >= self.context_max() {
+            FinishReason::ContextFull
+        } else {
+            return None;
+        };
+        Some(Completion { token_ids: Vec::new(), logprobs: Vec::new(), finish, boundaries: Vec::new() })
+    }
+
+    fn read_one(&self, request: &ReadRequest, buffers: &mut (Scratch, Vec<f32>)) -> Result<Reading> {
+        let (scratch, logits) = buffers;
+        let ReadRequest { ids, from, hidden_at } = request;
+        let width = self.model.config().hidden_size;
+        let mut reading = Reading { logprobs: Vec::new(), hidden_f16: vec![Vec::new(); hidden_at.len()] };
+        // Row `r` predicts `ids[r + 1]`; the last token predicts nothing that is asked for.
+        let rows = ids.len() - 1;
+        let wanted = hidden_at.iter().chain([from]).min().map_or(rows, |p| p - 1);
+        let mut cache = KvCache::new(&self.pool);
+        for start in (0..rows).step_by(READ_CHUNK) {
+            let end = (start + READ_CHUNK).min(rows);
+            let first = wanted.clamp(start, end);
+            let span = Span { cache: &mut cache, ids: &ids[start..end], wanted_from: first - start };
+            let hidden = decode(&self.model, &mut [span], scratch)?;
+            for (p, state) in hidden_at.iter().zip(&mut reading.hidden_f16) {
+                if (first..end).contains(&(p - 1)) {
+                    *state = f16_bits(&hidden[(p - 1 - first) * width..][..width]);
+                }
+            }
+            let scored = (from - 1).clamp(first, end);
+            self.model.logits(&hidden[(scored - first) * width..], logits);
+            let vocab = self.model.config().vocab_size;
+            let rows = logits.chunks_exact(vocab).zip(&ids[scored + 1..]);
+            reading.logprobs.extend(rows.map(|(row, &id)| logprob(row, id as usize)));
+        }
+        Ok(reading)
+    }
+}
+
+impl Generate for Native {
+    fn policy_hash(&self) -> &str {
+        self.model.policy()
+    }
+
+    fn context_max(&self) -> usize {
+        self.model.config().max_position_embeddings
+    }
+
+    fn generate(
+        &self,
+        requests: &[Request],
+        stops: &Stops,
+        on_tokens: &(dyn Fn(usize) + Sync),
+    ) -> Result<Vec<Completion>> {
+        for (i, request) in requests.iter().enumerate() {
+            let checked =
+                self.check_ids(&request.context_ids).and_then(|()| sampler::check(&request.sampling));
+            checked.with_context(|| format!("request {i} ({})", request.address))?;
+        }
+        let stops = StopTable::new(stops, self.model.config().vocab_size)?;
+        let mut completions: Vec<Option<Completion>> =
+            requests.iter().map(|r| self.nothing_to_draw(r)).collect();
+        let indices: Vec<usize> = (0..requests.len()).filter(|&i| completions[i].is_none()).collect();
+        let workers = rayon::current_num_threads().min(indices.len()).max(1);
+        let slots_max = indices.len().div_ceil(workers);
+        let job = Job {
+            engine: self,
+            requests,
+            stops: &stops,
+            on_tokens,
+            queue: Queue::new(requests, &indices, slots_max),
+            slots_max,
+            tokens_max: self.batch_tokens / workers,
+            failed: AtomicBool::new(false),
+        };
+        let run = |_| {
+            let done = Worker::new(&job).run();
+            job.failed.fetch_or(done.is_err(), Ordering::Relaxed);
+            done
+        };
+        let done: Vec<_> = (0..workers).into_par_iter().with_max_len(1).map(run).collect();
+        for worker in done {
+            for (index, completion) in worker? {
+                completions[index] = Some(completion);
+            }
+        }
+        let missing =
+            |(i, c): (usize, Option<Completion>)| c.with_context(|| format!("request {i} was lost"));
+        completions.into_iter().enumerate().map(missing).collect()
+    }
+
+    fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
+        for (i, request) in requests.iter().enumerate() {
+            let ReadRequest { ids, from, hidden_at } = request;
+            let checked = self.check_ids(ids).and_then(|()| {
+                let n = ids.len();
+                ensure!((1..=n).contains(from), "`from` is {from}; it must be in 1..={n}, the number of ids");
+                let bad = hidden_at.iter().find(|p| !(1..n).contains(*p));
+                ensure!(bad.is_none(), "`hidden_at` has {}; positions are in 1..{n}", bad.unwrap_or(&0));
+                Ok(())
+            });
+            checked.with_context(|| format!("read request {i}"))?;
+        }
+        let buffers = <(Scratch, Vec<f32>)>::default;
+        requests.par_iter().map_init(buffers, |b, request| self.read_one(request, b)).collect()
+    }
+}
+
+/// One call of [`Generate::generate`], as its workers see it.
+pub(super) struct Job<'a> {
+    pub engine: &'a Native,
+    pub requests: &'a [Request],
+    pub stops: &'a StopTable<'a>,
+    pub on_tokens: &'a (dyn Fn(usize) + Sync),
+    pub queue: Queue,
+    /// Most sequences that one worker decodes together: leaves the others their part.
+    pub slots_max: usize,
+    /// Tokens of keys and values that one worker's sequences may need.
+    pub tokens_max: usize,
+    /// Some worker met an error; the others may stop.
+    pub failed: AtomicBool,
+}
+
+/// Groups of requests with the same context, the longest first; every worker takes the next one.
+pub(super) struct Queue {
+    groups: Vec<Vec<usize>>,
+    next: AtomicUsize,
+}
+
+impl Queue {
+    /// Groups have at most `members_max` members, so that one large group is shared between workers.
+    fn new(requests: &[Request], indices: &[usize], members_max: usize) -> Self {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut open: HashMap<&[u32], usize> = HashMap::new();
+        for &index in indices {
+            let request = &requests[index];
+            match open.get(request.context_ids.as_slice()) {
+                Some(&group) if groups[group].len() < members_max => groups[group].push(index),
+                _ => {
+                    open.insert(&request.context_ids, groups.len());
+                    groups.push(vec![index]);
+                }
+            }
+        }
+        let length =
+            |&index: &usize| requests[index].context_ids.len().saturating_add(requests[index].tokens_max);
+        groups.sort_by_key(|group| std::cmp::Reverse(group.iter().map(length).max()));
+        Self { groups, next: AtomicUsize::new(0) }
+    }
+
+    /// Indices of requests that share their context.
+    pub fn take(&self) -> Option<&[usize]> {
+        self.groups.get(self.next.fetch_add(1, Ordering::Relaxed)).map(Vec::as_slice)
+    }
+}
+
+/// Rounds a hidden state to f16, to nearest, ties to even.
+pub(super) fn f16_bits(hidden: &[f32]) -> Vec<u16> {
+    hidden.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect()
+}
+
+#[cfg(test)]
+#[path = "native_tests.rs"]
+mod tests;

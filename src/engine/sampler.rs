@@ -1,0 +1,241 @@
+//! Draws one token from one row of logits.
+//!
+//! Order of the restrictions, as in transformers: temperature, then `top_k`, then `top_p` over what is left, then
+//! `min_p`. Among equally probable tokens the lower id counts as the more probable one. The token is found by
+//! inverting the cumulative distribution over the remaining tokens in order of their ids, with one word of
+//! randomness, so the draw is a pure function of (logits, sampling, word).
+//!
+//! Knows nothing about requests or random streams. What a draw reports is the log-probability at temperature 1
+//! before any restriction, by the trainer's own kernel.
+
+use anyhow::{Result, ensure};
+
+use super::Sampling;
+use crate::ops::kernels::exp;
+
+/// Refuses settings that name no distribution.
+pub fn check(sampling: &Sampling) -> Result<()> {
+    let Sampling { temperature, top_p, min_p, .. } = *sampling;
+    ensure!(
+        temperature.is_finite() && temperature >= 0.0,
+        "temperature is {temperature}; it must be a number from 0 (greedy) upwards"
+    );
+    ensure!(top_p > 0.0 && top_p <= 1.0, "top_p is {top_p}; it must be in (0, 1]");
+    ensure!((0.0..=1.0).contains(&min_p), "min_p is {min_p}; it must be in [0, 1]");
+    Ok(())
+}
+
+/// The most probable token; ties go to the lowest id. Logits must be finite.
+pub fn greedy(logits: &[f32]) -> usize {
+    let mut best = 0;
+    for (id, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = id;
+        }
+    }
+    best
+}
+
+/// Buffers of the draws of one thread.
+#[derive(Debug, Default)]
+pub struct Sampler {
+    /// Unnormalised probability of each token id, 0 where excluded.
+    weights: Vec<f32>,
+    /// Candidate ids, most probable first; used only for `top_k` and `top_p`.
+    order: Vec<u32>,
+}
+
+impl Sampler {
+    /// Draws a token id. `logits` must be finite and not empty; `word` is uniform; greedy ignores it.
+    pub fn draw(&mut self, logits: &[f32], sampling: &Sampling, word: u32) -> usize {
+        let best = greedy(logits);
+        if sampling.temperature == 0.0 {
+            return best;
+        }
+        self.restrict(logits, logits[best], sampling);
+        let total: f64 = self.weights.iter().map(|&w| f64::from(w)).sum();
+        // The middle of the word's share of [0, 1): never an end, so never a token of probability 0.
+        let target = (f64::from(word) + 0.5) / 4_294_967_296.0 * total;
+        let mut sum = 0.0;
+        let mut last = best;
+        for (id, &weight) in self.weights.iter().enumerate() {
+            if weight > 0.0 {
+                sum += f64::from(weight);
+                last = id;
+                if sum > target {
+                    return id;
+                }
+            }
+        }
+        last
+    }
+
+    /// Fills `weights`: `exp((logit - max) / temperature)`, 0 for what the restrictions exclude.
+    fn restrict(&mut self, logits: &[f32], max: f32, sampling: &Sampling) {
+        let inverse = 1.0 / sampling.temperature;
+        self.weights.clear();
+        self.weights.extend(logits.iter().map(|&logit| exp((logit - max) * inverse)));
+        let vocab = logits.len();
+        let k = match sampling.top_k as usize {
+            0 => vocab,
+            k => k.min(vocab),
+        };
+        if k < vocab || sampling.top_p < 1.0 {
+            self.order.clear();
+            self.order.extend(0..vocab as u32);
+            let weights = &self.weights;
+            let rank = |a: &u32, b: &u32| {
+                let (x, y) = (weights[*a as usize], weights[*b as usize]);
+                y.total_cmp(&x).then(a.cmp(b))
+            };
+            if k < vocab {
+                self.order.select_nth_unstable_by(k - 1, rank);
+            }
+            let kept = if sampling.top_p < 1.0 {
+                self.order[..k].sort_unstable_by(rank);
+                nucleus(&self.order[..k], weights, sampling.top_p)
+            } else {
+                k
+            };
+            for &id in &self.order[kept..] {
+                self.weights[id as usize] = 0.0;
+            }
+        }
+        // The most probable token weighs exactly exp(0) = 1.
+        for weight in &mut self.weights {
+            if *weight < sampling.min_p {
+                *weight = 0.0;
+            }
+        }
+    }
+}
+
+/// How many of the most probable tokens it takes to reach the share `top_p` of the mass of `order`
+/// (Holtzman et al. 2020).
+fn nucleus(order: &[u32], weights: &[f32], top_p: f32) -> usize {
+    let weight = |&id: &u32| f64::from(weights[id as usize]);
+    let enough = f64::from(top_p) * order.iter().map(weight).sum::<f64>();
+    let mut sum = 0.0;
+    for (n, id) in order.iter().enumerate() {
+        sum += weight(id);
+        if sum >= enough {
+            return n + 1;
+        }
+    }
+    order.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The textbook version: sort everything, walk, renormalise. Gives each token's probability.
+    fn naive(logits: &[f32], s: &Sampling) -> Vec<f64> {
+        let best = greedy(logits);
+        let mut p: Vec<f64> =
+            logits.iter().map(|&l| f64::from(exp((l - logits[best]) * (1.0 / s.temperature)))).collect();
+        let mut order: Vec<usize> = (0..p.len()).collect();
+        order.sort_by(|&a, &b| p[b].total_cmp(&p[a]).then(a.cmp(&b)));
+        if s.top_k > 0 {
+            order.truncate(s.top_k as usize);
+        }
+        let mass: f64 = order.iter().map(|&i| p[i]).sum();
+        let mut kept = Vec::new();
+        let mut sum = 0.0;
+        for &i in &order {
+            kept.push(i);
+            sum += p[i];
+            if s.top_p < 1.0 && sum >= f64::from(s.top_p) * mass {
+                break;
+            }
+        }
+        kept.retain(|&i| p[i] >= f64::from(s.min_p));
+        let total: f64 = kept.iter().map(|&i| p[i]).sum();
+        (0..p.len()).for_each(|i| p[i] = if kept.contains(&i) { p[i] / total } else { 0.0 });
+        p
+    }
+
+    fn sampling() -> impl Strategy<Value = Sampling> {
+        (0.05f32..3.0, 0u32..12, 0.05f32..1.3, 0.0f32..0.6).prop_map(|(temperature, top_k, top_p, min_p)| {
+            Sampling {
+                temperature,
+                top_k,
+                top_p: top_p.min(1.0),
+                min_p: if min_p < 0.2 { 0.0 } else { min_p },
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_naive_inverse_of_the_distribution(
+            // Few distinct values, so that ties are common.
+            logits in prop::collection::vec((-24i8..24).prop_map(|x| f32::from(x) * 0.25), 1..40),
+            sampling in sampling(),
+            words in prop::collection::vec(any::<u32>(), 1..20),
+        ) {
+            let p = naive(&logits, &sampling);
+            let mut sampler = Sampler::default();
+            for word in words {
+                let u = (f64::from(word) + 0.5) / 4_294_967_296.0;
+                let drawn = sampler.draw(&logits, &sampling, word);
+                let below: f64 = p[..drawn].iter().sum();
+                prop_assert!(p[drawn] > 0.0, "token {} is excluded", drawn);
+                prop_assert!(below <= u + 1e-9 && u <= below + p[drawn] + 1e-9, "{} at {}", drawn, u);
+            }
+        }
+
+        #[test]
+        fn zero_temperature_takes_the_lowest_of_the_best(
+            logits in prop::collection::vec((-4i8..4).prop_map(f32::from), 1..40),
+            word in any::<u32>(),
+        ) {
+            let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let want = logits.iter().position(|&l| l == best).unwrap();
+            prop_assert_eq!(Sampler::default().draw(&logits, &Sampling::GREEDY, word), want);
+        }
+    }
+
+    #[test]
+    fn words_spread_evenly_give_every_token_its_share() {
+        let logits = [0.0f32, 1.0, 2.0, 3.0, -50.0];
+        let sampling = Sampling { temperature: 0.7, top_k: 0, top_p: 1.0, min_p: 0.0 };
+        let p = naive(&logits, &sampling);
+        let draws = 1u32 << 16;
+        let mut counts = [0u32; 5];
+        let mut sampler = Sampler::default();
+        for i in 0..draws {
+            counts[sampler.draw(&logits, &sampling, i << 16 | 0x8000)] += 1;
+        }
+        for (id, &count) in counts.iter().enumerate() {
+            let want = p[id] * f64::from(draws);
+            assert!((f64::from(count) - want).abs() <= 2.0, "token {id}: {count} of {want:.1}");
+        }
+    }
+
+    #[test]
+    fn the_extreme_words_draw_allowed_tokens() {
+        let logits = [-200.0f32, 0.0, -200.0];
+        let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
+        for word in [0, u32::MAX] {
+            assert_eq!(Sampler::default().draw(&logits, &sampling, word), 1);
+        }
+    }
+
+    #[test]
+    fn refuses_settings_that_name_no_distribution() {
+        let good = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
+        assert!(check(&good).is_ok());
+        for bad in [
+            Sampling { temperature: -1.0, ..good },
+            Sampling { temperature: f32::NAN, ..good },
+            Sampling { top_p: 0.0, ..good },
+            Sampling { top_p: f32::NAN, ..good },
+            Sampling { min_p: 1.5, ..good },
+        ] {
+            assert!(check(&bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A policy from a script: drives the whole loop without weights, for tests and `--policy scripted`.
+//!
+//! Per prompt it knows right and wrong completions ([`Play`]) and is a mixture over them: the solution has
+//! probability `skill`, the rest is shared by the wrong ones. It is a true autoregressive policy: log-probs
+//! are those of the mixture given everything read so far, so continuing thought by thought has the same law as
+//! drawing in one go, and reading a text gives what generating it gave. A completion is a pure function of
+//! (policy, context, address). At temperature 0 a prompt is solved iff its own fixed difficulty is below the
+//! skill, so that greedy accuracy equals the skill; other sampling options change nothing.
+//!
+//! Hidden states are synthetic: whether the completion has left the solution, behind noise that is a function of
+//! the tokens read. It knows nothing about text: the caller gives token ids.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use half::f16;
+use rand_chacha::rand_core::Rng;
+use rayon::prelude::*;
+
+use super::{Boundary, Completion, Generate, ReadRequest, Reading, Request, Stops};
+use crate::domain::FinishReason;
+
+/// Log-probability of a token that no script foresees, about one in a million.
+const LOGPROB_FLOOR: f32 = -13.8;
+/// Log-probability of each prompt token when it is read.
+const LOGPROB_PROMPT: f32 = -1.0;
+/// Share of the distance to a skill of 1 that remains after training on this many trajectories is 1/e.
+const KEPT_PER_E_FOLD: f64 = 400.0;
+
+/// What the script knows about one prompt: completions as token ids, the end-of-sequence token included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Play {
+    pub solution: Vec<u32>,
+    /// Wrong completions, equally probable. If empty, the solution cut in its middle is the wrong one.
+    pub wrong: Vec<Vec<u32>>,
+}
+
+/// Finds the prompt at the start of a context: its length in tokens, and its play.
+pub type Lookup = dyn Fn(&[u32]) -> Option<(usize, Play)> + Send + Sync;
+
+/// Where plays come from.
+#[derive(Clone)]
+pub struct Script {
+    identity: String,
+    lookup: Arc<Lookup>,
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl Script {
+    /// A table from prompt ids to plays. If one prompt begins another, the longest that fits counts.
+    pub fn table(plays: BTreeMap<Vec<u32>, Play>) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 script table v1");
+        let mut update = |ids: &[u32]| {
+            hasher.update(&(ids.len() as u64).to_le_bytes());
+            for id in ids {
+                hasher.update(&id.to_le_bytes());
+            }
+        };
+        for (prompt, play) in &plays {
+            update(prompt);
+            update(&play.solution);
+            play.wrong.iter().for_each(|ids| update(ids));
+        }
+        let identity = hasher.finalize().to_hex().to_string();
+        let lookup = move |context: &[u32]| {
+            let found = (0..=context.len()).rev().find_map(|n| plays.get_key_value(&context[..n]));
+            found.map(|(prompt, play)| (prompt.len(), play.clone()))
+        };
+        Self { identity, lookup: Arc::new(lookup) }
+    }
+
+    /// Plays made on demand. `identity` must change whenever `lookup` would answer otherwise.
+    pub fn solver(identity: &str, lookup: Arc<Lookup>) -> Self {
+        Self { identity: identity.to_owned(), lookup }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Scripted {
+    script: Script,
+    skill: f64,
+    version: u32,
+    hidden_size: usize,
+    context_max: usize,
+    hash: String,
+}
+
+impl Scripted {
+    /// A policy whose every completion is right with probability `skill`, in [0, 1].
+    pub fn new(script: Script, skill: f64) -> Result<Self> {
+        ensure!((0.0..=1.0).contains(&skill), "a script's skill is {skill}; give 0 to 1");
+        Ok(Self { script, skill, version: 0, hidden_size: 8, context_max: 1 << 20, hash: String::new() }
+            .hashed())
+    }
+
+    /// Hidden states of `size` values; 0 gives none.
+    pub fn with_hidden_size(self, size: usize) -> Self {
+        Self { hidden_size: size, ..self }.hashed()
+    }
+
+    /// Longest context plus completion, in tokens.
+    pub fn with_context_max(self, tokens: usize) -> Self {
+        Self { context_max: tokens, ..self }.hashed()
+    }
+
+    /// "Training" on `kept` trajectories: the next version, whose skill is higher.
+    pub fn improved(&self, kept: usize) -> Self {
+        let remaining = (-(kept as f64) / KEPT_PER_E_FOLD).exp();
+        let skill = 1.0 - (1.0 - self.skill) * remaining;
+        Self { skill, version: self.version + 1, ..self.clone() }.hashed()
+    }
+
+    /// The probability of a right completion.
+    pub fn skill(&self) -> f64 {
+        self.skill
+    }
+
+    /// The policy after `version` improvements, whatever its skill.
+    pub fn at_version(self, version: u32) -> Self {
+        Self { version, ..self }.hashed()
+    }
+
+    /// How often the policy was improved.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn hashed(mut self) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 scripted policy v1");
+        hasher.update(self.script.identity.as_bytes());
+        hasher.update(&self.skill.to_bits().to_le_bytes());
+        hasher.update(&self.version.to_le_bytes());
+        hasher.update(&(self.hidden_size as u64).to_le_bytes());
+        self.hash = hasher.finalize().to_hex().to_string();
+        self
+    }
+
+    /// The prompt's length and the mixture for `context`.
+    fn mixture(&self, context: &[u32]) -> Result<(usize, Mixture)> {
+        let (prompt, play) = (self.script.lookup)(context).with_context(|| {
+            format!("the script has no play for this context of {} tokens", context.len())
+        })?;
+        ensure!(!play.solution.is_empty(), "the script's solution for a prompt of {prompt} tokens is empty");
+        let wrong = if play.wrong.is_empty() { vec![truncated(&play.solution)] } else { play.wrong };
+        let share = (1.0 - self.skill) / wrong.len() as f64;
+        let mut lines = vec![(self.skill, play.solution)];
+        lines.extend(wrong.into_iter().map(|ids| (share, ids)));
+        let mut mixture = Mixture { lines, at: 0, solved: true };
+        for &id in &context[prompt..] {
+            mixture.read(id);
+        }
+        Ok((prompt, mixture))
+    }
+
+    fn complete(&self, request: &Request, stops: &Stops) -> Result<Completion> {
+        let (prompt, mut mixture) = self.mixture(&request.context_ids)?;
+        let uniform = match request.sampling.temperature {
+            0.0 => unit(hash_words(&request.context_ids[..prompt])),
+            _ => unit(request.address.stream().next_u64()),
+        };
+        let line = mixture.choose(uniform, stops);
+        let room = self.context_max.saturating_sub(request.context_ids.len());
+        let mut drawn = Drawn::default();
+        let mut ids = request.context_ids.clone();
+        let mut finish = None;
+        for &id in &line {
+            if drawn.token_ids.len() == request.tokens_max.min(room) {
+                break;
+            }
+            let hidden = self.hidden(&ids, mixture.solved);
+            drawn.token_ids.push(id);
+            drawn.logprobs.push(mixture.read(id));
+            ids.push(id);
+            finish = drawn.finish(id, request, stops);
+            if finish.is_some() || stops.boundary_ids.contains(&id) {
+                drawn.close(hidden);
+            } else {
+                drawn.open = hidden;
+            }
+            if finish.is_some() {
+                break;
+            }
+        }
+        let limit = if room <= request.tokens_max && drawn.token_ids.len() == room {
+            FinishReason::ContextFull
+        } else {
+            FinishReason::TokensMax
+        };
+        Ok(drawn.into_completion(finish.unwrap_or(limit)))
+    }
+
+    fn read_one(&self, request: &ReadRequest) -> Result<Reading> {
+        let ids = &request.ids;
+        ensure!(
+            (1..=ids.len()).contains(&request.from),
+            "log-probs are wanted from position {}, but the sequence has {} tokens and nothing predicts the first",
+            request.from,
+            ids.len()
+        );
+        let (prompt, _) = self.mixture(ids)?;
+        let (_, mut mixture) = self.mixture(&ids[..prompt])?;
+        let mut logprobs = vec![LOGPROB_PROMPT; prompt];
+        let mut solved = vec![true; prompt];
+        for &id in &ids[prompt..] {
+            solved.push(mixture.solved);
+            logprobs.push(mixture.read(id));
+        }
+        let hidden = |&p: &usize| {
+            ensure!(p < ids.len(), "a hidden state is wanted at position {p} of {}", ids.len());
+            Ok(self.hidden(&ids[..p], solved[p]))
+        };
+        Ok(Reading {
+            logprobs: logprobs[request.from..].to_vec(),
+            hidden_f16: request.hidden_at.iter().map(hidden).collect::<Result<_>>()?,
+        })
+    }
+
+    /// The state after reading `ids`: noise of the tokens, and in the first value whether all is right so far.
+    fn hidden(&self, ids: &[u32], solved: bool) -> Vec<u16> {
+        let seed = hash_words(ids);
+        let noise = |i: usize| unit(hash_words(&[seed as u32, (seed >> 32) as u32, i as u32])) * 2.0 - 1.0;
+        let value = |i: usize| match (i, solved) {
+            (0, true) => 0.7 + noise(0),
+            (0, false) => -0.7 + noise(0),
+            _ => noise(i),
+        };
+        (0..self.hidden_size).map(|i| f16::from_f64(value(i)).to_bits()).collect()
+    }
+}
+
+impl Generate for Scripted {
+    fn policy_hash(&self) -> &str {
+        &self.hash
+    }
+
+    fn context_max(&self) -> usize {
+        self.context_max
+    }
+
+    fn generate(
+        &self,
+        requests: &[Request],
+        stops: &Stops,
+        on_tokens: &(dyn Fn(usize) + Sync),
+    ) -> Result<Vec<Completion>> {
+        let one = |request: &Request| {
+            let completion = self.complete(request, stops)?;
+            on_tokens(completion.token_ids.len());
+            Ok(completion)
+        };
+        requests.par_iter().map(one).collect()
+    }
+
+    fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
+        requests.par_iter().map(|r| self.read_one(r)).collect()
+    }
+}
+
+/// The solution's first half, ended as the solution is: the wrong line of a play that names none.
+fn truncated(solution: &[u32]) -> Vec<u32> {
+    let (last, rest) = solution.split_last().expect("a play's solution was checked not to be empty");
+    rest[..rest.len() / 2].iter().chain([last]).copied().collect()
+}
+
+/// The lines that agree with everything read so far, with their weights.
+struct Mixture {
+    lines: Vec<(f64, Vec<u32>)>,
+    /// Completion tokens read.
+    at: usize,
+    /// Whether they all follow the solution.
+    solved: bool,
+}
+
+impl Mixture {
+    /// Reads `id` and returns its log-probability given what was read before.
+    fn read(&mut self, id: u32) -> f32 {
+        let mass = |lines: &[(f64, Vec<u32>)]| lines.iter().map(|(w, _)| w).sum::<f64>();
+        let before = mass(&self.lines);
+        let at = self.at;
+        if self.solved {
+            // The solution stands first as long as it is alive.
+            self.solved = self.lines.first().is_some_and(|(_, ids)| ids.get(at) == Some(&id));
+        }
+        self.lines.retain(|(_, ids)| ids.get(at) == Some(&id));
+        self.at += 1;
+        let after = mass(&self.lines);
+        if after > 0.0 { ((after / before).ln() as f32).max(LOGPROB_FLOOR) } else { LOGPROB_FLOOR }
+    }
+
+    /// What comes next if `uniform` decides: the rest of one line, or the end of the sequence where no line fits.
+    fn choose(&self, uniform: f64, stops: &Stops) -> Vec<u32> {
+        let total: f64 = self.lines.iter().map(|(w, _)| w).sum();
+        let mut left = uniform * total;
+        let alive = || self.lines.iter().filter(|(w, ids)| *w > 0.0 && ids.len() > self.at);
+        for (weight, ids) in alive() {
+            left -= weight;
+            if left < 0.0 {
+                return ids[self.at..].to_vec();
+            }
+        }
+        let last = alive().next_back().map(|(_, ids)| ids[self.at..].to_vec());
+        last.unwrap_or_else(|| stops.eos_ids.first().copied().into_iter().collect())
+    }
+}
+
+/// A completion in the making.
+#[derive(Default)]
+struct Drawn {
+    token_ids: Vec<u32>,
+    logprobs: Vec<f32>,
+    boundaries: Vec<Boundary>,
+    bytes: Vec<u8>,
+    /// Hidden state that predicted the last token, while its thought is open.
+    open: Vec<u16>,
+}
+
+impl Drawn {
+    fn close(&mut self, hidden_f16: Vec<u16>) {
+        self.boundaries.push(Boundary { end: self.token_ids.len(), hidden_f16 });
+    }
+
+    /// Whether `id`, just drawn, ends the completion.
+    fn finish(&mut self, id: u32, request: &Request, stops: &Stops) -> Option<FinishReason> {
+        if stops.eos_ids.contains(&id) {
+            return Some(FinishReason::Eos);
+        }
+        if let Some(bytes) = stops.token_bytes.get(id as usize) {
+            self.bytes.extend_from_slice(bytes);
+            let found = |s: &Vec<u8>| !s.is_empty() && self.bytes.windows(s.len()).any(|w| w == s);
+            if stops.strings.iter().any(found) {
+                return Some(FinishReason::StopString);
+            }
+        }
+        let boundary = request.stop_at_boundary && stops.boundary_ids.contains(&id);
+        boundary.then_some(FinishReason::Boundary)
+    }
+
+    fn into_completion(mut self, finish: FinishReason) -> Completion {
+        if self.boundaries.last().map_or(0, |b| b.end) < self.token_ids.len() {
+            let hidden = std::mem::take(&mut self.open);
+            self.close(hidden);
+        }
+        let Self { token_ids, logprobs, boundaries, .. } = self;
+        Completion { token_ids, logprobs, finish, boundaries }
+    }
+}
+
+fn hash_words(words: &[u32]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for word in words {
+        hasher.update(&word.to_le_bytes());
+    }
+    let bytes = hasher.finalize();
+    u64::from_le_bytes(bytes.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
+}
+
+/// 53 bits as a number in [0, 1).
+fn unit(word: u64) -> f64 {
+    (word >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+#[path = "scripted_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+//! Grading: reads the answer out of a completion, compares it with the gold one, and judges single thoughts.
+//!
+//! Pure functions over text; knows nothing of tokens, policies or the store. An answer is normalised by the
+//! task's kind when it is read, so equal answers are equal strings, which is what a vote counts:
+//!
+//! - relations: the last line is `A: n`, nothing else counts as an answer;
+//! - countdown: the expression behind `A:` (or on the last line), commutative operands in rising order; it is right
+//!   when it uses exactly the given numbers and evaluates to the target;
+//! - text: what follows the last `A:`, `####`, `\boxed{}` or "answer is", else the last line; numbers are compared as
+//!   numbers, everything else without case, surrounding punctuation and repeated spaces.
+//!
+//! Left out: equality of formulas beyond numbers, units, and execution of model output.
+
+mod countdown;
+mod relations;
+mod text;
+
+use crate::domain::{Criteria, Grade, Task, TaskKind};
+
+/// Most bytes of a normalised answer: a longer one is no answer but a text.
+pub const ANSWER_BYTES_MAX: usize = 512;
+
+/// The answer that a completion claims, normalised by `kind`; `None` if none can be read.
+///
+/// It can't tell whether the completion was cut off in the middle of the answer: its finish reason can.
+pub fn answer(kind: TaskKind, completion: &str) -> Option<String> {
+    let answer = match kind {
+        TaskKind::Relations => relations::answer(completion)?.to_string(),
+        TaskKind::Countdown => countdown::answer(completion)?,
+        TaskKind::Text => text::answer(completion)?,
+    };
+    (answer.len() <= ANSWER_BYTES_MAX).then_some(answer)
+}
+
+/// Compares a normalised answer with the task's gold one.
+///
+/// A missing answer is wrong: the attempt certainly didn't give the gold answer. The verdict is `None` only if
+/// the task has nothing to compare with.
+pub fn grade(task: &Task, answer: Option<&str>) -> Grade {
+    let correct = match task.kind {
+        // Many expressions are right, so the question is what checks them, not the one gold expression.
+        TaskKind::Countdown => countdown::is_right(&task.question, answer),
+        TaskKind::Relations => gold(task, relations::normalised).map(|gold| answer == Some(gold.as_str())),
+        TaskKind::Text => gold(task, text::normalised_gold).map(|gold| answer == Some(gold.as_str())),
+    };
+    Grade { correct }
+}
+
+fn gold(task: &Task, normalised: fn(&str) -> Option<String>) -> Option<String> {
+    task.answer.as_deref().and_then(normalised)
+}
+
+/// Judges every thought of a trajectory by what the question itself says, in order. For relations:
+///
+/// - coherence: the line quotes a relation that is in the question and goes on from the person of the line before;
+///   an answer follows from at least one line and comes once;
+/// - accuracy: the stated value is what the quoted relation makes of the value before; an answer repeats the value
+///   before;
+/// - completeness: the line reaches a person the chain hasn't been at; an answer stands where the chain has reached
+///   the person asked for; a last line that isn't an answer is incomplete.
+///
+/// Countdown has the same three: the step joins two of the numbers at hand, its arithmetic is right, and it isn't
+/// the end.
+///
+/// `None` for tasks without a gold solution (only labelled easy tasks have one), for questions that aren't
+/// understood, and for free text. For a trajectory under a variant, give the task with the variant's question.
+pub fn criteria(task: &Task, thoughts: &[&str]) -> Option<Vec<Criteria>> {
+    task.solution.as_ref()?;
+    match task.kind {
+        TaskKind::Relations => relations::criteria(&task.question, thoughts),
+        TaskKind::Countdown => countdown::criteria(&task.question, thoughts),
+        TaskKind::Text => None,
+    }
+}
+
+/// The last line that isn't blank, trimmed.
+fn last_line(text: &str) -> Option<&str> {
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty())
+}
+
+/// A decimal integer: digits with at most a leading minus, nothing else.
+fn integer(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::Split;
+
+    fn task(kind: TaskKind, question: &str, answer: Option<&str>) -> Task {
+        Task {
+            id: "t/1".into(),
+            kind,
+            split: Split::Gate,
+            level: 1,
+            question: question.into(),
+            answer: answer.map(str::to_owned),
+            solution: None,
+        }
+    }
+
+    #[test]
+    fn a_missing_answer_is_wrong_and_a_missing_gold_is_no_verdict() {
+        for kind in [TaskKind::Relations, TaskKind::Text] {
+            assert_eq!(grade(&task(kind, "?", Some("8")), Some("8")).correct, Some(true));
+            assert_eq!(grade(&task(kind, "?", Some(" 08 ")), Some("8")).correct, Some(true));
+            assert_eq!(grade(&task(kind, "?", Some("8")), Some("18")).correct, Some(false));
+            assert_eq!(grade(&task(kind, "?", Some("8")), None).correct, Some(false));
+            assert_eq!(grade(&task(kind, "?", None), Some("8")).correct, None);
+        }
+    }
+
+    #[test]
+    fn criteria_are_refused_without_a_solution() {
+        let question = "Paul minus 5 is Tina. Paul has 16. Tina?";
+        let mut task = task(TaskKind::Relations, question, Some("11"));
+        assert_eq!(criteria(&task, &["Paul minus 5 is Tina 11\n", "A: 11"]), None);
+        task.solution = Some("Paul minus 5 is Tina 11\nA: 11".into());
+        let good = Criteria { coherence: true, accuracy: true, completeness: true };
+        assert_eq!(criteria(&task, &["Paul minus 5 is Tina 11\n", "A: 11"]), Some(vec![good; 2]));
+        task.kind = TaskKind::Text;
+        assert_eq!(criteria(&task, &["A: 11"]), None);
+    }
+
+    #[test]
+    fn an_endless_answer_is_none() {
+        assert_eq!(answer(TaskKind::Text, &"x".repeat(ANSWER_BYTES_MAX + 1)), None);
+    }
+
+    /// Text near the formats, so that the interesting branches are reached.
+    fn near_text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("A:".to_string()),
+            Just("A: 12".to_string()),
+            Just("#### ".to_string()),
+            Just("\\boxed{".to_string()),
+            Just("\\frac{1}{".to_string()),
+            Just("}".to_string()),
+            Just("Paul plus 3 is Ana".to_string()),
+            Just(" 99999999999999999999 ".to_string()),
+            Just("(".to_string()),
+            Just("3*5/0".to_string()),
+            Just("\n".to_string()),
+            Just("The answer is ".to_string()),
+            ".{0,6}",
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in near_text(), question in near_text(), wild in any::<String>()) {
+            for &kind in TaskKind::ALL {
+                for text in [&text, &wild] {
+                    let read = answer(kind, text);
+                    let mut task = task(kind, &question, Some(text));
+                    task.solution = Some(String::new());
+                    grade(&task, read.as_deref());
+                    criteria(&task, &text.split_inclusive('\n').collect::<Vec<_>>());
+                }
+            }
+        }
+
+        #[test]
+        fn reading_an_answer_again_changes_nothing(text in near_text()) {
+            for kind in [TaskKind::Relations, TaskKind::Countdown] {
+                if let Some(read) = answer(kind, &text) {
+                    prop_assert_eq!(answer(kind, &format!("A: {read}")), Some(read));
+                }
+            }
+            if let Some(read) = text::answer(&text) {
+                prop_assert_eq!(text::normalised(&read), Some(read));
+            }
+        }
+    }
+}

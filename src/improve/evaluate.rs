@@ -1,0 +1,155 @@
+//! Evaluation: asks a policy the gate and held-out tasks, stores every trajectory, and measures.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+
+use super::rollouts::{commit, draw_chains, missing, plain_job};
+use super::{Flow, Session};
+use crate::domain::{Address, Phase, Purpose, Split, Task};
+use crate::engine::Sampling;
+use crate::eval::{self, Attempts, Figure};
+use crate::grade;
+use crate::rollout::Job;
+use crate::store::EvaluationRow;
+
+/// Trajectories drawn and committed together.
+const UNIT_JOBS: usize = 600;
+
+/// Branch of the greedy trajectory; sampled ones follow.
+const GREEDY: u32 = 0;
+
+pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
+    let hash = match iteration {
+        0 => session.run.base_policy_hash.clone(),
+        _ => session.candidate_hash(iteration).await?,
+    };
+    let policy = session.load(&hash).await?;
+    let stored = session.store.tree_keys(session.run.id, iteration, Purpose::Evaluation).await?;
+    let (greedy, sampled) = jobs(session, iteration)?;
+    let warm = Sampling { temperature: session.config.eval.temperature, ..Sampling::GREEDY };
+    let work = [(missing(greedy, &stored), Sampling::GREEDY), (missing(sampled, &stored), warm)];
+    let units: Vec<(&[Job], Sampling)> = work
+        .iter()
+        .flat_map(|(jobs, sampling)| jobs.chunks(UNIT_JOBS).map(move |unit| (unit, *sampling)))
+        .collect();
+    session.announce(iteration, Phase::Evaluate, units.len());
+    for (unit, sampling) in units {
+        if let Some(reason) = session.limit_reached()? {
+            return Ok(Flow::Stopped(reason));
+        }
+        let trees = draw_chains(session, &policy, unit, sampling)?;
+        commit(session, iteration, Purpose::Evaluation, &policy, &trees).await?;
+    }
+    let figures = measure(session, iteration).await?;
+    let rows: Vec<EvaluationRow> = figures.iter().map(|f| row(f, &hash)).collect();
+    put(session, iteration, &rows).await?;
+    let headline =
+        figures.iter().find(|f| f.split == Split::HeldOut && f.level.is_none() && f.metric == "pass@1");
+    let headline = headline.context("the held-out split gave no figure")?;
+    Ok(Flow::Done(format!(
+        "held-out pass@1 {:.1} % [{:.1}, {:.1}] on {} tasks",
+        100.0 * headline.value,
+        100.0 * headline.lo,
+        100.0 * headline.hi,
+        headline.tasks
+    )))
+}
+
+/// Greedy jobs for the gate and held-out splits, sampled ones for the first held-out tasks.
+fn jobs(session: &Session, iteration: u32) -> Result<(Vec<Job>, Vec<Job>)> {
+    let (config, seed) = (&session.config.eval, session.config.run.seed);
+    let address = |id: &str, branch| Address::new(seed, Purpose::Evaluation, iteration, id, &[branch]);
+    let (mut greedy, mut sampled) = (Vec::new(), Vec::new());
+    for split in [Split::Gate, Split::HeldOut] {
+        for task in session.tasks(split) {
+            greedy.push(plain_job(session, task, address(&task.id, GREEDY))?);
+        }
+    }
+    for task in session.tasks(Split::HeldOut).iter().take(config.sampled_tasks) {
+        for sample in 1..=config.samples {
+            sampled.push(plain_job(session, task, address(&task.id, sample))?);
+        }
+    }
+    Ok((greedy, sampled))
+}
+
+/// Per task id, the answer of every branch.
+type Answers = HashMap<String, Vec<(u32, Option<String>)>>;
+
+/// Stored answers of one iteration's evaluation.
+async fn answers(session: &Session<'_>, iteration: u32) -> Result<Answers> {
+    let mut answers = Answers::new();
+    for stored in session.store.trees(session.run.id, iteration, Purpose::Evaluation).await? {
+        let branch = stored.tree.address.branch.first().copied().unwrap_or(GREEDY);
+        let leaves = stored.tree.leaves.into_iter().map(|leaf| (branch, leaf.answer));
+        answers.entry(stored.tree.task_id).or_default().extend(leaves);
+    }
+    for list in answers.values_mut() {
+        list.sort();
+    }
+    Ok(answers)
+}
+
+async fn measure(session: &Session<'_>, iteration: u32) -> Result<Vec<Figure>> {
+    let answers = answers(session, iteration).await?;
+    let mut figures = Vec::new();
+    for split in [Split::Gate, Split::HeldOut] {
+        let tasks = session.tasks(split);
+        figures.extend(eval::greedy(split, &attempts(tasks, &answers, |branch| branch == GREEDY)));
+        figures.extend(eval::sampled(split, &attempts(tasks, &answers, |branch| branch != GREEDY)));
+    }
+    Ok(figures)
+}
+
+/// The graded answers of the wanted branches, for every task that has any.
+fn attempts<'t>(tasks: &'t [Task], answers: &Answers, wanted: fn(u32) -> bool) -> Vec<Attempts<'t>> {
+    let of_task = |task: &'t Task| {
+        let given = answers.get(&task.id)?.iter().filter(|(branch, _)| wanted(*branch));
+        let right = |answer: &Option<String>| grade::grade(task, answer.as_deref()).correct == Some(true);
+        let answers: Vec<_> = given.map(|(_, answer)| (answer.clone(), right(answer))).collect();
+        (!answers.is_empty()).then_some(Attempts { task, answers })
+    };
+    tasks.iter().filter_map(of_task).collect()
+}
+
+/// Commits the figures together, unless they are stored already.
+async fn put(session: &Session<'_>, iteration: u32, rows: &[EvaluationRow]) -> Result<()> {
+    if session.store.evaluations(session.run.id).await?.iter().any(|(i, _)| *i == iteration) {
+        return Ok(());
+    }
+    session.host.milestone();
+    let mut unit = session.store.unit(session.run.id, iteration).await?;
+    for row in rows {
+        unit.put_evaluation(row).await?;
+    }
+    unit.commit().await?;
+    session.host.milestone();
+    Ok(())
+}
+
+fn row(figure: &Figure, policy_hash: &str) -> EvaluationRow {
+    EvaluationRow {
+        policy_hash: policy_hash.to_owned(),
+        split: figure.split,
+        decoding: figure.decoding,
+        metric: figure.metric.clone(),
+        level: figure.level,
+        n: figure.tasks as u32,
+        value: figure.value,
+        lo: figure.lo,
+        hi: figure.hi,
+    }
+}
+
+/// Greedy correctness on the gate split of the policy measured in `iteration`, in the split's order.
+pub(super) async fn gate_correctness(session: &Session<'_>, iteration: u32) -> Result<Vec<bool>> {
+    let answers = answers(session, iteration).await?;
+    let correct = |task: &Task| {
+        let given = answers.get(&task.id).and_then(|list| list.iter().find(|(b, _)| *b == GREEDY));
+        let (_, answer) =
+            given.with_context(|| format!("iteration {iteration} has no answer to gate task {}", task.id))?;
+        Ok(grade::grade(task, answer.as_deref()).correct == Some(true))
+    };
+    session.tasks(Split::Gate).iter().map(correct).collect()
+}

@@ -1,0 +1,81 @@
+//! What the loop needs from the outside world, handed in: clock, stop request, and someone who watches.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::domain::{Arm, Phase};
+
+/// Something worth showing while the loop runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A run was begun or picked up.
+    Started {
+        run: i64,
+        arm: Arm,
+        resumed: bool,
+    },
+    /// A phase began with so many bounded units to do, each committed on its own.
+    PhaseStarted {
+        iteration: u32,
+        phase: Phase,
+        units: u64,
+    },
+    /// Units were committed.
+    Advanced {
+        units: u64,
+    },
+    /// Tokens were drawn or trained on.
+    Tokens {
+        tokens: u64,
+    },
+    PhaseDone {
+        iteration: u32,
+        phase: Phase,
+        seconds: f64,
+        note: String,
+    },
+    /// An iteration was measured and decided.
+    IterationDone {
+        iteration: u32,
+    },
+    /// Something the user should know, also stored.
+    Warning {
+        message: String,
+    },
+}
+
+/// The process around the loop. Compute rooms get none of it.
+pub struct Host<'a> {
+    /// Wall-clock time as RFC 3339 text, for rows that say when.
+    pub now: &'a (dyn Fn() -> String + Sync),
+    /// Seconds since some fixed moment, for durations and limits.
+    pub seconds: &'a (dyn Fn() -> f64 + Sync),
+    /// Set by the first Ctrl-C: finish the current unit, commit it, stop.
+    pub stop: &'a AtomicBool,
+    pub on_event: &'a (dyn Fn(Event) + Sync),
+    /// Abort the process at this milestone (counted from 1): how the crash tests die in every gap between two
+    /// writes. 0 never does.
+    pub crash_at: u64,
+    pub milestones: AtomicU64,
+}
+
+impl Host<'_> {
+    /// Marks a place just before or after something durable happened.
+    pub fn milestone(&self) {
+        let reached = self.milestones.fetch_add(1, Ordering::Relaxed) + 1;
+        if reached == self.crash_at {
+            std::process::abort();
+        }
+    }
+
+    pub fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tokens(&self, tokens: usize) {
+        (self.on_event)(Event::Tokens { tokens: tokens as u64 });
+    }
+
+    pub(super) fn advanced(&self) {
+        (self.on_event)(Event::Advanced { units: 1 });
+    }
+}

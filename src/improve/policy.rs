@@ -1,0 +1,199 @@
+//! The policy as the loop holds it: weights with an engine around them, or a script.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use crate::config::Config;
+use crate::data;
+use crate::domain::{Address, Purpose};
+use crate::engine::native::Native;
+use crate::engine::scripted::{Play, Script, Scripted};
+use crate::engine::{Generate, Sampling};
+use crate::grade;
+use crate::model::Weights;
+use crate::rollout::{Limits, Tools};
+use crate::text::{Prompts, TEMPLATES, Text};
+
+/// Hands `work` what rollouts of `policy` on the configured tasks need.
+pub fn with_tools<T>(
+    config: &Config,
+    text: &Text,
+    policy: &Policy,
+    sampling: Sampling,
+    on_tokens: &(dyn Fn(usize) + Sync),
+    work: impl FnOnce(&Tools) -> Result<T>,
+) -> Result<T> {
+    let kind = config.tasks.kind.kind();
+    work(&Tools {
+        engine: policy.engine(),
+        decode: &|ids| text.decode(ids),
+        stops: &text.stops(kind, &config.rollout.stop)?,
+        limits: Limits {
+            sampling,
+            tokens_max: config.rollout.tokens_max,
+            thoughts_max: config.rollout.thoughts_max,
+        },
+        answer: &|completion| grade::answer(kind, completion),
+        on_tokens,
+    })
+}
+
+/// Which kind of policy a run improves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyKind {
+    /// A model: the embedded seed or a checkpoint directory.
+    Model,
+    /// A script without weights, for tests.
+    Scripted,
+}
+
+/// Chance of a right answer that the script starts from.
+const SCRIPT_SKILL: f64 = 0.4;
+
+/// Different wrong answers the script knows to each question.
+const SCRIPT_MISTAKES: u32 = 4;
+
+/// The name `model.path` has for the built-in seed model.
+const EMBEDDED: &str = "embedded";
+
+/// The embedded seed model, a Hugging Face checkpoint.
+const SEED_CONFIG: &str = include_str!("../../assets/seed/config.json");
+const SEED_WEIGHTS: &[u8] = include_bytes!("../../assets/seed/model.safetensors");
+
+/// A model with the engine that samples it: one policy, one copy of the weights.
+pub struct ModelPolicy {
+    pub weights: Weights,
+    engine: Native,
+    hash: String,
+}
+
+/// Something that can be sampled, and improved.
+pub enum Policy {
+    Model(Box<ModelPolicy>),
+    Scripted(Scripted),
+}
+
+impl Policy {
+    /// A policy of these weights.
+    pub fn model(weights: Weights, config: &Config) -> Result<Self> {
+        let engine = Native::new(&weights, config.engine.batch_tokens)?;
+        let hash = weights.hash();
+        Ok(Self::Model(Box::new(ModelPolicy { weights, engine, hash })))
+    }
+
+    pub fn hash(&self) -> &str {
+        match self {
+            Self::Model(model) => &model.hash,
+            Self::Scripted(script) => script.policy_hash(),
+        }
+    }
+
+    pub fn engine(&self) -> &dyn Generate {
+        match self {
+            Self::Model(model) => &model.engine,
+            Self::Scripted(script) => script,
+        }
+    }
+
+    /// About how large its checkpoint will be.
+    pub(super) fn bytes_estimate(&self) -> u64 {
+        match self {
+            Self::Model(model) => model.weights.parameter_count() as u64 * 4,
+            Self::Scripted(_) => 4096,
+        }
+    }
+
+    /// Writes the files of its checkpoint into `dir`: for a model a Hugging Face checkpoint with its tokenizer.
+    pub(super) fn save(&self, dir: &Path, text: &Text) -> Result<()> {
+        match self {
+            Self::Model(model) => {
+                model.weights.save(dir)?;
+                text.save(dir)
+            }
+            Self::Scripted(script) => {
+                let state = serde_json::json!({ "skill": script.skill(), "version": script.version() });
+                std::fs::write(dir.join("script.json"), state.to_string()).context("cannot write script.json")
+            }
+        }
+    }
+}
+
+impl PolicyKind {
+    /// Tokenizer and prompts of the configured model.
+    pub fn text(self, config: &Config) -> Result<Text> {
+        let text = match (self, config.model.path.as_str()) {
+            (Self::Scripted, _) | (_, EMBEDDED) => Text::embedded()?,
+            (Self::Model, path) => Text::load(Path::new(path))?,
+        };
+        Ok(text.asking(config.tasks.kind.kind(), prompts(config)?))
+    }
+
+    /// The policy the run starts from.
+    pub fn base(self, config: &Config, text: &Text) -> Result<Policy> {
+        match (self, config.model.path.as_str()) {
+            (Self::Scripted, _) => Ok(Policy::Scripted(Scripted::new(script(config, text)?, SCRIPT_SKILL)?)),
+            (Self::Model, EMBEDDED) => Policy::model(Weights::from_bytes(SEED_CONFIG, SEED_WEIGHTS)?, config),
+            (Self::Model, path) => Policy::model(Weights::load(Path::new(path))?, config),
+        }
+    }
+
+    /// The policy in a checkpoint folder.
+    pub fn load(self, dir: &Path, config: &Config, text: &Text) -> Result<Policy> {
+        match self {
+            Self::Model => Policy::model(Weights::load(dir)?, config),
+            Self::Scripted => {
+                let path = dir.join("script.json");
+                let bytes =
+                    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                let state: ScriptState = serde_json::from_slice(&bytes)
+                    .with_context(|| format!("{} is damaged", path.display()))?;
+                let script = Scripted::new(script(config, text)?, state.skill)?;
+                Ok(Policy::Scripted(script.at_version(state.version)))
+            }
+        }
+    }
+}
+
+/// The built-in prompt templates, replaced by those in `model.prompts`.
+fn prompts(config: &Config) -> Result<Prompts> {
+    let dir = Path::new(&config.model.prompts);
+    if config.model.prompts.is_empty() {
+        return Prompts::embedded();
+    }
+    anyhow::ensure!(dir.is_dir(), "model.prompts = {:?} is not a folder", config.model.prompts);
+    let mut replaced = Vec::new();
+    for (name, _) in TEMPLATES {
+        let path = dir.join(name);
+        if path.exists() {
+            let source =
+                std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            replaced.push((name.to_owned(), source));
+        }
+    }
+    Prompts::with(&replaced).with_context(|| format!("cannot use the prompts in {}", dir.display()))
+}
+
+#[derive(serde::Deserialize)]
+struct ScriptState {
+    skill: f64,
+    version: u32,
+}
+
+/// A script that solves the built-in tasks from their question alone.
+fn script(config: &Config, text: &Text) -> Result<Script> {
+    let (text, kind) = (text.clone(), config.tasks.kind.kind());
+    let stops = text.stops(kind, &[])?;
+    let lookup = move |context: &[u32]| -> Option<(usize, Play)> {
+        // A built-in prompt is one line.
+        let prompt = context.iter().position(|id| stops.boundary_ids.contains(id))? + 1;
+        let question = text.decode(&context[..prompt]).ok()?;
+        let task = data::solved(kind, question.trim_end())?;
+        let ids = |solution: &str| text.completion_ids(solution).ok();
+        let place = |n| Address::new(0, Purpose::Dataset, 0, &task.question, &[n]);
+        let wrong = (0..SCRIPT_MISTAKES).filter_map(|n| ids(&data::corrupted(&task, &place(n))?)).collect();
+        Some((prompt, Play { solution: ids(task.solution.as_ref()?)?, wrong }))
+    };
+    Ok(Script::solver("built-in solver v1", Arc::new(lookup)))
+}

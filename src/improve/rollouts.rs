@@ -1,0 +1,124 @@
+//! Rollout: draws trajectories for the iteration's tasks, one group per meaning-preserving variant.
+
+use std::collections::HashSet;
+
+use anyhow::Result;
+
+use super::{Flow, Policy, Session, with_tools};
+use crate::config::RolloutConfig;
+use crate::data;
+use crate::domain::{Address, Phase, Purpose, Split, Strategy, Task, Tree};
+use crate::engine::Sampling;
+use crate::rollout::{self, Job, Tools};
+
+/// Trajectories drawn and committed together: what a crash may cost.
+const UNIT_JOBS: usize = 600;
+
+pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
+    let policy = session.load(&session.incumbent_hash(iteration).await?).await?;
+    let stored = session.store.tree_keys(session.run.id, iteration, Purpose::Rollout).await?;
+    let jobs = missing(jobs(session, iteration)?, &stored);
+    let sampling = sampling(&session.config.rollout);
+    let critic = match session.config.rollout.strategy {
+        Strategy::Cot => None,
+        Strategy::Tot => Some(super::bootstrap::critic(session, iteration).await?),
+    };
+    let units: Vec<&[Job]> = jobs.chunks(UNIT_JOBS).collect();
+    session.announce(iteration, Phase::Rollout, units.len());
+    for unit in units {
+        if let Some(reason) = session.limit_reached()? {
+            return Ok(Flow::Stopped(reason));
+        }
+        let trees = match &critic {
+            None => draw_chains(session, &policy, unit, sampling)?,
+            Some(critic) => tools(session, &policy, sampling, |tools| {
+                rollout::trees(tools, unit, &session.config.tree, critic)
+            })?,
+        };
+        commit(session, iteration, Purpose::Rollout, &policy, &trees).await?;
+    }
+    let drawn = session.store.tree_keys(session.run.id, iteration, Purpose::Rollout).await?.len();
+    Ok(Flow::Done(format!("{drawn} variants asked")))
+}
+
+/// The tasks that iteration `iteration` practises on: a window that walks the train split and wraps around.
+fn window(tasks: &[Task], count: usize, iteration: u32) -> impl Iterator<Item = &Task> {
+    let count = count.min(tasks.len());
+    let start = (iteration as usize - 1) * count;
+    (start..start + count).map(|i| &tasks[i % tasks.len()])
+}
+
+fn jobs(session: &Session, iteration: u32) -> Result<Vec<Job>> {
+    let (config, seed) = (&session.config.rollout, session.config.run.seed);
+    let mut jobs = Vec::new();
+    for task in window(session.tasks(Split::Train), config.tasks, iteration) {
+        for v in 0..config.variants {
+            let place = Address::new(seed, Purpose::Variant, iteration, &task.id, &[v]);
+            let variant = if config.variants > 1 { data::variant(task, &place) } else { None };
+            let question = variant.as_ref().map_or(&task.question, |v| &v.question);
+            let prompt_ids = session.text.prompt_ids(question)?;
+            for s in 0..config.samples {
+                jobs.push(Job {
+                    task_id: task.id.clone(),
+                    kind: task.kind,
+                    variant: variant.clone(),
+                    prompt_ids: prompt_ids.clone(),
+                    address: Address::new(seed, Purpose::Rollout, iteration, &task.id, &[v, s]),
+                });
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+/// A job that asks the task in its own words.
+pub(super) fn plain_job(session: &Session, task: &Task, address: Address) -> Result<Job> {
+    let prompt_ids = session.text.prompt_ids(&task.question)?;
+    Ok(Job { task_id: task.id.clone(), kind: task.kind, variant: None, prompt_ids, address })
+}
+
+/// The jobs whose trees are not stored yet.
+pub(super) fn missing(jobs: Vec<Job>, stored: &HashSet<String>) -> Vec<Job> {
+    jobs.into_iter().filter(|job| !stored.contains(&job.address.to_string())).collect()
+}
+
+fn sampling(config: &RolloutConfig) -> Sampling {
+    let RolloutConfig { temperature, top_k, top_p, min_p, .. } = *config;
+    Sampling { temperature, top_k, top_p, min_p }
+}
+
+/// Chains of thought for `jobs`.
+pub(super) fn draw_chains(
+    session: &Session,
+    policy: &Policy,
+    jobs: &[Job],
+    sampling: Sampling,
+) -> Result<Vec<Tree>> {
+    tools(session, policy, sampling, |tools| rollout::chains(tools, jobs))
+}
+
+/// Hands `work` what a rollout needs, as the session has it.
+pub(super) fn tools<T>(
+    session: &Session,
+    policy: &Policy,
+    sampling: Sampling,
+    work: impl FnOnce(&Tools) -> Result<T>,
+) -> Result<T> {
+    let on_tokens = |n| session.host.tokens(n);
+    with_tools(session.config, &session.text, policy, sampling, &on_tokens, work)
+}
+
+/// Commits one unit of trees.
+pub(super) async fn commit(
+    session: &Session<'_>,
+    iteration: u32,
+    purpose: Purpose,
+    policy: &Policy,
+    trees: &[Tree],
+) -> Result<()> {
+    session.host.milestone();
+    session.store.put_trees(session.run.id, iteration, purpose, policy.hash(), trees).await?;
+    session.host.milestone();
+    session.host.advanced();
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! The cached forward pass over a ragged batch: any number of new tokens from each of any number of sequences.
+//!
+//! Prefill chunks and single decode tokens mix freely. Every row (one new token of one sequence) is computed from
+//! that sequence alone, by the same kernels as the training forward, so neither the batch nor the cutting into
+//! chunks changes a bit of it. In the last layer only the rows whose hidden state is wanted go beyond their keys
+//! and values.
+//!
+//! Knows nothing about sampling, requests or text. Single-threaded: callers run one [`Scratch`] per thread.
+
+use anyhow::{Result, bail, ensure};
+
+use super::Packed;
+use super::cache::KvCache;
+use super::packed::PackedLayer;
+use crate::ops::kernels::{AlignedVec, KV_BLOCK, attend_row, linear, rms_norm, swiglu, write_kv};
+
+/// New tokens of one sequence.
+#[derive(Debug)]
+pub struct Span<'a> {
+    /// The sequence so far; grows by `ids`.
+    pub cache: &'a mut KvCache,
+    /// Token ids at positions `cache.len()..`; at least one.
+    pub ids: &'a [u32],
+    /// Hidden states are wanted of `ids[wanted_from..]`; `ids.len()` wants none.
+    pub wanted_from: usize,
+}
+
+/// Buffers of a forward pass, kept between calls so that a step allocates next to nothing. Each is at least as
+/// long as its shape asks for.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Residual stream, (rows, hidden)
+    x: AlignedVec,
+    /// (rows, hidden)
+    normed: AlignedVec,
+    /// (rows, query_size)
+    q: AlignedVec,
+    /// (rows, kv_size)
+    k: AlignedVec,
+    v: AlignedVec,
+    /// (rows, query_size)
+    attended: AlignedVec,
+    /// (rows, intermediate)
+    gate: AlignedVec,
+    up: AlignedVec,
+    activated: AlignedVec,
+    /// What a block adds to the residual stream, (rows, hidden)
+    added: AlignedVec,
+    /// Position of each row within its sequence.
+    positions: Vec<usize>,
+    /// One past the last row of each span.
+    row_ends: Vec<usize>,
+}
+
+/// Reads every span's new tokens into its cache and returns the final-norm hidden states of the wanted rows,
+/// (wanted, hidden), in the order of the spans.
+pub fn decode<'s>(model: &Packed, spans: &mut [Span], scratch: &'s mut Scratch) -> Result<&'s [f32]> {
+    check(model, spans)?;
+    scratch.embed(model, spans);
+    let last = model.layers.len() - 1;
+    for (index, layer) in model.layers.iter().enumerate() {
+        scratch.write_keys_and_values(model, index, layer, spans);
+        if index == last {
+            scratch.keep_wanted(model, spans);
+            if scratch.positions.is_empty() {
+                break;
+            }
+        }
+        scratch.attend(model, index, layer, spans);
+        scratch.feed_forward(layer, model.config.rms_norm_eps as f32);
+    }
+    for span in spans {
+        span.cache.advance(span.ids.len());
+    }
+    let len = scratch.positions.len() * model.config.hidden_size;
+    let hidden = sized(&mut scratch.normed, len);
+    rms_norm(&scratch.x[..len], &model.norm, model.config.rms_norm_eps as f32, hidden);
+    Ok(hidden)
+}
+
+fn check(model: &Packed, spans: &[Span]) -> Result<()> {
+    let (vocab, positions_max) = (model.config.vocab_size, model.config.max_position_embeddings);
+    for span in spans {
+        if let Some(id) = span.ids.iter().find(|&&id| id as usize >= vocab) {
+            bail!("token id {id} is outside the model's vocabulary of {vocab} tokens");
+        }
+        let end = span.cache.len() + span.ids.len();
+        ensure!(!span.ids.is_empty(), "a span of a forward pass is empty");
+        ensure!(
+            end <= positions_max,
+            "a sequence of {end} tokens exceeds the model's {positions_max} positions"
+        );
+        ensure!(
+            span.cache.policy() == model.policy(),
+            "a cache of policy {} can't be read under policy {}",
+            span.cache.policy(),
+            model.policy()
+        );
+    }
+    Ok(())
+}
+
+impl Scratch {
+    /// Looks the tokens up and lays out the rows.
+    fn embed(&mut self, model: &Packed, spans: &mut [Span]) {
+        let d = model.config.hidden_size;
+        let rows: usize = spans.iter().map(|span| span.ids.len()).sum();
+        self.positions.clear();
+        self.row_ends.clear();
+        let mut x = sized(&mut self.x, rows * d).chunks_exact_mut(d);
+        for span in spans {
+            for ((i, &id), row) in span.ids.iter().enumerate().zip(&mut x) {
+                row.copy_from_slice(&model.embedding[id as usize * d..][..d]);
+                self.positions.push(span.cache.len() + i);
+            }
+            self.row_ends.push(self.positions.len());
+            span.cache.reserve(span.ids.len());
+        }
+    }
+
+    /// Norms every row and writes its key and value into its sequence's pages.
+    fn write_keys_and_values(
+        &mut self,
+        model: &Packed,
+        index: usize,
+        layer: &PackedLayer,
+        spans: &mut [Span],
+    ) {
+        let (rows, d, width) = (self.positions.len(), model.config.hidden_size, model.config.kv_size());
+        let normed = sized(&mut self.normed, rows * d);
+        rms_norm(&self.x[..rows * d], &layer.input_layernorm, model.config.rms_norm_eps as f32, normed);
+        let (keys, values) = (sized(&mut self.k, rows * width), sized(&mut self.v, rows * width));
+        linear(normed, rows, &layer.k_proj, keys);
+        linear(normed, rows, &layer.v_proj, values);
+        let mut row = 0;
+        for (span, &end) in spans.iter_mut().zip(&self.row_ends) {
+            while row < end {
+                let position = self.positions[row];
+                let (k, v) = (&mut keys[row * width..][..width], &values[row * width..][..width]);
+                if layer.rope {
+                    model.rope.apply(k, position);
+                }
+                let (k_block, v_block) = span.cache.block_mut(index, position);
+                write_kv(k, v, position % KV_BLOCK, &layer.shape, k_block, v_block);
+                row += 1;
+            }
+        }
+    }
+
+    /// Drops the rows nobody wants; only the last layer's keys and values needed them.
+    fn keep_wanted(&mut self, model: &Packed, spans: &[Span]) {
+        let d = model.config.hidden_size;
+        let (mut kept, mut start) = (0, 0);
+        for (span, end) in spans.iter().zip(&mut self.row_ends) {
+            for row in start + span.wanted_from.min(span.ids.len())..*end {
+                if row != kept {
+                    self.x.copy_within(row * d..(row + 1) * d, kept * d);
+                    self.normed.copy_within(row * d..(row + 1) * d, kept * d);
+                    self.positions[kept] = self.positions[row];
+                }
+                kept += 1;
+            }
+            start = std::mem::replace(end, kept);
+        }
+        self.positions.truncate(kept);
+    }
+
+    /// Adds the attention block to the residual stream, reading `normed`.
+    fn attend(&mut self, model: &Packed, index: usize, layer: &PackedLayer, spans: &[Span]) {
+        let (rows, d, width) = (self.positions.len(), model.config.hidden_size, model.config.query_size());
+        let queries = sized(&mut self.q, rows * width);
+        let attended = sized(&mut self.attended, rows * width);
+        linear(&self.normed[..rows * d], rows, &layer.q_proj, queries);
+        let mut blocks = Vec::new();
+        let mut start = 0;
+        for (span, &end) in spans.iter().zip(&self.row_ends) {
+            if start == end {
+                continue;
+            }
+            blocks.clear();
+            let first = layer.shape.first_seen(self.positions[start]);
+            span.cache.blocks(index, first, self.positions[end - 1] + 1, &mut blocks);
+            for row in start..end {
+                let (q, position) = (&mut queries[row * width..][..width], self.positions[row]);
+                if layer.rope {
+                    model.rope.apply(q, position);
+                }
+                let seen = &blocks[..position / KV_BLOCK + 1];
+                attend_row(q, seen, position, &layer.shape, &mut attended[row * width..][..width]);
+            }
+            start = end;
+        }
+        let added = sized(&mut self.added, rows * d);
+        linear(attended, rows, &layer.o_proj, added);
+        add(&mut self.x, added);
+    }
+
+    /// Adds the feed-forward block to the residual stream.
+    fn feed_forward(&mut self, layer: &PackedLayer, eps: f32) {
+        let (rows, d, width) = (self.positions.len(), layer.gate_proj.inp(), layer.gate_proj.out());
+        let normed = sized(&mut self.normed, rows * d);
+        rms_norm(&self.x[..rows * d], &layer.post_attention_layernorm, eps, normed);
+        let (gate, up) = (sized(&mut self.gate, rows * width), sized(&mut self.up, rows * width));
+        linear(normed, rows, &layer.gate_proj, gate);
+        linear(normed, rows, &layer.up_proj, up);
+        let activated = sized(&mut self.activated, rows * width);
+        swiglu(gate, up, activated);
+        let added = sized(&mut self.added, rows * d);
+        linear(activated, rows, &layer.down_proj, added);
+        add(&mut self.x, added);
+    }
+}
+
+/// The first `len` elements of a buffer, which is replaced if it is too short. Their content is arbitrary.
+fn sized(buffer: &mut AlignedVec, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        *buffer = AlignedVec::new(len);
+    }
+    &mut buffer[..len]
+}
+
+fn add(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}

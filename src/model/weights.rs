@@ -1,0 +1,220 @@
+//! A policy's weights: trainable tensors under the checkpoint's own names, read, checked, hashed and written.
+//!
+//! A checkpoint is read whole or refused: every parameter the configuration asks for must be there in its
+//! shape, nothing else may be, and every number must be finite. All arithmetic is f32; bf16 and f16 are widened
+//! exactly. Knows nothing about how a checkpoint becomes durable: the caller writes into a temporary directory,
+//! syncs and renames.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{Device, Tensor, Var};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::ModelConfig;
+use crate::ops::kernels::RopeTable;
+
+/// The file that holds the tensors within a checkpoint directory.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// The file that holds the configuration within a checkpoint directory.
+pub const CONFIG_FILE: &str = "config.json";
+
+/// All parameters of a decoder, as f32 on the CPU.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    pub config: Arc<ModelConfig>,
+    /// Keyed by Hugging Face names. `clone` shares them; [`Weights::deep_copy`] doesn't.
+    pub tensors: BTreeMap<String, Var>,
+    rope: Arc<OnceLock<Arc<RopeTable>>>,
+}
+
+impl Weights {
+    /// Takes tensors that are already f32 on the CPU; names and shapes must be exactly the configuration's.
+    pub fn from_tensors(config: Arc<ModelConfig>, tensors: BTreeMap<String, Var>) -> Result<Self> {
+        config.validate()?;
+        let mut wanted = config.parameters();
+        for (name, shape) in &wanted {
+            let var = tensors.get(name).with_context(|| format!("tensor `{name}` is missing"))?;
+            ensure!(
+                var.dims() == shape.as_slice(),
+                "tensor `{name}` has shape {:?}; the configuration needs {shape:?}",
+                var.dims()
+            );
+            ensure!(
+                var.dtype() == candle_core::DType::F32,
+                "tensor `{name}` is {:?}; weights are held as F32",
+                var.dtype()
+            );
+        }
+        if tensors.len() > wanted.len() {
+            wanted.sort();
+            let known = |name: &String| wanted.binary_search_by(|(n, _)| n.cmp(name)).is_ok();
+            if let Some(name) = tensors.keys().find(|name| !known(name)) {
+                bail!("tensor `{name}` is not part of the configured model");
+            }
+        }
+        Ok(Self { config, tensors, rope: Arc::default() })
+    }
+
+    /// Reads a checkpoint directory: `config.json` and a single `model.safetensors`.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let config_path = dir.join(CONFIG_FILE);
+        let config = std::fs::read_to_string(&config_path)
+            .with_context(|| format!("can't read {}", config_path.display()))?;
+        let path = dir.join(WEIGHTS_FILE);
+        let index = dir.join("model.safetensors.index.json");
+        if !path.exists() && index.exists() {
+            bail!(
+                "{} describes a checkpoint in several files, which is not supported; save it again with a \
+                 max_shard_size larger than the model",
+                index.display()
+            );
+        }
+        let bytes = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
+        Self::from_bytes(&config, &bytes).with_context(|| format!("can't load {}", path.display()))
+    }
+
+    /// Reads the text of a `config.json` and the bytes of a `model.safetensors`.
+    pub fn from_bytes(config_json: &str, bytes: &[u8]) -> Result<Self> {
+        let config = Arc::new(ModelConfig::parse(config_json)?);
+        let file = SafeTensors::deserialize(bytes).map_err(|error| {
+            anyhow::anyhow!("not a complete safetensors file ({} bytes): {error}", bytes.len())
+        })?;
+        let wanted = config.parameters();
+        let mut tensors = BTreeMap::new();
+        for (name, shape) in &wanted {
+            let view = file.tensor(name).map_err(|_| anyhow::anyhow!("tensor `{name}` is missing"))?;
+            ensure!(
+                view.shape() == shape.as_slice(),
+                "tensor `{name}` has shape {:?}; config.json asks for {shape:?}",
+                view.shape()
+            );
+            let data = finite_f32(name, &view)?;
+            tensors.insert(name.clone(), var(data, shape)?);
+        }
+        for name in file.names() {
+            if !tensors.contains_key(name) {
+                accept_extra(name, &config, &file)?;
+            }
+        }
+        Self::from_tensors(config, tensors)
+    }
+
+    /// Writes `model.safetensors` and `config.json` into `dir`, which must exist. The same weights give the
+    /// same bytes.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(WEIGHTS_FILE);
+        std::fs::write(&path, self.to_bytes()?).with_context(|| format!("can't write {}", path.display()))?;
+        let path = dir.join(CONFIG_FILE);
+        std::fs::write(&path, self.config.to_json())
+            .with_context(|| format!("can't write {}", path.display()))
+    }
+
+    /// The bytes of a `model.safetensors`.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let bytes = self.tensors.values().map(little_endian).collect::<Result<Vec<_>>>()?;
+        let views = self
+            .tensors
+            .iter()
+            .zip(&bytes)
+            .map(|((name, var), bytes)| Ok((name, TensorView::new(Dtype::F32, var.dims().to_vec(), bytes)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        Ok(safetensors::serialize(views, Some(metadata))?)
+    }
+
+    /// blake3, in hex, over the configuration and every tensor's name, shape and little-endian bytes.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 policy v1");
+        let mut field = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(self.config.to_json().as_bytes());
+        for (name, var) in &self.tensors {
+            field(name.as_bytes());
+            for &size in var.dims() {
+                field(&(size as u64).to_le_bytes());
+            }
+            field(&little_endian(var).expect("weights are f32 on the CPU"));
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// A copy that shares no storage with this one.
+    pub fn deep_copy(&self) -> Result<Self> {
+        let copy =
+            |(name, var): (&String, &Var)| Ok((name.clone(), Var::from_tensor(&var.as_detached_tensor())?));
+        let tensors = self.tensors.iter().map(copy).collect::<Result<_>>()?;
+        Ok(Self { config: self.config.clone(), tensors, rope: self.rope.clone() })
+    }
+
+    /// The parameter called `name`, which the configuration guarantees to be there.
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        let var = self.tensors.get(name).with_context(|| format!("the model has no tensor `{name}`"))?;
+        Ok(var.as_tensor())
+    }
+
+    /// Elements of all parameters.
+    pub fn parameter_count(&self) -> usize {
+        self.tensors.values().map(|var| var.elem_count()).sum()
+    }
+
+    /// The rotary table of all positions, made at first use and shared by copies.
+    pub fn rope(&self) -> Arc<RopeTable> {
+        let make = || {
+            let c = &self.config;
+            Arc::new(RopeTable::new(c.head_dim, c.rope_theta, c.max_position_embeddings))
+        };
+        self.rope.get_or_init(make).clone()
+    }
+}
+
+/// A tensor's elements in row-major order, as a safetensors file holds them.
+fn little_endian(var: &Var) -> Result<Vec<u8>> {
+    let data: Vec<f32> = var.flatten_all()?.to_vec1()?;
+    Ok(data.iter().flat_map(|x| x.to_le_bytes()).collect())
+}
+
+/// A trainable f32 tensor on the CPU.
+pub(super) fn var(data: Vec<f32>, shape: &[usize]) -> Result<Var> {
+    Ok(Var::from_tensor(&Tensor::from_vec(data, shape, &Device::Cpu)?)?)
+}
+
+/// Widens a tensor to f32 and refuses NaN and infinities.
+pub(super) fn finite_f32(name: &str, view: &TensorView) -> Result<Vec<f32>> {
+    let bytes = view.data();
+    let data: Vec<f32> = match view.dtype() {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|&b| half::bf16::from_le_bytes(b).to_f32()).collect(),
+        Dtype::F16 => bytes.as_chunks().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect(),
+        other => bail!("tensor `{name}` is {other:?}; supported: F32, BF16, F16"),
+    };
+    if let Some(at) = data.iter().position(|x| !x.is_finite()) {
+        bail!("tensor `{name}` holds {} at element {at}; the checkpoint is damaged", data[at]);
+    }
+    Ok(data)
+}
+
+/// Tolerates the two kinds of tensors that checkpoints carry without meaning: rotary buffers of old
+/// transformers, and a copy of tied embeddings. Everything else is refused.
+fn accept_extra(name: &str, config: &ModelConfig, file: &SafeTensors) -> Result<()> {
+    if name.ends_with(".rotary_emb.inv_freq") {
+        return Ok(());
+    }
+    if name == "lm_head.weight" && config.tie_word_embeddings {
+        let (head, embedding) = (file.tensor(name)?, file.tensor("model.embed_tokens.weight")?);
+        ensure!(
+            head.data() == embedding.data() && head.dtype() == embedding.dtype(),
+            "tensor `lm_head.weight` differs from the embeddings although config.json says tie_word_embeddings"
+        );
+        return Ok(());
+    }
+    bail!("tensor `{name}` is unexpected: it is not part of the model that config.json describes")
+}
+
+#[cfg(test)]
+#[path = "weights_tests.rs"]
+mod tests;

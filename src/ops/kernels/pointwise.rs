@@ -1,0 +1,367 @@
+//! Row-wise and element-wise kernels, forward and backward: norm, gated unit, rotation, log-softmax.
+//!
+//! Contract: sums over a row run in 16 lanes and a fixed tree; sums over rows run in the order of the rows.
+
+use rayon::prelude::*;
+
+use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+
+/// Elements worth a thread.
+const PARALLEL: usize = 1 << 16;
+
+/// Elements of whole rows of `d` for one thread; `all` if the work is too small to share.
+pub(crate) fn share(all: usize, d: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    if threads == 1 || all < PARALLEL { all.max(1) } else { all.div_ceil(threads * 2).next_multiple_of(d) }
+}
+
+const ROUND: f32 = 12_582_912.0;
+const LN_2_HIGH: f32 = 0.693_359_4;
+const LN_2_LOW: f32 = -2.121_944_4e-4;
+const EXP: [f32; 6] = [1.987_569_2e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+const EXP_LOW: f32 = -87.33;
+const EXP_HIGH: f32 = 88.37;
+
+/// `e^x` within 2 ulp; 0 below -87.33, infinite above 88.37, NaN for NaN.
+///
+/// Range reduction and polynomial as in Cephes' `expf` (Moshier), every step rounded once.
+pub fn exp(x: f32) -> f32 {
+    if x < EXP_LOW {
+        return 0.0;
+    }
+    if x > EXP_HIGH {
+        return f32::INFINITY;
+    }
+    let t = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = t - ROUND;
+    let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, x));
+    let p = EXP[1..].iter().fold(EXP[0], |p, &c| p.mul_add(r, c));
+    let p = p.mul_add(r * r, r) + 1.0;
+    x.mul_add(0.0, f32::from_bits(p.to_bits().wrapping_add(t.to_bits() << 23)))
+}
+
+/// [`exp`] of 16 lanes.
+#[inline(always)]
+pub(crate) fn exp_lanes<S: Simd>(s: S, x: S::V) -> S::V {
+    let t = s.fma(x, s.splat(std::f32::consts::LOG2_E), s.splat(ROUND));
+    let n = s.sub(t, s.splat(ROUND));
+    let r = s.fma(n, s.splat(-LN_2_LOW), s.fma(n, s.splat(-LN_2_HIGH), x));
+    let mut p = s.splat(EXP[0]);
+    for c in &EXP[1..] {
+        p = s.fma(p, r, s.splat(*c));
+    }
+    let y = s.scale_by_power(s.add(s.fma(p, s.mul(r, r), r), s.splat(1.0)), t);
+    // Scaling could have made a number of NaN.
+    let y = s.fma(x, s.splat(0.0), y);
+    let y = s.select_gt(s.splat(EXP_LOW), x, s.splat(0.0), y);
+    s.select_gt(x, s.splat(EXP_HIGH), s.splat(f32::INFINITY), y)
+}
+
+/// The last lanes of a row, the others minus infinity.
+#[inline(always)]
+fn tail_below<S: Simd>(s: S, tail: &[f32]) -> S::V {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    lanes[..tail.len()].copy_from_slice(tail);
+    s.load(&lanes)
+}
+
+pub(crate) struct LogSumExp<'a>(pub(crate) &'a [f32]);
+
+impl Kernel for LogSumExp<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let (chunks, tail) = self.0.as_chunks::<LANES>();
+        let tail = tail_below(s, tail);
+        let mut max = tail;
+        for chunk in chunks {
+            max = s.max(s.load(chunk), max);
+        }
+        let max = s.largest(max);
+        let mut sum = s.splat(0.0);
+        for chunk in chunks {
+            sum = s.add(sum, exp_lanes(s, s.sub(s.load(chunk), s.splat(max))));
+        }
+        let sum = s.add(sum, exp_lanes(s, s.sub(tail, s.splat(max))));
+        // In double precision, because platforms differ in the last bit of a logarithm.
+        max + f64::from(s.sum(sum)).ln() as f32
+    }
+}
+
+/// Turns a row of logits into the gradient of `scale * logprob(logits, target)` by the logits.
+pub(crate) struct LogprobBackward<'a> {
+    pub(crate) logits: &'a mut [f32],
+    pub(crate) target: usize,
+    pub(crate) scale: f32,
+}
+
+impl Kernel for LogprobBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let lse = s.splat(LogSumExp(self.logits).run(s));
+        let scale = s.splat(-self.scale);
+        for i in (0..self.logits.len()).step_by(LANES) {
+            let p = exp_lanes(s, s.sub(s.get(self.logits, i), lse));
+            s.put(s.mul(p, scale), self.logits, i);
+        }
+        self.logits[self.target] += self.scale;
+    }
+}
+
+pub(crate) struct RmsNorm<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) weight: &'a [f32],
+    pub(crate) eps: f32,
+    pub(crate) y: &'a mut [f32],
+}
+
+/// `1 / rms(x)`
+#[inline(always)]
+fn inverse_rms<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
+    let mut sum = s.splat(0.0);
+    for i in (0..x.len()).step_by(LANES) {
+        let x = s.get(x, i);
+        sum = s.fma(x, x, sum);
+    }
+    1.0 / (s.sum(sum) / x.len() as f32 + eps).sqrt()
+}
+
+impl Kernel for RmsNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let d = self.weight.len();
+        for (x, y) in self.x.chunks_exact(d).zip(self.y.chunks_exact_mut(d)) {
+            let inverse = s.splat(inverse_rms(s, x, self.eps));
+            for i in (0..d).step_by(LANES) {
+                s.put(s.mul(s.mul(s.get(x, i), inverse), s.get(self.weight, i)), y, i);
+            }
+        }
+    }
+}
+
+/// Gradients of [`RmsNorm`]: by x into `dx`, by the weight added to `dw`.
+pub(crate) struct RmsNormBackward<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) weight: &'a [f32],
+    pub(crate) eps: f32,
+    pub(crate) dy: &'a [f32],
+    pub(crate) dx: &'a mut [f32],
+    pub(crate) dw: &'a mut [f32],
+}
+
+impl Kernel for RmsNormBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let d = self.weight.len();
+        let rows = self.x.chunks_exact(d).zip(self.dy.chunks_exact(d)).zip(self.dx.chunks_exact_mut(d));
+        for ((x, dy), dx) in rows {
+            let inverse = inverse_rms(s, x, self.eps);
+            let r = s.splat(inverse);
+            let mut dot = s.splat(0.0);
+            for i in (0..d).step_by(LANES) {
+                let (x, g) = (s.get(x, i), s.get(dy, i));
+                let normed = s.mul(x, r);
+                s.put(s.fma(g, normed, s.get(self.dw, i)), self.dw, i);
+                dot = s.fma(s.mul(g, s.get(self.weight, i)), normed, dot);
+            }
+            let mean = s.splat(-s.sum(dot) / d as f32);
+            for i in (0..d).step_by(LANES) {
+                let g = s.mul(s.get(dy, i), s.get(self.weight, i));
+                s.put(s.mul(s.fma(s.mul(s.get(x, i), r), mean, g), r), dx, i);
+            }
+        }
+    }
+}
+
+pub(crate) struct Swiglu<'a> {
+    pub(crate) gate: &'a [f32],
+    pub(crate) up: &'a [f32],
+    pub(crate) y: &'a mut [f32],
+}
+
+/// `1 + e^-g`
+#[inline(always)]
+fn one_plus_exp_minus<S: Simd>(s: S, g: S::V) -> S::V {
+    s.add(s.splat(1.0), exp_lanes(s, s.sub(s.splat(0.0), g)))
+}
+
+impl Kernel for Swiglu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for i in (0..self.y.len()).step_by(LANES) {
+            let g = s.get(self.gate, i);
+            s.put(s.mul(s.div(g, one_plus_exp_minus(s, g)), s.get(self.up, i)), self.y, i);
+        }
+    }
+}
+
+/// Gradients of [`Swiglu`].
+pub(crate) struct SwigluBackward<'a> {
+    pub(crate) gate: &'a [f32],
+    pub(crate) up: &'a [f32],
+    pub(crate) dy: &'a [f32],
+    pub(crate) dgate: &'a mut [f32],
+    pub(crate) dup: &'a mut [f32],
+}
+
+impl Kernel for SwigluBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let one = s.splat(1.0);
+        for i in (0..self.dy.len()).step_by(LANES) {
+            let (g, dy) = (s.get(self.gate, i), s.get(self.dy, i));
+            let sigmoid = s.div(one, one_plus_exp_minus(s, g));
+            let silu = s.mul(g, sigmoid);
+            // silu' = σ + silu (1 - σ)
+            let slope = s.fma(silu, s.sub(one, sigmoid), sigmoid);
+            s.put(s.mul(s.mul(dy, s.get(self.up, i)), slope), self.dgate, i);
+            s.put(s.mul(dy, silu), self.dup, i);
+        }
+    }
+}
+
+/// Root-mean-square norm of each row of `weight.len()` elements (Zhang & Sennrich 2019).
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+    rms_norm_on(Isa::best(), x, weight, eps, y);
+}
+
+pub(crate) fn rms_norm_on(isa: Isa, x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+    let d = weight.len();
+    assert!(d > 0 && x.len().is_multiple_of(d) && x.len() == y.len(), "x and y are rows of {d} elements");
+    let share = share(x.len(), d);
+    if share >= x.len() {
+        return dispatch(isa, RmsNorm { x, weight, eps, y });
+    }
+    let pieces = x.par_chunks(share).zip(y.par_chunks_mut(share));
+    pieces.for_each(|(x, y)| dispatch(isa, RmsNorm { x, weight, eps, y }));
+}
+
+/// `silu(gate) * up`, element by element (Shazeer 2020).
+pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    swiglu_on(Isa::best(), gate, up, y);
+}
+
+pub(crate) fn swiglu_on(isa: Isa, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    assert!(gate.len() == up.len() && gate.len() == y.len(), "gate, up and y have one length");
+    let share = share(y.len(), LANES);
+    if share >= y.len() {
+        return dispatch(isa, Swiglu { gate, up, y });
+    }
+    let pieces = gate.par_chunks(share).zip(up.par_chunks(share)).zip(y.par_chunks_mut(share));
+    pieces.for_each(|((gate, up), y)| dispatch(isa, Swiglu { gate, up, y }));
+}
+
+/// Gradients of [`swiglu`]: by the gate into `dgate`, by up into `dup`.
+pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+    let share = share(dy.len(), LANES);
+    let outputs = dgate.par_chunks_mut(share).zip(dup.par_chunks_mut(share));
+    let inputs = gate.par_chunks(share).zip(up.par_chunks(share)).zip(dy.par_chunks(share));
+    outputs.zip(inputs).for_each(|((dgate, dup), ((gate, up), dy))| {
+        dispatch(Isa::best(), SwigluBackward { gate, up, dy, dgate, dup });
+    });
+}
+
+/// `ln Σ exp(logits)`
+pub fn log_sum_exp(logits: &[f32]) -> f32 {
+    dispatch(Isa::best(), LogSumExp(logits))
+}
+
+/// Natural log-probability of `target` under softmax(logits).
+pub fn logprob(logits: &[f32], target: usize) -> f32 {
+    logits[target] - log_sum_exp(logits)
+}
+
+/// Cosines and sines of rotary position embedding (Su et al. 2021), rotate-half layout.
+#[derive(Clone, Debug)]
+pub struct RopeTable {
+    head_dim: usize,
+    positions_max: usize,
+    /// (positions_max, head_dim / 2)
+    cos: Vec<f32>,
+    /// As `cos`.
+    sin: Vec<f32>,
+}
+
+impl RopeTable {
+    /// Angles `position * theta^(-2i/head_dim)`, with frequencies and angles rounded to f32 as Hugging Face
+    /// does.
+    pub fn new(head_dim: usize, theta: f64, positions_max: usize) -> Self {
+        let exponents = (0..head_dim / 2).map(|i| -((2 * i) as f64) / head_dim as f64);
+        Self::from_frequencies(&exponents.map(|e| theta.powf(e) as f32).collect::<Vec<_>>(), positions_max)
+    }
+
+    /// From `head_dim / 2` angular frequencies, in radians per position.
+    pub fn from_frequencies(frequencies: &[f32], positions_max: usize) -> Self {
+        let angles =
+            (0..positions_max).flat_map(|p| frequencies.iter().map(move |f| f64::from(p as f32 * f)));
+        let (cos, sin) = angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
+        Self { head_dim: frequencies.len() * 2, positions_max, cos, sin }
+    }
+
+    /// Elements per head.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Positions the table holds.
+    pub fn positions_max(&self) -> usize {
+        self.positions_max
+    }
+
+    /// Cosines and sines at a position, (head_dim / 2) each.
+    pub fn at(&self, position: usize) -> (&[f32], &[f32]) {
+        assert!(position < self.positions_max, "position {position} of {}", self.positions_max);
+        let half = self.head_dim / 2;
+        (&self.cos[position * half..][..half], &self.sin[position * half..][..half])
+    }
+
+    /// Rotates every head of a row (heads * head_dim) in place. Panics past `positions_max`.
+    pub fn apply(&self, row: &mut [f32], position: usize) {
+        self.rotate(row, position, 1.0);
+    }
+
+    /// [`RopeTable::apply`], or its transpose if `direction` is -1.
+    #[inline]
+    pub(crate) fn rotate(&self, row: &mut [f32], position: usize, direction: f32) {
+        assert!(row.len().is_multiple_of(self.head_dim), "a row of heads of {} elements", self.head_dim);
+        let (cos, sin) = self.at(position);
+        dispatch(Isa::best(), Rotate { row, cos, sin, direction });
+    }
+}
+
+struct Rotate<'a> {
+    row: &'a mut [f32],
+    cos: &'a [f32],
+    sin: &'a [f32],
+    direction: f32,
+}
+
+impl Kernel for Rotate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let half = self.cos.len();
+        let direction = s.splat(self.direction);
+        for head in self.row.chunks_exact_mut(2 * half) {
+            let (first, second) = head.split_at_mut(half);
+            for i in (0..half).step_by(LANES) {
+                let (a, b) = (s.get(first, i), s.get(second, i));
+                let (cos, sin) = (s.get(self.cos, i), s.mul(s.get(self.sin, i), direction));
+                s.put(s.fma(a, cos, s.sub(s.splat(0.0), s.mul(b, sin))), first, i);
+                s.put(s.fma(b, cos, s.mul(a, sin)), second, i);
+            }
+        }
+    }
+}

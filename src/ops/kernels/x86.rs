@@ -1,0 +1,236 @@
+//! [`Simd`] on x86: AVX-512F in one register, AVX2 with FMA in two.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, LANES, Simd};
+
+/// # Safety
+/// The processor has AVX-512F.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512(()))
+}
+
+/// # Safety
+/// The processor has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx2(()))
+}
+
+/// Exists only where AVX-512F does.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+/// Exists only where AVX2 and FMA do.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const ROWS: usize = 12;
+    const VECTORS: usize = 2;
+    const VECTORS_MAX: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_loadu_ps(x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32; LANES]) {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(self, from: *const f32) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions; the caller promises the memory.
+        unsafe { _mm512_broadcastss_ps(_mm_load_ss(from)) }
+    }
+    #[inline(always)]
+    unsafe fn at(self, from: *const f32) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions; the caller promises the memory.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn put_at(self, v: Self::V, to: *mut f32) {
+        // SAFETY: `self` exists, so the processor has the instructions; the caller promises the memory.
+        unsafe { _mm512_storeu_ps(to, v) }
+    }
+    #[inline(always)]
+    unsafe fn read(self, from: *const f32, n: usize) -> Self::V {
+        // SAFETY: as for `at`; lanes that are masked out are not touched.
+        unsafe { _mm512_maskz_loadu_ps(mask(n), from) }
+    }
+    #[inline(always)]
+    unsafe fn write(self, v: Self::V, to: *mut f32, n: usize) {
+        // SAFETY: as for `at`; lanes that are masked out are not touched.
+        unsafe { _mm512_mask_storeu_ps(to, mask(n), v) }
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    fn select_gt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), no, yes) }
+    }
+    #[inline(always)]
+    fn scale_by_power(self, p: Self::V, t: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe {
+            let power = _mm512_slli_epi32::<23>(_mm512_castps_si512(t));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), power))
+        }
+    }
+}
+
+/// The lowest `n` of 16 bits.
+#[inline(always)]
+fn mask(n: usize) -> __mmask16 {
+    debug_assert!(n <= LANES, "{n} of 16 lanes");
+    ((1u32 << n) - 1) as __mmask16
+}
+
+impl Simd for Avx2 {
+    type V = (__m256, __m256);
+    const ROWS: usize = 6;
+    const VECTORS: usize = 1;
+    const VECTORS_MAX: usize = 4;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { (_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { (_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))) }
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32; LANES]) {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe {
+            _mm256_storeu_ps(to.as_mut_ptr(), v.0);
+            _mm256_storeu_ps(to.as_mut_ptr().add(8), v.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(self, from: *const f32) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions; the caller promises the memory.
+        let x = unsafe { _mm256_broadcastss_ps(_mm_load_ss(from)) };
+        (x, x)
+    }
+    #[inline(always)]
+    unsafe fn at(self, from: *const f32) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions; the caller promises the memory.
+        unsafe { (_mm256_loadu_ps(from), _mm256_loadu_ps(from.wrapping_add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn put_at(self, v: Self::V, to: *mut f32) {
+        // SAFETY: `self` exists, so the processor has the instructions; the caller promises the memory.
+        unsafe {
+            _mm256_storeu_ps(to, v.0);
+            _mm256_storeu_ps(to.wrapping_add(8), v.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn read(self, from: *const f32, n: usize) -> Self::V {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: the caller promises `n <= 16` readable elements.
+        unsafe { std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), n) };
+        self.load(&lanes)
+    }
+    #[inline(always)]
+    unsafe fn write(self, v: Self::V, to: *mut f32, n: usize) {
+        // SAFETY: the caller promises `n <= 16` writable elements.
+        unsafe { std::ptr::copy_nonoverlapping(self.lanes(v).as_ptr(), to, n) };
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { (_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { (_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { (_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { (_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { (_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { (_mm256_sqrt_ps(a.0), _mm256_sqrt_ps(a.1)) }
+    }
+    #[inline(always)]
+    fn select_gt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe {
+            let (m, n) = (_mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_GT_OQ>(a.1, b.1));
+            (_mm256_blendv_ps(no.0, yes.0, m), _mm256_blendv_ps(no.1, yes.1, n))
+        }
+    }
+    #[inline(always)]
+    fn scale_by_power(self, p: Self::V, t: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { (shift_and_add(p.0, t.0), shift_and_add(p.1, t.1)) }
+    }
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn shift_and_add(p: __m256, t: __m256) -> __m256 {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let power = _mm256_slli_epi32::<23>(_mm256_castps_si256(t));
+        _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), power))
+    }
+}

@@ -1,0 +1,122 @@
+//! Log-probabilities of target tokens straight from hidden states: logits exist for a chunk of rows at a
+//! time, and the backward pass computes them anew.
+//!
+//! With p the softmax of a row's logits and g the gradient of its log-probability, the logits' gradient is
+//! `g (onehot(target) - p)`. The chunk's size changes no bit: the weight's gradient is one chain over rows.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail, ensure};
+use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::kernels::gemm::{Left, Packed, gemm};
+use super::kernels::logprob;
+use super::kernels::pointwise::LogprobBackward;
+use super::kernels::simd::{Isa, dispatch};
+use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
+
+/// Most logits at a time, unless 16 rows have more.
+const LOGITS_MAX: usize = 1 << 23;
+
+/// x (N, D), w (V, D), targets below V → (N): `log softmax(x wᵀ)[target]`, natural.
+pub fn linear_logprob(x: &Tensor, w: &Tensor, targets: &Arc<Vec<u32>>) -> Result<Tensor> {
+    let ((x, n, d), (w, v, w_d)) = (matrix("linear_logprob: x", x)?, matrix("linear_logprob: w", w)?);
+    ensure!(d == w_d, "linear_logprob: x has {d} columns and w is ({v}, {w_d})");
+    ensure!(targets.len() == n, "linear_logprob: {} targets for {n} rows", targets.len());
+    if let Some(target) = targets.iter().find(|&&t| t as usize >= v) {
+        bail!("linear_logprob: target {target} of a vocabulary of {v}");
+    }
+    Ok(x.apply_op2(&w, LinearLogprob { targets: targets.clone() })?)
+}
+
+struct LinearLogprob {
+    targets: Arc<Vec<u32>>,
+}
+
+fn chunk_rows(vocab: usize) -> usize {
+    (LOGITS_MAX / vocab.max(1)).clamp(16, 128)
+}
+
+impl LinearLogprob {
+    /// Chunks of (rows of x, targets).
+    fn chunks<'a>(
+        &'a self,
+        x: &'a [f32],
+        d: usize,
+        rows: usize,
+    ) -> impl Iterator<Item = (&'a [f32], &'a [u32])> {
+        self.targets.chunks(rows).enumerate().map(move |(c, t)| (&x[c * rows * d..][..t.len() * d], t))
+    }
+}
+
+impl CustomOp2 for LinearLogprob {
+    fn name(&self) -> &'static str {
+        "linear_logprob"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        let (v, d) = lw.shape().dims2()?;
+        let packed = Packed::from_columns(elements(w, lw)?, d, v);
+        let rows = chunk_rows(v);
+        let mut logits = vec![0.0; rows.min(self.targets.len()) * v];
+        let mut y = Vec::with_capacity(self.targets.len());
+        for (x, targets) in self.chunks(elements(x, lx)?, d, rows) {
+            let logits = &mut logits[..targets.len() * v];
+            gemm(Isa::best(), Left::Rows(x), targets.len(), &packed, logits, false);
+            let share = rows_per_thread(v);
+            y.par_extend(
+                logits
+                    .par_chunks_exact(v)
+                    .zip(targets)
+                    .with_min_len(share)
+                    .map(|(row, &target)| logprob(row, target as usize)),
+            );
+        }
+        output(y, self.targets.len())
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        let (v, d) = w.dims2()?;
+        let dy = dy.contiguous()?;
+        let (ex, ew, edy) = (Elements::of(x), Elements::of(w), Elements::of(&dy));
+        let (forward, backward) = (Packed::from_columns(ew.get()?, d, v), Packed::from_rows(ew.get()?, v, d));
+        let rows = chunk_rows(v);
+        let mut logits = vec![0.0; rows.min(self.targets.len()) * v];
+        let mut dx = vec![0.0; self.targets.len() * d];
+        let mut dw = vec![0.0; if w.track_op() { v * d } else { 0 }];
+        let chunks = self.chunks(ex.get()?, d, rows).zip(edy.get()?.chunks(rows));
+        for (((x, targets), dy), dx) in chunks.zip(dx.chunks_mut(rows * d.max(1))) {
+            let logits = &mut logits[..targets.len() * v];
+            gemm(Isa::best(), Left::Rows(x), targets.len(), &forward, logits, false);
+            logits.par_chunks_exact_mut(v).zip(targets).zip(dy).with_min_len(rows_per_thread(v)).for_each(
+                |((logits, &target), &scale)| {
+                    dispatch(Isa::best(), LogprobBackward { logits, target: target as usize, scale });
+                },
+            );
+            gemm(Isa::best(), Left::Rows(logits), targets.len(), &backward, dx, false);
+            if !dw.is_empty() {
+                let x = Packed::from_rows(x, targets.len(), d);
+                gemm(Isa::best(), Left::Columns(logits), v, &x, &mut dw, true);
+            }
+        }
+        Ok((gradient(dx, x)?, if dw.is_empty() { None } else { gradient(dw, w)? }))
+    }
+}
+
+/// Rows of logits worth a thread.
+fn rows_per_thread(vocab: usize) -> usize {
+    (1_usize << 14).div_ceil(vocab.max(1))
+}

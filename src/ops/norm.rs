@@ -1,0 +1,69 @@
+//! Root-mean-square norm (Zhang & Sennrich 2019), rows of x by one weight.
+
+use anyhow::{Result, ensure};
+use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::kernels::pointwise::{RmsNormBackward, rms_norm as rms_norm_rows};
+use super::kernels::simd::{Isa, dispatch};
+use super::tensor::{Candle, Elements, argument, elements, gradient, matrix, output};
+
+/// Rows whose share of the weight's gradient is summed on its own; then the shares are, in order.
+const ROWS: usize = 128;
+
+/// x (N, D), w (D) → (N, D): `x / sqrt(mean(x²) + eps) * w`.
+pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
+    let ((x, _, d), w) = (matrix("rms_norm: x", x)?, argument("rms_norm: w", w)?);
+    ensure!(w.dims() == [d] && d > 0, "rms_norm: x has {d} columns and w has shape {:?}", w.dims());
+    Ok(x.apply_op2(&w, RmsNorm { eps: eps as f32 })?)
+}
+
+struct RmsNorm {
+    eps: f32,
+}
+
+impl CustomOp2 for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        let x = elements(x, lx)?;
+        let mut y = vec![0.0; x.len()];
+        rms_norm_rows(x, elements(w, lw)?, self.eps, &mut y);
+        output(y, lx.shape())
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        let dy = dy.contiguous()?;
+        let (ex, ew, edy) = (Elements::of(x), Elements::of(w), Elements::of(&dy));
+        let (xs, weight, dys) = (ex.get()?, ew.get()?, edy.get()?);
+        let d = weight.len();
+        let mut dx = vec![0.0; xs.len()];
+        let rows = xs.par_chunks(ROWS * d).zip(dys.par_chunks(ROWS * d)).zip(dx.par_chunks_mut(ROWS * d));
+        let shares: Vec<Vec<f32>> = rows
+            .map(|((x, dy), dx)| {
+                let mut dw = vec![0.0; d];
+                dispatch(Isa::best(), RmsNormBackward { x, weight, eps: self.eps, dy, dx, dw: &mut dw });
+                dw
+            })
+            .collect();
+        let mut dw = vec![0.0; d];
+        for share in shares {
+            dw.iter_mut().zip(share).for_each(|(sum, x)| *sum += x);
+        }
+        Ok((gradient(dx, x)?, gradient(dw, w)?))
+    }
+}

@@ -1,0 +1,125 @@
+//! Muon: momentum, orthogonalised by Newton–Schulz (Jordan et al. 2024), as `torch.optim.Muon` computes it
+//! with `adjust_lr_fn="original"`, except that the iteration is f32 here and bfloat16 there.
+//!
+//! For matrices of hidden layers; embeddings, output layers and norms belong to AdamW.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+
+use super::super::kernels::gemm::{Left, Packed, gemm};
+use super::super::kernels::simd::Isa;
+use super::{Buffers, Parameter, State, global_norm, restore_all, save_all, step_all};
+
+/// Coefficients of the quintic, chosen for the steepest slope at zero.
+const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
+const ITERATIONS: usize = 5;
+/// Below it a gradient counts as zero.
+const NORM_MIN: f64 = 1e-7;
+
+/// Momentum, orthogonalised; parameters may join at any step.
+#[derive(Clone, Debug)]
+pub struct Muon {
+    /// Decay of the mean of gradients, which looks ahead as Nesterov's does.
+    pub momentum: f64,
+    buffers: BTreeMap<String, Momentum>,
+}
+
+#[derive(Clone, Debug)]
+struct Momentum(Vec<f32>);
+
+impl Buffers for Momentum {
+    fn new(count: usize) -> Self {
+        Self(vec![0.0; count])
+    }
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn save(&self) -> Vec<(&'static str, Vec<f32>)> {
+        vec![("momentum_buffer", self.0.clone())]
+    }
+
+    fn restore(take: &mut dyn FnMut(&str) -> Result<Vec<f32>>) -> Result<Self> {
+        Ok(Self(take("momentum_buffer")?))
+    }
+}
+
+impl Default for Muon {
+    /// Momentum 0.95.
+    fn default() -> Self {
+        Self::new(0.95)
+    }
+}
+
+impl Muon {
+    /// An optimizer that has seen nothing.
+    pub fn new(momentum: f64) -> Self {
+        Self { momentum, buffers: BTreeMap::new() }
+    }
+
+    /// One update of every parameter, each a matrix. An error leaves all as they were.
+    pub fn step(&mut self, parameters: &mut [Parameter<'_>]) -> Result<()> {
+        for p in parameters.iter() {
+            ensure!(p.shape.len() == 2, "Muon updates matrices; {} has shape {:?}", p.name, p.shape);
+        }
+        let (old, new) = (self.momentum as f32, (1.0 - self.momentum) as f32);
+        step_all(&mut self.buffers, parameters, |p, buffer| {
+            let mut ahead = Vec::with_capacity(p.values.len());
+            for (mean, &g) in buffer.0.iter_mut().zip(p.gradient) {
+                *mean += (g - *mean) * new;
+                ahead.push(g + (*mean - g) * old);
+            }
+            let (rows, columns) = (p.shape[0], p.shape[1]);
+            let update = orthogonalised(ahead, rows, columns);
+            let stretch = (rows as f64 / columns.max(1) as f64).max(1.0).sqrt();
+            let keep = (1.0 - p.learning_rate * p.weight_decay) as f32;
+            let step = (p.learning_rate * stretch) as f32;
+            for (x, u) in p.values.iter_mut().zip(update) {
+                *x = *x * keep - step * u;
+            }
+        })
+    }
+
+    /// All buffers, by `<parameter>.momentum_buffer`.
+    pub fn state(&self) -> State {
+        save_all(&self.buffers)
+    }
+
+    /// Goes on from what [`Muon::state`] gave.
+    pub fn restore(&mut self, state: State) -> Result<()> {
+        self.buffers = restore_all(state, "momentum_buffer")?;
+        Ok(())
+    }
+}
+
+/// `U f(S) Vᵀ` for `x = U S Vᵀ`, (rows, columns), where f brings singular values near 1.
+fn orthogonalised(mut x: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
+    if rows > columns {
+        return transposed(&orthogonalised(transposed(&x, rows, columns), columns, rows), columns, rows);
+    }
+    let [a, b, c] = QUINTIC;
+    let norm = global_norm(&[&x]).max(NORM_MIN) as f32;
+    x.iter_mut().for_each(|x| *x /= norm);
+    for _ in 0..ITERATIONS {
+        // Columns of xᵀ are rows of x: x itself packs as its own transpose.
+        let gram = product(&x, rows, &Packed::from_columns(&x, columns, rows));
+        let mut polynomial = product(&gram, rows, &Packed::from_rows(&gram, rows, rows));
+        polynomial.iter_mut().zip(&gram).for_each(|(square, gram)| *square = b * gram + c * *square);
+        let mut next = product(&polynomial, rows, &Packed::from_rows(&x, rows, columns));
+        next.iter_mut().zip(&x).for_each(|(next, x)| *next += a * x);
+        x = next;
+    }
+    x
+}
+
+fn product(a: &[f32], rows: usize, b: &Packed) -> Vec<f32> {
+    let mut c = vec![0.0; rows * b.n()];
+    gemm(Isa::best(), Left::Rows(a), rows, b, &mut c, false);
+    c
+}
+
+fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|j| (0..rows).map(move |i| x[i * columns + j])).collect()
+}

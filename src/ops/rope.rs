@@ -1,0 +1,64 @@
+//! Rotary position embedding (Su et al. 2021), rotate-half layout. A rotation's gradient turns back.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::kernels::RopeTable;
+use super::kernels::pointwise::share;
+use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
+
+/// x (N, heads * head_dim), row `i` at `positions[i]` → the same shape.
+pub fn rope(x: &Tensor, heads: usize, table: &Arc<RopeTable>, positions: &Arc<Vec<u32>>) -> Result<Tensor> {
+    let (x, n, width) = matrix("rope: x", x)?;
+    let d = table.head_dim();
+    ensure!(d > 0 && width == heads * d, "rope: x has {width} columns, not {heads} heads of {d}");
+    ensure!(positions.len() == n, "rope: {} positions for {n} rows", positions.len());
+    let last = positions.iter().max().map_or(0, |&p| p as usize + 1);
+    ensure!(
+        last <= table.positions_max(),
+        "rope: position {} is past the table's {} positions: shorten the sequence or enlarge the context",
+        last - 1,
+        table.positions_max()
+    );
+    Ok(x.apply_op1(Rope { table: table.clone(), positions: positions.clone() })?)
+}
+
+struct Rope {
+    table: Arc<RopeTable>,
+    positions: Arc<Vec<u32>>,
+}
+
+impl Rope {
+    fn rotate(&self, x: &[f32], direction: f32) -> Vec<f32> {
+        let mut y = x.to_vec();
+        if y.is_empty() {
+            return y;
+        }
+        let width = y.len() / self.positions.len();
+        let share = share(y.len(), width);
+        y.par_chunks_mut(share).zip(self.positions.par_chunks(share.div_ceil(width))).for_each(|(y, at)| {
+            for (row, &position) in y.chunks_exact_mut(width).zip(at) {
+                self.table.rotate(row, position as usize, direction);
+            }
+        });
+        y
+    }
+}
+
+impl CustomOp1 for Rope {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Candle<(CpuStorage, Shape)> {
+        output(self.rotate(elements(x, layout)?, 1.0), layout.shape())
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Candle<Option<Tensor>> {
+        let dy = dy.contiguous()?;
+        gradient(self.rotate(Elements::of(&dy).get()?, -1.0), x)
+    }
+}

@@ -1,0 +1,47 @@
+//! The gated unit of a feed-forward layer (Shazeer 2020).
+
+use anyhow::{Result, ensure};
+use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
+
+use super::kernels::pointwise::{swiglu as swiglu_elements, swiglu_backward};
+use super::tensor::{Candle, Elements, argument, elements, gradient, output};
+
+/// gate, up of one shape → `silu(gate) * up` of that shape.
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    ensure!(gate.dims() == up.dims(), "swiglu: gate is {:?} and up is {:?}", gate.dims(), up.dims());
+    Ok(argument("swiglu: gate", gate)?.apply_op2(&argument("swiglu: up", up)?, Swiglu)?)
+}
+
+struct Swiglu;
+
+impl CustomOp2 for Swiglu {
+    fn name(&self) -> &'static str {
+        "swiglu"
+    }
+
+    fn cpu_fwd(
+        &self,
+        g: &CpuStorage,
+        lg: &Layout,
+        u: &CpuStorage,
+        lu: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        let mut y = vec![0.0; lg.shape().elem_count()];
+        swiglu_elements(elements(g, lg)?, elements(u, lu)?, &mut y);
+        output(y, lg.shape())
+    }
+
+    fn bwd(
+        &self,
+        g: &Tensor,
+        u: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        let dy = dy.contiguous()?;
+        let (mut dgate, mut dup) = (vec![0.0; dy.elem_count()], vec![0.0; dy.elem_count()]);
+        let (eg, eu, edy) = (Elements::of(g), Elements::of(u), Elements::of(&dy));
+        swiglu_backward(eg.get()?, eu.get()?, edy.get()?, &mut dgate, &mut dup);
+        Ok((gradient(dgate, g)?, gradient(dup, u)?))
+    }
+}

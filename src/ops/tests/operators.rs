@@ -1,0 +1,276 @@
+//! Gradients by finite differences, and against the same operator composed of candle's; what is refused.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use candle_core::{DType, Tensor, Var};
+
+use super::super::*;
+use super::{bits, numbers, shape, values, var};
+
+type Operator<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+
+/// A loss that weighs every element of the output differently.
+fn loss(y: &Tensor) -> Tensor {
+    let weights = Tensor::from_vec(numbers(77, y.elem_count()), y.shape(), y.device()).unwrap();
+    (y * weights).unwrap().sum_all().unwrap()
+}
+
+fn forward(operator: Operator, inputs: &[Var]) -> Tensor {
+    operator(&inputs.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>()).unwrap()
+}
+
+fn gradients(operator: Operator, inputs: &[Var]) -> Vec<Vec<f32>> {
+    let grads = loss(&forward(operator, inputs)).backward().unwrap();
+    inputs.iter().map(|v| values(grads.get(v).expect("every input gets a gradient"))).collect()
+}
+
+/// In double precision from the outputs on: f32 rounding of a loss of many terms would drown the differences.
+fn exact_loss(operator: Operator, inputs: &[Var]) -> f64 {
+    let y = values(&forward(operator, inputs));
+    y.iter().zip(numbers(77, y.len())).map(|(y, w)| f64::from(*y) * f64::from(w)).sum()
+}
+
+fn check_finite_differences(name: &str, operator: Operator, inputs: &[Var]) {
+    for (which, gradient) in gradients(operator, inputs).into_iter().enumerate() {
+        let original = inputs[which].as_tensor().copy().unwrap();
+        let data = values(&original);
+        let mut error = 0f64;
+        let size = gradient.iter().fold(0f64, |m, g| m.max(f64::from(g.abs())));
+        assert!(size > 1e-3, "{name}: the gradient of input {which} vanishes");
+        for at in (0..data.len()).step_by(1 + data.len() / 60) {
+            let at_distance = |h: f32| {
+                let mut moved = data.clone();
+                moved[at] += h;
+                inputs[which]
+                    .set(&Tensor::from_vec(moved, original.shape(), original.device()).unwrap())
+                    .unwrap();
+                exact_loss(operator, inputs)
+            };
+            // Fourth order, so that a large step is exact enough and rounding small.
+            let h = 0.02;
+            let slope = |h: f32| (at_distance(h) - at_distance(-h)) / (2.0 * f64::from(h));
+            let difference = (4.0 * slope(h) - slope(2.0 * h)) / 3.0;
+            error = error.max((difference - f64::from(gradient[at])).abs());
+        }
+        inputs[which].set(&original).unwrap();
+        assert!(error < 2e-3 * size.max(1.0), "{name}: input {which} is off by {error} of {size}");
+    }
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).fold(0.0, |m, (a, b)| m.max((a - b).abs()))
+}
+
+/// Finite differences, and the composed operator's values and gradients.
+fn check(name: &str, custom: Operator, composed: Operator, inputs: &[Var]) {
+    let (y, z) = (values(&forward(custom, inputs)), values(&forward(composed, inputs)));
+    let scale = z.iter().fold(1f32, |m, z| m.max(z.abs()));
+    assert!(largest_difference(&y, &z) < 3e-6 * scale, "{name}: forward");
+    for (which, (g, h)) in gradients(custom, inputs).iter().zip(gradients(composed, inputs)).enumerate() {
+        let scale = h.iter().fold(1f32, |m, h| m.max(h.abs()));
+        let difference = largest_difference(g, &h);
+        assert!(
+            difference < 1e-5 * scale,
+            "{name}: gradient of input {which} differs by {difference} of {scale}"
+        );
+    }
+    check_finite_differences(name, custom, inputs);
+}
+
+#[test]
+fn linear_is_right() {
+    for (n, inp, out) in [(5, 7, 3), (1, 33, 40), (30, 16, 17), (3, 300, 2)] {
+        let inputs = [var(1, &[n, inp]), var(2, &[out, inp])];
+        check("linear", &|t| linear(&t[0], &t[1]), &|t| composed::linear(&t[0], &t[1]), &inputs);
+    }
+}
+
+#[test]
+fn rms_norm_is_right() {
+    for (n, d) in [(1, 3), (4, 19), (3, 48), (300, 5)] {
+        let inputs = [var(1, &[n, d]), var(2, &[d])];
+        let custom: Operator = &|t| rms_norm(&t[0], &t[1], 1e-2);
+        check("rms_norm", custom, &|t| composed::rms_norm(&t[0], &t[1], 1e-2), &inputs);
+    }
+}
+
+#[test]
+fn swiglu_and_add_are_right() {
+    for (n, d) in [(1, 1), (4, 19), (2, 64)] {
+        let inputs = [var(1, &[n, d]), var(2, &[n, d])];
+        check("swiglu", &|t| swiglu(&t[0], &t[1]), &|t| composed::swiglu(&t[0], &t[1]), &inputs);
+        check("add", &|t| add(&t[0], &t[1]), &|t| composed::add(&t[0], &t[1]), &inputs);
+    }
+    // The same tensor twice: both gradients arrive.
+    let x = var(3, &[2, 3]);
+    let doubled: Operator = &|t| add(&t[0], &t[0]);
+    assert_eq!(gradients(doubled, &[x])[0], numbers(77, 6).iter().map(|w| w * 2.0).collect::<Vec<_>>());
+}
+
+#[test]
+fn rope_is_right() {
+    for (heads, d) in [(1, 2), (3, 8), (2, 34)] {
+        let table = Arc::new(RopeTable::new(d, 10_000.0, 50));
+        let positions = Arc::new(vec![0, 1, 2, 49, 0]);
+        let inputs = [var(1, &[5, heads * d])];
+        let custom: Operator = &|t| rope(&t[0], heads, &table, &positions);
+        check("rope", custom, &|t| composed::rope(&t[0], heads, &table, &positions), &inputs);
+    }
+}
+
+#[test]
+fn attention_is_right() {
+    let shapes = [
+        (shape(2, 2, 8, None), vec![0, 3, 20]),
+        (shape(4, 2, 6, Some(5)), vec![0, 1, 19, 19, 24]),
+        (shape(2, 1, 36, None), vec![0, 35]),
+        (shape(1, 1, 16, Some(18)), vec![0, 40]),
+    ];
+    for (s, starts) in shapes {
+        let n = *starts.last().unwrap();
+        let kv = s.kv_heads * s.head_dim;
+        let inputs = [var(1, &[n, s.heads * s.head_dim]), var(2, &[n, kv]), var(3, &[n, kv])];
+        let starts = Arc::new(starts);
+        let custom: Operator = &|t| attention(&t[0], &t[1], &t[2], &s, &starts);
+        check("attention", custom, &|t| composed::attention(&t[0], &t[1], &t[2], &s, &starts), &inputs);
+    }
+}
+
+#[test]
+fn embedding_is_right() {
+    let ids = [3, 0, 3, 4, 3];
+    let inputs = [var(1, &[5, 7])];
+    check("embedding", &|t| embedding(&t[0], &ids), &|t| composed::embedding(&t[0], &ids), &inputs);
+}
+
+#[test]
+fn linear_logprob_is_right() {
+    for (n, d, v) in [(1, 3, 2), (7, 10, 21), (150, 4, 5)] {
+        let targets = Arc::new((0..n as u32).map(|i| i * 7 % v as u32).collect::<Vec<_>>());
+        let inputs = [var(1, &[n, d]), var(2, &[v, d])];
+        let custom: Operator = &|t| linear_logprob(&t[0], &t[1], &targets);
+        check("linear_logprob", custom, &|t| composed::linear_logprob(&t[0], &t[1], &targets), &inputs);
+    }
+}
+
+#[test]
+fn forward_passes_have_the_bits_of_the_kernels() {
+    let (n, d, v) = (9, 40, 149);
+    let (x, w) = (var(1, &[n, d]), var(2, &[v, d]));
+    let (xs, ws) = (values(&x), values(&w));
+    let packed = kernels::PackedWeight::new(&ws, v, d);
+    let mut logits = vec![0.0; n * v];
+    kernels::linear(&xs, n, &packed, &mut logits);
+    assert_eq!(bits(&values(&linear(&x, &w).unwrap())), bits(&logits));
+    let targets = Arc::new((0..n as u32).map(|i| i * 16).collect::<Vec<_>>());
+    let logprobs = values(&linear_logprob(&x, &w, &targets).unwrap());
+    for (i, row) in logits.chunks(v).enumerate() {
+        assert_eq!(logprobs[i].to_bits(), kernels::logprob(row, targets[i] as usize).to_bits());
+    }
+    let table = Arc::new(RopeTable::new(10, 500.0, 20));
+    let rotated = values(&rope(&x, 4, &table, &Arc::new(vec![7; n])).unwrap());
+    for (row, rotated) in xs.chunks(d).zip(rotated.chunks(d)) {
+        let mut row = row.to_vec();
+        table.apply(&mut row, 7);
+        assert_eq!(bits(&row), bits(rotated));
+    }
+}
+
+/// Gradients of a whole layer's parameters and of the embedding, by name.
+fn layer_gradients(tokens: usize) -> Vec<(&'static str, Option<Vec<f32>>)> {
+    let names = ["table", "norm", "q", "k", "v", "o", "norm2", "gate", "up", "down"];
+    let shapes: [&[usize]; 10] =
+        [&[11, 8], &[8], &[8, 8], &[4, 8], &[4, 8], &[8, 8], &[8], &[20, 8], &[20, 8], &[8, 20]];
+    let p: Vec<Var> = shapes.iter().enumerate().map(|(i, s)| var(i as u64, s)).collect();
+    let ids: Vec<u32> = (0..tokens as u32).map(|i| i * 7 % 11).collect();
+    let (table, positions) =
+        (Arc::new(RopeTable::new(4, 100.0, tokens)), Arc::new((0..tokens as u32).collect()));
+    let starts = Arc::new([0, 3].into_iter().chain((100..tokens).step_by(100)).chain([tokens]).collect());
+    let x = embedding(&p[0], &ids).unwrap();
+    let h = rms_norm(&x, &p[1], 1e-5).unwrap();
+    let q = rope(&linear(&h, &p[2]).unwrap(), 2, &table, &positions).unwrap();
+    let k = rope(&linear(&h, &p[3]).unwrap(), 1, &table, &positions).unwrap();
+    let v = linear(&h, &p[4]).unwrap();
+    let a = attention(&q, &k, &v, &shape(2, 1, 4, None), &starts).unwrap();
+    let x = add(&x, &linear(&a, &p[5]).unwrap()).unwrap();
+    let h = rms_norm(&x, &p[6], 1e-5).unwrap();
+    let gated = swiglu(&linear(&h, &p[7]).unwrap(), &linear(&h, &p[8]).unwrap()).unwrap();
+    let x = add(&x, &linear(&gated, &p[9]).unwrap()).unwrap();
+    let logprobs = linear_logprob(&x, &p[0], &Arc::new(ids)).unwrap();
+    let grads = logprobs.mean_all().unwrap().backward().unwrap();
+    p.iter().zip(names).map(|(p, name)| (name, grads.get(p).map(values))).collect()
+}
+
+/// If any operator cut the graph, some parameter would get nothing.
+#[test]
+fn gradients_reach_every_input_of_a_chain() {
+    for (name, g) in layer_gradients(6) {
+        let g = g.unwrap_or_else(|| panic!("{name} gets no gradient"));
+        assert!(g.iter().all(|g| g.is_finite()) && g.iter().any(|g| *g != 0.0), "{name}: {g:?}");
+    }
+}
+
+#[test]
+fn gradients_do_not_depend_on_threads() {
+    let of = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| layer_gradients(9000))
+    };
+    let (one, three) = (of(1), of(3));
+    for ((name, a), (_, b)) in one.into_iter().zip(three) {
+        assert_eq!(bits(&a.unwrap()), bits(&b.unwrap()), "{name}");
+    }
+}
+
+#[test]
+fn a_frozen_weight_gets_no_gradient_and_passes_it_on() {
+    let (x, w) = (var(1, &[3, 4]), var(2, &[5, 4]));
+    let frozen = w.as_detached_tensor();
+    let grads = linear(&x, &frozen).unwrap().sum_all().unwrap().backward().unwrap();
+    assert!(grads.get(&x).is_some() && grads.get(&frozen).is_none());
+    let targets = Arc::new(vec![0, 1, 2]);
+    let grads = linear_logprob(&x, &frozen, &targets).unwrap().sum_all().unwrap().backward().unwrap();
+    assert!(grads.get(&x).is_some() && grads.get(&frozen).is_none());
+}
+
+#[test]
+fn strided_arguments_are_copied() {
+    let (x, w) = (var(1, &[6, 4]), var(2, &[5, 6]));
+    let y = linear(&x.t().unwrap(), &w).unwrap();
+    let z = linear(&x.t().unwrap().contiguous().unwrap(), &w).unwrap();
+    assert_eq!(bits(&values(&y)), bits(&values(&z)));
+    let grads = y.t().unwrap().contiguous().unwrap().sum_all().unwrap().backward().unwrap();
+    assert!(grads.get(&x).is_some() && grads.get(&w).is_some());
+}
+
+#[test]
+fn wrong_arguments_are_refused_by_name() {
+    let (x, w) = (var(1, &[3, 4]), var(2, &[5, 6]));
+    let message = |r: Result<Tensor>| r.unwrap_err().to_string();
+    assert!(message(linear(&x, &w)).contains("x has 4 columns and w is (5, 6)"));
+    assert!(message(linear(&x.to_dtype(DType::F64).unwrap(), &w)).contains("linear: x is F64"));
+    assert!(message(rms_norm(&x, &w, 1e-5)).contains("rms_norm: x has 4 columns"));
+    assert!(message(swiglu(&x, &w)).contains("swiglu: gate is [3, 4]"));
+    assert!(message(add(&x, &w)).contains("add: a is"));
+    assert!(message(embedding(&x, &[3])).contains("id 3 of a table of 3 rows"));
+    assert!(message(linear_logprob(&x, &x, &Arc::new(vec![0, 1, 3]))).contains("target 3"));
+    let table = Arc::new(RopeTable::new(4, 10.0, 2));
+    assert!(message(rope(&x, 1, &table, &Arc::new(vec![0, 1, 2]))).contains("position 2 is past"));
+    assert!(message(rope(&x, 2, &table, &Arc::new(vec![0, 1, 1]))).contains("4 columns"));
+    let attend = |shape, starts| message(attention(&x, &x, &x, &shape, &Arc::new(starts)));
+    assert!(attend(shape(1, 1, 4, None), vec![0, 2]).contains("rise from 0 to 3"));
+    assert!(attend(shape(3, 2, 4, None), vec![0, 3]).contains("3 query heads"));
+    assert!(attend(shape(1, 1, 4, Some(0)), vec![0, 3]).contains("window of 0"));
+    assert!(attend(shape(2, 2, 4, None), vec![0, 3]).contains("q has 4 columns"));
+}
+
+#[test]
+fn nothing_in_nothing_out() {
+    let (x, w) = (var(1, &[0, 4]), var(2, &[5, 4]));
+    assert_eq!(linear(&x, &w).unwrap().dims(), [0, 5]);
+    assert_eq!(linear_logprob(&x, &w, &Arc::new(vec![])).unwrap().dims(), [0]);
+    let starts = Arc::new(vec![0]);
+    assert_eq!(attention(&x, &x, &x, &shape(1, 1, 4, None), &starts).unwrap().dims(), [0, 4]);
+}

@@ -1,0 +1,97 @@
+//! Chains of thought (Wei et al. 2022, arXiv:2201.11903): one completion per job, cut at its thought boundaries.
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+
+use super::thought::texts;
+use super::{Job, Tools};
+use crate::domain::{FinishReason, Leaf, Strategy, Thought, Tree};
+use crate::engine::{Boundary, Completion, Request};
+
+pub fn chains(tools: &Tools, jobs: &[Job]) -> Result<Vec<Tree>> {
+    let request = |job: &Job| Request {
+        context_ids: job.prompt_ids.clone(),
+        address: job.address.clone(),
+        sampling: tools.limits.sampling,
+        tokens_max: tools.limits.tokens_max,
+        stop_at_boundary: false,
+    };
+    let requests: Vec<_> = jobs.iter().map(request).collect();
+    let completions = tools.engine.generate(&requests, tools.stops, tools.on_tokens)?;
+    ensure!(
+        completions.len() == jobs.len(),
+        "the engine gave {} completions for {} requests",
+        completions.len(),
+        jobs.len()
+    );
+    let tree = |(job, completion)| {
+        chain(tools, job, completion).with_context(|| format!("in the chain at {}", job.address))
+    };
+    jobs.par_iter().zip(completions).map(tree).collect()
+}
+
+fn chain(tools: &Tools, job: &Job, mut completion: Completion) -> Result<Tree> {
+    check(&completion)?;
+    if completion.boundaries.len() > tools.limits.thoughts_max {
+        completion.boundaries.truncate(tools.limits.thoughts_max);
+        let end = completion.boundaries.last().map_or(0, |b| b.end);
+        completion.token_ids.truncate(end);
+        completion.logprobs.truncate(end);
+        completion.finish = FinishReason::ThoughtsMax;
+    }
+    let Completion { token_ids, logprobs, finish, boundaries } = completion;
+    let ends: Vec<usize> = boundaries.iter().map(|b| b.end).collect();
+    let mut thoughts = Vec::with_capacity(boundaries.len());
+    let mut start = 0;
+    for (text, Boundary { end, hidden_f16 }) in
+        texts(tools.decode, &token_ids, &ends)?.into_iter().zip(boundaries)
+    {
+        thoughts.push(Thought {
+            parent: thoughts.len().checked_sub(1).map(|p| p as u32),
+            token_ids: token_ids[start..end].to_vec(),
+            logprobs: logprobs[start..end].to_vec(),
+            text,
+            hidden_f16,
+            value: None,
+            pruned: None,
+        });
+        start = end;
+    }
+    let text: String = thoughts.iter().map(|t| t.text.as_str()).collect();
+    let leaf = Leaf { thought: thoughts.len() as u32 - 1, finish, answer: claimed(tools, finish, &text) };
+    Ok(Tree {
+        address: job.address.clone(),
+        strategy: Strategy::Cot,
+        task_id: job.task_id.clone(),
+        variant: job.variant.clone(),
+        prompt_ids: job.prompt_ids.clone(),
+        thoughts,
+        leaves: vec![leaf],
+    })
+}
+
+/// The answer of a trajectory: one that was cut off claims nothing.
+pub fn claimed(tools: &Tools, finish: FinishReason, text: &str) -> Option<String> {
+    if finish.is_complete() { (tools.answer)(text) } else { None }
+}
+
+/// Refuses what no engine may return, before it is indexed.
+pub fn check(completion: &Completion) -> Result<()> {
+    let tokens = completion.token_ids.len();
+    ensure!(
+        tokens > 0,
+        "the engine drew no token ({}): the prompt fills the model's context; shorten the prompt",
+        completion.finish
+    );
+    ensure!(
+        completion.logprobs.len() == tokens,
+        "the engine gave {} log-probs for {tokens} tokens",
+        completion.logprobs.len()
+    );
+    let ends: Vec<usize> = completion.boundaries.iter().map(|b| b.end).collect();
+    ensure!(
+        ends.is_sorted_by(|a, b| a < b) && ends.first() > Some(&0) && ends.last() == Some(&tokens),
+        "the engine's thoughts end at {ends:?}; they must rise and end at {tokens}"
+    );
+    Ok(())
+}

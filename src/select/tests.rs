@@ -1,0 +1,211 @@
+//! Selection by example and by property.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::{Purpose, ScoreError};
+
+fn config(keep: usize, floor: f64, total_max: usize) -> SelectConfig {
+    SelectConfig { keep, floor, total_max }
+}
+
+fn address() -> Address {
+    Address::new(3, Purpose::Selection, 1, "", &[])
+}
+
+fn candidate<'a>(trajectory: i64, task: &'a str, text: &'a str, reward: f64) -> Candidate<'a> {
+    Candidate {
+        trajectory,
+        task,
+        variant_key: "0",
+        text,
+        tokens: text.len(),
+        finish: FinishReason::Eos,
+        answer: Some("1"),
+        reward: Ok(reward),
+    }
+}
+
+fn table(selections: &[Selection]) -> Vec<(i64, Option<u32>, &'static str)> {
+    selections.iter().map(|s| (s.trajectory, s.rank, s.reason.name())).collect()
+}
+
+#[test]
+fn every_reason_by_example() {
+    let mut cut = candidate(8, "a", "h", 0.99);
+    cut.finish = FinishReason::TokensMax;
+    let mut silent = candidate(9, "a", "i", 0.99);
+    silent.answer = None;
+    let mut unscored = candidate(10, "a", "j", 0.0);
+    unscored.reward = Err(ScoreError::MissingInput);
+    let mut other_variant = candidate(3, "a", "same text", 0.8);
+    other_variant.variant_key = "1";
+    let candidates = [
+        candidate(1, "a", "same text", 0.9),
+        candidate(2, "a", "same \n text ", 0.9),
+        other_variant,
+        candidate(4, "a", "d", 0.7),
+        candidate(5, "a", "e", 0.3),
+        candidate(6, "b", "f", 0.8),
+        candidate(7, "b", "g", 0.5),
+        cut,
+        silent,
+        unscored,
+    ];
+    let expected = [
+        (1, Some(1), "kept"),
+        (2, Some(2), "duplicate"),
+        // As good as 6, but second of its task: 6 takes the last place of the quota.
+        (3, Some(3), "over_quota"),
+        (4, Some(4), "below_keep"),
+        (5, Some(5), "below_floor"),
+        (6, Some(1), "kept"),
+        (7, Some(2), "over_quota"),
+        (8, None, "truncated"),
+        (9, None, "no_answer"),
+        (10, None, "unscorable"),
+    ];
+    assert_eq!(table(&by_reward(&candidates, &config(2, 0.4, 2))), expected);
+}
+
+#[test]
+fn ties_go_to_the_lower_row() {
+    let candidates = [candidate(2, "a", "x", 0.0), candidate(1, "a", "y", -0.0), candidate(3, "a", "z", 0.0)];
+    let kept = table(&by_reward(&candidates, &config(1, 0.0, 9)));
+    assert_eq!(kept, [(1, Some(1), "kept"), (2, Some(2), "below_keep"), (3, Some(3), "below_keep")]);
+}
+
+#[test]
+fn random_draws_are_uniform_over_candidates() {
+    let candidates: Vec<_> = (0..6).map(|i| candidate(i, "a", "x", 0.5)).collect();
+    let mut drawn = [0; 6];
+    for branch in 0..3000 {
+        let address = Address { branch: vec![branch], ..address() };
+        for (count, selection) in drawn.iter_mut().zip(at_random(&candidates, 2, &address)) {
+            *count += i32::from(selection.reason.is_kept());
+        }
+    }
+    // 1000 expected of each, one standard deviation about 26.
+    assert!(drawn.iter().all(|count| (870..1130).contains(count)), "{drawn:?}");
+}
+
+#[test]
+fn gold_keeps_only_what_is_right() {
+    let candidates: Vec<_> = (0..8)
+        .map(|i| candidate(i, if i < 5 { "a" } else { "b" }, ["p", "q", "r", "s", "p"][i as usize % 5], 0.1))
+        .collect();
+    let correct = [true, true, true, false, true, true, false, true];
+    let reasons = by_gold(&candidates, &correct, 3, &config(2, 0.9, 100), &address());
+    let count = |reason| reasons.iter().filter(|s| s.reason == reason).count();
+    assert_eq!(count(SelectionReason::Wrong), 2);
+    assert_eq!(count(SelectionReason::KeptOracle), 3);
+    assert!(
+        by_gold(&candidates, &[false; 8], 3, &config(2, 0.0, 9), &address())
+            .iter()
+            .all(|s| !s.reason.is_kept())
+    );
+}
+
+/// A candidate as plain values: (task, variant, text, finish, answered, reward in tenths or none).
+type Drawn = (u8, u8, u8, usize, bool, Option<u8>);
+
+fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
+    prop::collection::vec(
+        (
+            0u8..4,
+            0u8..2,
+            0u8..4,
+            0usize..FinishReason::ALL.len(),
+            prop::bool::weighted(0.8),
+            prop::option::weighted(0.8, 0u8..11),
+        ),
+        0..40,
+    )
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn candidates(drawn: &[Drawn]) -> Vec<Candidate<'static>> {
+    let build = |(i, &(task, variant, text, finish, answered, reward)): (usize, &Drawn)| Candidate {
+        trajectory: i as i64 * 3 + 1,
+        task: NAMES[usize::from(task)],
+        variant_key: NAMES[usize::from(variant)],
+        text: NAMES[usize::from(text)],
+        tokens: 1,
+        // Mostly complete: four of six finish reasons are not.
+        finish: if i % 3 == 0 { FinishReason::ALL[finish] } else { FinishReason::Eos },
+        answer: answered.then_some("7"),
+        reward: reward.map(|r| f64::from(r) / 10.0).ok_or(ScoreError::NonFinite),
+    };
+    drawn.iter().enumerate().map(build).collect()
+}
+
+/// The three selections of the same candidates.
+fn all_three(candidates: &[Candidate], config: &SelectConfig, count: usize) -> [Vec<Selection>; 3] {
+    let correct: Vec<bool> = candidates.iter().map(|c| c.trajectory % 2 == 0).collect();
+    [
+        by_reward(candidates, config),
+        at_random(candidates, count, &address()),
+        by_gold(candidates, &correct, count, config, &address()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_candidate_gets_one_reason_in_any_order(
+        drawn in drawn(), keep in 1usize..4, floor in 0.0f64..1.0, total in 1usize..12, count in 0usize..12, turn in 0usize..40,
+    ) {
+        let (candidates, config) = (candidates(&drawn), config(keep, floor, total));
+        let mut turned = candidates.clone();
+        turned.reverse();
+        if !turned.is_empty() {
+            let middle = turn % turned.len();
+            turned.rotate_left(middle);
+        }
+        let selections = all_three(&candidates, &config, count);
+        prop_assert_eq!(&all_three(&turned, &config, count), &selections);
+        for selection in selections {
+            let ids: Vec<i64> = selection.iter().map(|s| s.trajectory).collect();
+            prop_assert_eq!(ids, candidates.iter().map(|c| c.trajectory).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_limits_hold(
+        drawn in drawn(), keep in 1usize..4, floor in 0.0f64..1.0, total in 1usize..12, count in 0usize..12,
+    ) {
+        let (candidates, config) = (candidates(&drawn), config(keep, floor, total));
+        let [reward, random, gold] = all_three(&candidates, &config, count);
+        let kept = |selections: &[Selection]| -> Vec<Candidate> {
+            candidates.iter().zip(selections).filter(|(_, s)| s.reason.is_kept()).map(|(c, _)| c.clone()).collect()
+        };
+        for (selection, limit) in [(&reward, total), (&gold, total.min(count))] {
+            let kept = kept(selection);
+            prop_assert!(kept.len() <= limit);
+            for name in NAMES {
+                prop_assert!(kept.iter().filter(|c| c.task == name).count() <= keep);
+            }
+            let texts: HashSet<_> = kept.iter().map(|c| (c.task, c.variant_key, c.text)).collect();
+            prop_assert_eq!(texts.len(), kept.len());
+        }
+        prop_assert!(kept(&reward).iter().all(|c| c.reward.is_ok_and(|r| r >= floor)));
+        let usable = candidates.iter().filter(|c| c.finish.is_complete() && c.answer.is_some()).count();
+        prop_assert_eq!(kept(&random).len(), count.min(usable));
+        for c in [kept(&reward), kept(&random), kept(&gold)].concat() {
+            prop_assert!(c.finish.is_complete() && c.answer.is_some());
+        }
+    }
+
+    #[test]
+    fn nothing_kept_is_worse_than_what_the_quota_dropped(drawn in drawn(), total in 1usize..12) {
+        let candidates = candidates(&drawn);
+        let selections = by_reward(&candidates, &config(2, 0.0, total));
+        let rewards = |reason| -> Vec<f64> {
+            let of = candidates.iter().zip(&selections).filter(|(_, s)| s.reason == reason);
+            of.filter_map(|(c, _)| c.reward.ok()).collect()
+        };
+        let (kept, dropped) = (rewards(SelectionReason::Kept), rewards(SelectionReason::OverQuota));
+        prop_assert!(kept.iter().all(|k| dropped.iter().all(|d| k >= d)));
+        prop_assert!(dropped.is_empty() || kept.len() == total);
+    }
+}

@@ -1,0 +1,120 @@
+//! The files of a Hugging Face checkpoint directory that concern text, and the special tokens they name.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
+use tokenizers::Tokenizer;
+
+use super::SpecialIds;
+
+/// A file that belongs to a tokenizer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenizerFile {
+    pub name: String,
+    pub contents: Vec<u8>,
+}
+
+/// The model's own file, which often names the special tokens too.
+pub(super) const MODEL_CONFIG: &str = "config.json";
+
+/// What is read, and put beside exported checkpoints.
+const NAMES: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+];
+
+/// Largest file that is read: the largest published tokenizers have about 35 MB.
+const BYTES_MAX: u64 = 512 << 20;
+
+pub(super) fn embedded() -> Vec<TokenizerFile> {
+    let files: [(&str, &[u8]); 4] = [
+        ("tokenizer.json", include_bytes!("../../assets/seed/tokenizer.json")),
+        ("tokenizer_config.json", include_bytes!("../../assets/seed/tokenizer_config.json")),
+        ("special_tokens_map.json", include_bytes!("../../assets/seed/special_tokens_map.json")),
+        ("generation_config.json", include_bytes!("../../assets/seed/generation_config.json")),
+    ];
+    files.map(|(name, bytes)| TokenizerFile { name: name.to_owned(), contents: bytes.to_vec() }).into()
+}
+
+pub(super) fn read(dir: &Path) -> Result<Vec<TokenizerFile>> {
+    ensure!(dir.is_dir(), "{} is not a directory; give a Hugging Face checkpoint directory", dir.display());
+    ensure!(
+        dir.join(NAMES[0]).is_file(),
+        "{} has no tokenizer.json; save it with `tokenizer.save_pretrained(dir)` of a fast tokenizer",
+        dir.display()
+    );
+    let mut files = Vec::new();
+    for name in NAMES.into_iter().chain([MODEL_CONFIG]) {
+        let path = dir.join(name);
+        if !path.is_file() {
+            continue;
+        }
+        let bytes = path.metadata().with_context(|| format!("{} can't be read", path.display()))?.len();
+        ensure!(bytes <= BYTES_MAX, "{} has {bytes} bytes; at most {BYTES_MAX}", path.display());
+        let contents = std::fs::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
+        files.push(TokenizerFile { name: name.to_owned(), contents });
+    }
+    Ok(files)
+}
+
+pub(super) fn find<'a>(files: &'a [TokenizerFile], name: &str) -> Option<&'a [u8]> {
+    files.iter().find(|file| file.name == name).map(|file| file.contents.as_slice())
+}
+
+fn json(files: &[TokenizerFile], name: &str) -> Result<Value> {
+    let Some(contents) = find(files, name) else { return Ok(Value::Null) };
+    serde_json::from_slice(contents).with_context(|| format!("{name} is not valid JSON"))
+}
+
+/// Reads the special tokens. Every source that names an end token counts: instruction-tuned checkpoints end turns
+/// with one and texts with another, and list them in different files.
+pub(super) fn special_ids(files: &[TokenizerFile], tokenizer: &Tokenizer) -> Result<SpecialIds> {
+    let tokens = json(files, "tokenizer_config.json")?;
+    let map = json(files, "special_tokens_map.json")?;
+    let named = |key: &str| -> Result<Option<u32>> {
+        let name = |file: &Value| match &file[key] {
+            Value::String(name) => Some(name.clone()),
+            Value::Object(token) => token.get("content").and_then(Value::as_str).map(str::to_owned),
+            _ => None,
+        };
+        let Some(name) = name(&tokens).or_else(|| name(&map)) else { return Ok(None) };
+        let id = tokenizer.token_to_id(&name);
+        id.map(Some).ok_or_else(|| anyhow!("{key} is {name:?}, which tokenizer.json doesn't have"))
+    };
+    let mut eos: Vec<u32> = named("eos_token")?.into_iter().collect();
+    let (mut bos, mut pad) = (named("bos_token")?, named("pad_token")?);
+    for name in ["generation_config.json", MODEL_CONFIG] {
+        let config = json(files, name)?;
+        eos.extend(ids(&config, name, "eos_token_id")?);
+        bos = bos.or(ids(&config, name, "bos_token_id")?.first().copied());
+        pad = pad.or(ids(&config, name, "pad_token_id")?.first().copied());
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    eos.retain(|&id| seen.insert(id));
+    if let Some(missing) = eos.iter().find(|&&id| tokenizer.id_to_token(id).is_none()) {
+        bail!(
+            "the end-of-sequence id {missing} has no token in tokenizer.json; do the files belong together?"
+        );
+    }
+    let Some(&end) = eos.first() else {
+        bail!(
+            "no end-of-sequence token: name `eos_token` in tokenizer_config.json or `eos_token_id` in config.json"
+        );
+    };
+    Ok(SpecialIds { pad: pad.unwrap_or(end), bos, eos })
+}
+
+/// The token ids under `key`: a number, a list of them, or nothing.
+fn ids(config: &Value, file: &str, key: &str) -> Result<Vec<u32>> {
+    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    let ids = match &config[key] {
+        Value::Null => Some(Vec::new()),
+        Value::Array(values) => values.iter().map(one).collect(),
+        value => one(value).map(|id| vec![id]),
+    };
+    ids.ok_or_else(|| anyhow!("{file}: {key} is {}, neither a token id nor a list of them", config[key]))
+}

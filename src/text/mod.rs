@@ -1,0 +1,278 @@
+//! Text in, token ids out, and back: tokenizer, special tokens, prompt templates, and where thoughts end.
+//!
+//! There are two ways to token ids of a task and everything uses them, pretraining and the loop alike:
+//! [`Text::prompt_ids`] and [`Text::completion_ids`]. What a policy drew is never tokenized again. The beginning
+//! token stands before a prompt if the checkpoint's own tokenizer puts it there; the seed's doesn't.
+
+mod bytes;
+mod files;
+mod prompts;
+mod seed;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use tokenizers::Tokenizer;
+
+pub use files::TokenizerFile;
+pub use prompts::{Prompts, TEMPLATES};
+pub use seed::{SPECIALS, seed_tokenizer};
+
+use crate::domain::TaskKind;
+use crate::engine::Stops;
+use bytes::Spelling;
+
+/// A tokenizer with its special tokens, and the template that prompts are made with.
+#[derive(Clone)]
+pub struct Text {
+    tokenizer: Tokenizer,
+    spelling: Spelling,
+    /// The bytes of every token id; empty for special tokens.
+    token_bytes: Arc<Vec<Vec<u8>>>,
+    special: SpecialIds,
+    /// Special tokens as they are written.
+    special_texts: Vec<String>,
+    prompts: Prompts,
+    kind: TaskKind,
+    /// What has to lie beside a checkpoint so that others can use it.
+    files: Vec<TokenizerFile>,
+    hash: String,
+}
+
+/// Ids of the tokens that aren't text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpecialIds {
+    pub pad: u32,
+    pub bos: Option<u32>,
+    /// The first one is what completions end with; any of them ends a trajectory.
+    pub eos: Vec<u32>,
+}
+
+impl Text {
+    /// The seed model's tokenizer, from the binary itself.
+    pub fn embedded() -> Result<Self> {
+        Self::from_files(files::embedded()).context("the embedded tokenizer is broken")
+    }
+
+    /// The tokenizer of a Hugging Face checkpoint directory: `tokenizer.json`, and where there are any
+    /// `tokenizer_config.json`, `generation_config.json` and `config.json` for the special tokens.
+    pub fn load(dir: &std::path::Path) -> Result<Self> {
+        let files = files::read(dir)?;
+        Self::from_files(files).with_context(|| format!("the tokenizer in {} can't be used", dir.display()))
+    }
+
+    /// A tokenizer from the contents of a `tokenizer.json` alone, with the ids that end a trajectory.
+    pub fn from_tokenizer_json(json: &[u8], eos_ids: &[u32]) -> Result<Self> {
+        let generation = serde_json::json!({ "eos_token_id": eos_ids }).to_string();
+        Self::from_files(vec![
+            TokenizerFile { name: "tokenizer.json".to_owned(), contents: json.to_vec() },
+            TokenizerFile { name: "generation_config.json".to_owned(), contents: generation.into_bytes() },
+        ])
+    }
+
+    fn from_files(mut files: Vec<TokenizerFile>) -> Result<Self> {
+        let json = files::find(&files, "tokenizer.json").context("there is no tokenizer.json")?;
+        let mut tokenizer =
+            Tokenizer::from_bytes(json).map_err(|error| anyhow!("tokenizer.json can't be read: {error}"))?;
+        // A training set-up's settings may be in the file; a prompt is never cut or filled up.
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| anyhow!("truncation can't be turned off: {error}"))?;
+        tokenizer.with_padding(None);
+        let special = files::special_ids(&files, &tokenizer)?;
+        files.retain(|file| file.name != files::MODEL_CONFIG);
+        let added = tokenizer.get_added_tokens_decoder();
+        let special_texts = added.values().filter(|t| t.special).map(|t| t.content.clone()).collect();
+        let spelling = Spelling::of(&tokenizer);
+        let token_bytes = Arc::new(bytes::table(&tokenizer, spelling)?);
+        let prompts = Prompts::embedded()?;
+        let kind = TaskKind::Relations;
+        let mut text = Self {
+            tokenizer,
+            spelling,
+            token_bytes,
+            special,
+            special_texts,
+            prompts,
+            kind,
+            files,
+            hash: String::new(),
+        };
+        text.hash = text.identity();
+        Ok(text)
+    }
+
+    /// The same tokenizer, asking questions of `kind` with `prompts`.
+    ///
+    /// [`Text::embedded`] and [`Text::load`] ask as the built-in tasks do: the question and a line break.
+    pub fn asking(mut self, kind: TaskKind, prompts: Prompts) -> Self {
+        self.kind = kind;
+        self.prompts = prompts;
+        self.hash = self.identity();
+        self
+    }
+
+    fn identity(&self) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 tokenizer and template v1");
+        let special = format!("{:?}", self.special);
+        let json = files::find(&self.files, "tokenizer.json").unwrap_or_default();
+        for part in [json, special.as_bytes(), self.prompts.question_source(self.kind).as_bytes()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Hash of everything that decides which ids a task becomes: tokenizer, special tokens, template.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Token ids of plain text, without special tokens.
+    ///
+    /// # Errors
+    /// When the text contains a special token's name, or something this tokenizer can't write.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.refuse_special(text)?;
+        self.encode_parsing(text)
+    }
+
+    fn refuse_special(&self, text: &str) -> Result<()> {
+        match self.special_texts.iter().find(|special| text.contains(special.as_str())) {
+            Some(special) => {
+                bail!("the text contains the special token {special}, which isn't text: {text:?}")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Token ids of text in which special tokens are meant.
+    fn encode_parsing(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.tokenizer.encode_fast(text, false);
+        let ids =
+            encoding.map_err(|error| anyhow!("{text:?} can't be tokenized: {error}"))?.get_ids().to_vec();
+        // Byte-pair encoding without an unknown token drops what it can't write, and says nothing.
+        if self.spelling == Spelling::ByteLevel && self.tokenizer.get_normalizer().is_none() {
+            self.check_complete(text, &ids)?;
+        }
+        Ok(ids)
+    }
+
+    fn check_complete(&self, text: &str, ids: &[u32]) -> Result<()> {
+        let special = |id: u32| self.tokenizer.id_to_token(id).unwrap_or_default().into_bytes();
+        let bytes = ids.iter().flat_map(|&id| match self.token_bytes.get(id as usize) {
+            Some(bytes) if !bytes.is_empty() => bytes.clone(),
+            _ => special(id),
+        });
+        let mut written: Vec<u8> = bytes.collect();
+        // Some tokenizers put a space before every text.
+        if written.len() == text.len() + 1 && written[0] == b' ' {
+            written.remove(0);
+        }
+        let differs = written.iter().zip(text.as_bytes()).position(|(a, b)| a != b);
+        let at = differs.unwrap_or(written.len().min(text.len()));
+        let at = (0..=at).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        match text[at..].chars().next() {
+            Some(missing) if written != text.as_bytes() => {
+                bail!("this tokenizer has no token for {missing:?} (byte {at} of {text:?})")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The text of token ids; special tokens, and ids that no token has, are left out.
+    ///
+    /// Concatenating the texts of parts gives the text of the whole, unless a part ends within a character.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        if self.spelling == Spelling::Opaque {
+            let text = self.tokenizer.decode(ids, true);
+            return text.map_err(|error| anyhow!("token ids {ids:?} can't be decoded: {error}"));
+        }
+        let bytes: Vec<u8> =
+            ids.iter().filter_map(|&id| self.token_bytes.get(id as usize)).flatten().copied().collect();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The prompt for a question: the template's text, after the beginning token if this tokenizer has it so.
+    pub fn prompt_ids(&self, question: &str) -> Result<Vec<u32>> {
+        self.refuse_special(question)?;
+        let ids = self.encode_parsing(&self.prompts.question(self.kind, question)?)?;
+        ensure!(!ids.is_empty(), "the prompt for {question:?} is empty; check the template");
+        let bos = self.leading_bos()?.filter(|bos| ids.first() != Some(bos));
+        Ok(bos.into_iter().chain(ids).collect())
+    }
+
+    /// The beginning token, if the tokenizer itself puts one before a text.
+    fn leading_bos(&self) -> Result<Option<u32>> {
+        let empty =
+            self.tokenizer.encode_fast("", true).map_err(|error| anyhow!("tokenizing nothing: {error}"))?;
+        Ok(empty.get_ids().first().copied().filter(|&first| Some(first) == self.special.bos))
+    }
+
+    /// A solution as a policy should have drawn it: its tokens and the end-of-sequence token.
+    pub fn completion_ids(&self, solution: &str) -> Result<Vec<u32>> {
+        let mut ids = self.encode(solution)?;
+        ids.push(self.eos_id());
+        Ok(ids)
+    }
+
+    /// Where trajectories and thoughts end. A thought of every kind is a line: any token that ends in a line
+    /// break closes one.
+    pub fn stops(&self, _kind: TaskKind, stop_strings: &[String]) -> Result<Stops> {
+        ensure!(!stop_strings.iter().any(String::is_empty), "a stop string is empty");
+        let closes = |bytes: &Vec<u8>| bytes.last() == Some(&b'\n');
+        let boundary_ids: Vec<u32> =
+            (0..).zip(self.token_bytes.iter()).filter(|(_, bytes)| closes(bytes)).map(|(id, _)| id).collect();
+        ensure!(
+            !boundary_ids.is_empty(),
+            "no token of this tokenizer ends in a line break, so no thought would end"
+        );
+        Ok(Stops {
+            eos_ids: self.special.eos.clone(),
+            boundary_ids,
+            strings: stop_strings.iter().map(|stop| stop.as_bytes().to_vec()).collect(),
+            token_bytes: Arc::clone(&self.token_bytes),
+        })
+    }
+
+    /// Fills rows of a batch up.
+    pub fn pad_id(&self) -> u32 {
+        self.special.pad
+    }
+
+    pub fn bos_id(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// What completions end with.
+    pub fn eos_id(&self) -> u32 {
+        self.special.eos[0]
+    }
+
+    /// One more than the highest token id. A model's output layer must be at least as wide.
+    pub fn vocab_size(&self) -> usize {
+        self.token_bytes.len()
+    }
+
+    /// The templates, for what isn't a task's question.
+    pub fn prompts(&self) -> &Prompts {
+        &self.prompts
+    }
+
+    /// The files to put beside a checkpoint, `tokenizer.json` first.
+    pub fn files(&self) -> &[TokenizerFile] {
+        &self.files
+    }
+
+    /// Writes them into `dir`.
+    pub fn save(&self, dir: &std::path::Path) -> Result<()> {
+        for file in self.files.iter().filter(|f| f.name != "config.json") {
+            let path = dir.join(&file.name);
+            std::fs::write(&path, &file.contents)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}

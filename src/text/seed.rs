@@ -1,0 +1,81 @@
+//! The seed model's tokenizer, built from a list of words: byte-pair encoding in Hugging Face's format.
+//!
+//! Every digit and every word is one token, alone and with a space before it; the merges spell a word out letter
+//! by letter and put the space on last. The alphabet is what the built-in tasks use, nothing more, which keeps
+//! the output layer of a small model small. Merges rather than `ignore_merges`, and no rule beyond the usual
+//! ones, so that other implementations of byte-pair encoding give the same ids.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, anyhow};
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
+
+use super::bytes::byte_to_char;
+
+/// Words of the built-in tasks, people first. A word whose first merge occurs inside another word comes after it.
+const WORDS: [&str; 26] = [
+    "Ana", "Ben", "Cora", "Dan", "Eva", "Finn", "Gus", "Hugo", "Ida", "Jon", "Kim", "Leo", "Mia", "Nora",
+    "Otto", "Paul", "Rosa", "Sam", "Tina", "Uma", "is", "has", "plus", "minus", "twice", "make",
+];
+
+/// Everything else that occurs: blanks, digits, the answer's mark, punctuation and operators.
+const SYMBOLS: &str = "\n ()*+-./0123456789:=?A";
+
+/// Special tokens, ids 0, 1 and 2: padding, beginning and end of a text.
+pub const SPECIALS: [&str; 3] = ["<pad>", "<bos>", "<eos>"];
+
+/// A digit or a word takes the space before it along; everything else stands alone.
+const PATTERN: &str = r" ?\d| ?[A-Za-z]+|\s|[^\sA-Za-z0-9]";
+
+/// The text with every byte as the printable character byte-level encodings write for it.
+fn printable(text: &str) -> String {
+    text.bytes().map(byte_to_char).collect()
+}
+
+/// Token texts in the order of their ids, special ones excepted, and the merges in order of rank.
+fn tokens_and_merges() -> (Vec<String>, Vec<(String, String)>) {
+    let alphabet: BTreeSet<char> = SYMBOLS.chars().chain(WORDS.concat().chars()).collect();
+    let mut tokens: Vec<String> = alphabet.iter().map(|c| printable(&c.to_string())).collect();
+    let mut merges = Vec::new();
+    let space = printable(" ");
+    let mut merge = |left: &str, right: &str, tokens: &mut Vec<String>| {
+        let joined = format!("{left}{right}");
+        if !tokens.contains(&joined) {
+            merges.push((left.to_owned(), right.to_owned()));
+            tokens.push(joined);
+        }
+    };
+    for digit in '0'..='9' {
+        merge(&space, &digit.to_string(), &mut tokens);
+    }
+    for word in WORDS {
+        for end in 1..word.len() {
+            merge(&word[..end], &word[end..=end], &mut tokens);
+        }
+        merge(&space, word, &mut tokens);
+    }
+    (tokens, merges)
+}
+
+/// Builds the seed tokenizer; always the same one.
+pub fn seed_tokenizer() -> Result<Tokenizer> {
+    let (tokens, merges) = tokens_and_merges();
+    let texts = SPECIALS.iter().map(|special| special.to_string()).chain(tokens);
+    let vocab: Vocab = texts.zip(0..).collect();
+    let failed = |error| anyhow!("the seed tokenizer can't be built: {error}");
+    let bpe = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(failed)?;
+    let mut tokenizer = Tokenizer::new(bpe);
+    let split = Split::new(SplitPattern::Regex(PATTERN.into()), SplitDelimiterBehavior::Isolated, false);
+    let byte_level = ByteLevel::new(false, false, false);
+    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
+        PreTokenizerWrapper::Split(split.map_err(failed)?),
+        PreTokenizerWrapper::ByteLevel(byte_level),
+    ])));
+    tokenizer.with_decoder(Some(byte_level));
+    tokenizer.add_special_tokens(SPECIALS.map(|special| AddedToken::from(special, true))).map_err(failed)?;
+    Ok(tokenizer)
+}

@@ -1,0 +1,109 @@
+//! The gradient of one update: chunks in parallel, each on its own graph, summed in chunk order.
+//!
+//! Which thread computes a chunk, and when, can't change a bit: a chunk's gradient depends on the chunk alone,
+//! and the sum is taken in the order of chunks. At most as many chunk gradients as threads exist at a time.
+
+use anyhow::{Result, bail, ensure};
+use candle_core::{Storage, Tensor};
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use super::Example;
+use super::pack::{Pack, chunks, pack};
+use crate::model::{self, Weights};
+use crate::ops;
+
+/// Sources named in an error; the rest are counted.
+const SOURCES_NAMED: usize = 8;
+
+/// Loss and gradient of one update.
+pub(super) struct StepGradient {
+    /// Mean over targets of −log-probability, in nats.
+    pub loss: f64,
+    pub targets: usize,
+    /// One per trainable tensor, in order of name; `None` where no chunk's graph reached the tensor.
+    pub gradients: Vec<Option<Vec<f32>>>,
+}
+
+pub(super) struct ChunkGradient {
+    pub logprobs: Vec<f32>,
+    pub gradients: Vec<Option<Tensor>>,
+}
+
+/// Mean loss over all targets of `examples` and its gradient with respect to every tensor of `weights`.
+pub(super) fn of_step(pool: &ThreadPool, weights: &Weights, examples: &[&Example]) -> Result<StepGradient> {
+    examples.iter().try_for_each(|example| example.check())?;
+    let examples: Vec<&Example> = examples.iter().copied().filter(|e| e.targets() > 0).collect();
+    let targets: usize = examples.iter().map(|e| e.targets()).sum();
+    ensure!(targets > 0, "no example of the update has a target token: there is nothing to learn from");
+    let lengths: Vec<usize> = examples.iter().map(|e| e.tokens()).collect();
+    let chunks = chunks(&lengths);
+
+    let mut sum = StepGradient { loss: 0.0, targets, gradients: vec![None; weights.tensors.len()] };
+    for wave in chunks.chunks(pool.current_num_threads().max(1)) {
+        let computed: Vec<Result<ChunkGradient>> = pool.install(|| {
+            wave.par_iter().map(|chunk| of_chunk(weights, &pack(&examples[chunk.clone()]), targets)).collect()
+        });
+        for (chunk, computed) in wave.iter().zip(computed) {
+            let computed = computed?;
+            sum.loss += negative_sum(&computed.logprobs, &examples[chunk.clone()])?;
+            pool.install(|| add(&mut sum.gradients, &computed.gradients))?;
+        }
+    }
+    sum.loss /= targets as f64;
+    Ok(sum)
+}
+
+/// Gradient of −Σ log-probability / `targets` over the chunk's targets.
+pub(super) fn of_chunk(weights: &Weights, pack: &Pack, targets: usize) -> Result<ChunkGradient> {
+    let hidden = model::forward(weights, &pack.ids, &pack.starts)?; // (T, D)
+    let predicting = ops::embedding(&hidden, &pack.rows)?; // (N, D)
+    let logprobs = ops::linear_logprob(&predicting, model::output_weight(weights), &pack.targets)?; // (N)
+    // candle starts from a gradient of ones for every element, so the sum needs no node of its own.
+    let mut store = logprobs.affine(-1.0 / targets as f64, 0.0)?.backward()?;
+    let gradients = weights.tensors.values().map(|var| store.remove(var.as_tensor())).collect();
+    Ok(ChunkGradient { logprobs: logprobs.to_vec1()?, gradients })
+}
+
+/// −Σ of the log-probabilities of a chunk's targets; an error names the examples where one is not finite.
+fn negative_sum(logprobs: &[f32], examples: &[&Example]) -> Result<f64> {
+    let mut rest = logprobs;
+    let mut broken = Vec::new();
+    for example in examples {
+        let (own, others) = rest.split_at(example.targets());
+        if own.iter().any(|l| !l.is_finite()) {
+            broken.push(*example);
+        }
+        rest = others;
+    }
+    ensure!(broken.is_empty(), "the loss is not finite on {}", sources(&broken));
+    Ok(-logprobs.iter().map(|&l| f64::from(l)).sum::<f64>())
+}
+
+/// The sources of `examples` for an error message.
+pub(super) fn sources(examples: &[&Example]) -> String {
+    let named: Vec<_> = examples.iter().take(SOURCES_NAMED).map(|e| e.source.to_string()).collect();
+    match examples.len().saturating_sub(SOURCES_NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// Adds a chunk's gradients to the sum, tensor by tensor.
+fn add(sum: &mut [Option<Vec<f32>>], chunk: &[Option<Tensor>]) -> Result<()> {
+    sum.par_iter_mut().zip(chunk).try_for_each(|(sum, gradient)| {
+        let Some(gradient) = gradient else { return Ok(()) };
+        read(gradient, |values| match sum {
+            None => *sum = Some(values.to_vec()),
+            Some(sum) => sum.iter_mut().zip(values).for_each(|(s, v)| *s += v),
+        })
+    })
+}
+
+/// Lends a tensor's values, in row-major order.
+pub(super) fn read<T>(tensor: &Tensor, with: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(cpu) = &*storage else { bail!("training runs on the CPU; the tensor is elsewhere") };
+    Ok(with(&cpu.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()]))
+}

@@ -1,0 +1,114 @@
+//! Which optimizer moves which tensor, and how optimizer state and weights are saved together.
+//!
+//! Muon takes the matrices inside blocks, if it is chosen; AdamW takes the rest: embeddings, output layer, norms.
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{Tensor, Var};
+
+use super::Hyper;
+use super::gradient::read;
+use super::state::Tensors;
+use crate::config::OptimizerKind;
+use crate::model::Weights;
+use crate::ops::optimizer::{AdamW, Muon, Parameter, State};
+
+// Prefixes under which a saved state holds weights and each optimizer's buffers.
+const WEIGHTS: &str = "weights/";
+const ADAMW: &str = "adamw/";
+const MUON: &str = "muon/";
+
+/// The optimizers and their buffers.
+pub(super) struct Update {
+    adamw: AdamW,
+    muon: Muon,
+}
+
+impl Update {
+    pub fn new(hyper: &Hyper) -> Self {
+        let [beta1, beta2] = hyper.betas;
+        Self { adamw: AdamW::new(beta1, beta2, hyper.eps), muon: Muon::new(hyper.momentum) }
+    }
+
+    /// Moves every tensor of `weights` by its gradient (in order of name), at `factor` times the base rates.
+    pub fn apply(
+        &mut self,
+        weights: &Weights,
+        gradients: &[Vec<f32>],
+        hyper: &Hyper,
+        factor: f64,
+    ) -> Result<()> {
+        let mut values = weights.tensors.values().map(values).collect::<Result<Vec<_>>>()?;
+        let (mut matrices, mut rest) = (Vec::new(), Vec::new());
+        for (((name, var), values), gradient) in weights.tensors.iter().zip(&mut values).zip(gradients) {
+            let by_muon = hyper.optimizer == OptimizerKind::Muon && is_block_matrix(name, var);
+            let rate = if by_muon { hyper.learning_rate_matrix } else { hyper.learning_rate };
+            let parameter = Parameter {
+                name,
+                shape: var.dims(),
+                values,
+                gradient,
+                learning_rate: f64::from(rate) * factor,
+                // A norm's scale has no reason to be small.
+                weight_decay: if var.rank() == 2 { f64::from(hyper.weight_decay) } else { 0.0 },
+            };
+            if by_muon { &mut matrices } else { &mut rest }.push(parameter);
+        }
+        self.muon.step(&mut matrices)?;
+        self.adamw.step(&mut rest)?;
+        for (var, values) in weights.tensors.values().zip(values) {
+            var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
+        }
+        Ok(())
+    }
+
+    /// Weights and buffers by prefixed name.
+    pub fn save(&self, weights: &Weights) -> Result<Tensors> {
+        let mut tensors = Tensors::new();
+        for (name, var) in &weights.tensors {
+            tensors.insert(format!("{WEIGHTS}{name}"), (var.dims().to_vec(), values(var)?));
+        }
+        for (prefix, state) in [(ADAMW, self.adamw.state()), (MUON, self.muon.state())] {
+            for (name, values) in state {
+                tensors.insert(format!("{prefix}{name}"), (vec![values.len()], values));
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Goes on from what [`Update::save`] gave. On an error neither weights nor buffers have changed.
+    pub fn restore(&mut self, weights: &Weights, tensors: Tensors) -> Result<()> {
+        let (mut saved, mut adamw, mut muon) = (Tensors::new(), State::new(), State::new());
+        for (name, (shape, values)) in tensors {
+            if let Some(name) = name.strip_prefix(WEIGHTS) {
+                saved.insert(name.to_owned(), (shape, values));
+            } else if let Some(name) = name.strip_prefix(ADAMW) {
+                adamw.insert(name.to_owned(), values);
+            } else if let Some(name) = name.strip_prefix(MUON) {
+                muon.insert(name.to_owned(), values);
+            }
+        }
+        for (name, var) in &weights.tensors {
+            let (shape, _) = saved.get(name).with_context(|| format!("tensor `{name}` is missing"))?;
+            ensure!(shape == var.dims(), "tensor `{name}` is {shape:?}; the model has {:?}", var.dims());
+        }
+        let mut fresh = Self { adamw: self.adamw.clone(), muon: self.muon.clone() };
+        fresh.adamw.restore(adamw)?;
+        fresh.muon.restore(muon)?;
+        for (name, var) in &weights.tensors {
+            let (shape, values) =
+                saved.remove(name).with_context(|| format!("tensor `{name}` is missing"))?;
+            var.set(&Tensor::from_vec(values, shape, var.device())?)?;
+        }
+        *self = fresh;
+        Ok(())
+    }
+}
+
+/// A matrix inside a decoder block: what Muon is for.
+fn is_block_matrix(name: &str, var: &Var) -> bool {
+    name.starts_with("model.layers.") && var.rank() == 2
+}
+
+fn values(var: &Var) -> Result<Vec<f32>> {
+    read(var.as_tensor(), <[f32]>::to_vec)
+}

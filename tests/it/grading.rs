@@ -1,0 +1,74 @@
+//! Where tasks are made and where they are graded are strangers: here they must agree.
+
+use autodidact::config::{Config, TasksConfig};
+use autodidact::domain::{Address, Criteria, Purpose, Task};
+use autodidact::{data, grade};
+
+const GOOD: Criteria = Criteria { coherence: true, accuracy: true, completeness: true };
+
+fn config(kind: &str) -> TasksConfig {
+    let pairs = [("tasks.kind", kind), ("tasks.train", "40"), ("tasks.gate", "10"), ("tasks.heldout", "10")];
+    let pairs: Vec<_> = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    Config::load(None, &pairs).expect("a valid configuration").tasks
+}
+
+/// Every task of both built-in datasets.
+fn tasks() -> Vec<Task> {
+    let of = |kind| data::dataset(&config(kind), None).expect("a built-in dataset");
+    ["relations", "countdown"].into_iter().flat_map(of).collect()
+}
+
+fn thoughts(text: &str) -> Vec<&str> {
+    text.split_inclusive('\n').collect()
+}
+
+fn address(task: &Task, draw: u32) -> Address {
+    Address::new(1, Purpose::Bootstrap, 0, &task.id, &[draw])
+}
+
+#[test]
+fn gold_solutions_are_right_in_every_criterion() {
+    for task in tasks() {
+        assert_eq!(grade::grade(&task, task.answer.as_deref()).correct, Some(true), "{task:?}");
+        let Some(solution) = &task.solution else { continue };
+        let answer = grade::answer(task.kind, solution);
+        assert_eq!(answer, task.answer, "{task:?}");
+        let judged = grade::criteria(&task, &thoughts(solution)).expect("a built-in task is understood");
+        assert!(judged.iter().all(|c| *c == GOOD), "{solution}\n{judged:?}");
+    }
+}
+
+#[test]
+fn variants_have_the_same_answer() {
+    let mut varied = 0;
+    for task in tasks() {
+        let Some(variant) = data::variant(&task, &Address { purpose: Purpose::Variant, ..address(&task, 1) })
+        else {
+            continue;
+        };
+        let asked = Task { question: variant.question, ..task };
+        assert_eq!(grade::grade(&asked, asked.answer.as_deref()).correct, Some(true), "{asked:?}");
+        varied += 1;
+    }
+    assert!(varied > 100, "{varied} variants");
+}
+
+#[test]
+fn corrupted_solutions_are_caught() {
+    let (mut made, mut wrong) = (0, 0);
+    for task in tasks().iter().filter(|task| task.solution.is_some()) {
+        for draw in 0..4 {
+            let Some(corrupted) = data::corrupted(task, &address(task, draw)) else { continue };
+            let judged = grade::criteria(task, &thoughts(&corrupted)).expect("a built-in task is understood");
+            assert!(
+                judged.iter().any(|c| *c != GOOD),
+                "nothing is wrong with\n{}\n{corrupted}",
+                task.question
+            );
+            let answer = grade::answer(task.kind, &corrupted);
+            wrong += usize::from(grade::grade(task, answer.as_deref()).correct == Some(false));
+            made += 1;
+        }
+    }
+    assert!(made > 1000 && wrong * 10 >= made * 9, "{wrong} of {made} have a wrong answer");
+}

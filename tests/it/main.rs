@@ -1,0 +1,8 @@
+//! The integration tests, in one binary: each module is a subject, [`sandbox`] runs the built program.
+
+mod crash;
+mod errors;
+mod grading;
+mod model;
+mod sandbox;
+mod tidy;

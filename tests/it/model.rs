@@ -1,0 +1,159 @@
+//! The loop on the embedded seed model: what must not change its result, and what it must never read.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use autodidact::config::Config;
+use autodidact::data;
+use autodidact::domain::Split;
+use serde_json::{Value, json};
+
+use crate::crash::verified;
+use crate::sandbox::Sandbox;
+
+/// One iteration of the real loop on a few tasks of few hops.
+const TINY: &[&str] = &[
+    "run.iterations=1",
+    "tasks.hard_levels=[5,6]",
+    "tasks.easy=24",
+    "tasks.anchor=12",
+    "tasks.train=8",
+    "tasks.gate=8",
+    "tasks.heldout=12",
+    "rollout.tasks=8",
+    "rollout.variants=4",
+    "critic.bootstrap=24",
+    "critic.epochs=4",
+    "train.steps=6",
+    "train.step_tokens=1024",
+    "train.checkpoint_steps=2",
+    "eval.samples=2",
+    "eval.sampled_tasks=4",
+];
+
+fn tiny<'a>(args: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
+    let settings = TINY.iter().chain(settings).flat_map(|&pair| ["--set", pair]);
+    args.iter().copied().chain(settings).collect()
+}
+
+#[test]
+fn threads_and_batch_size_change_nothing() {
+    let digest = |settings: &[&str]| {
+        let sandbox = Sandbox::new();
+        sandbox.run(&tiny(&["run"], settings)).success();
+        verified(&sandbox)
+    };
+    let base = digest(&["run.threads=1", "engine.batch_tokens=64"]);
+    assert_eq!(digest(&["run.threads=2"]), base, "two threads, full batches");
+    assert_ne!(digest(&["run.seed=1"]), base, "the seed matters");
+}
+
+#[test]
+fn the_sampler_and_the_trainer_agree_to_the_bit() {
+    let sandbox = Sandbox::new();
+    sandbox.run(&tiny(&["run"], &[])).success();
+    let parity = "SELECT max_abs_diff, tokens FROM parity";
+    let rows: Value =
+        serde_json::from_str(&sandbox.run(&["inspect", "sql", parity, "--json"]).success()).unwrap();
+    assert_eq!(rows[0]["max_abs_diff"].as_str().unwrap().parse::<f64>().unwrap(), 0.0);
+    assert!(rows[0]["tokens"].as_str().unwrap().parse::<u32>().unwrap() > 100);
+}
+
+#[test]
+fn trees_of_thoughts_run_through_the_loop() {
+    let sandbox = Sandbox::new();
+    let settings = ["rollout.strategy=tot", "tree.proposals=2", "tree.beam=2", "rollout.variants=2"];
+    sandbox.run(&tiny(&["run"], &settings)).success();
+    verified(&sandbox);
+    let pruned = "SELECT count(*) AS n FROM thoughts WHERE pruned IS NOT NULL";
+    let rows: Value =
+        serde_json::from_str(&sandbox.run(&["inspect", "sql", pruned, "--json"]).success()).unwrap();
+    assert_ne!(rows[0]["n"], "0");
+}
+
+#[test]
+fn gold_answers_of_practice_and_held_out_tasks_decide_nothing() {
+    let run = |poison: bool| {
+        let sandbox = Sandbox::new();
+        write_tasks(&sandbox, poison);
+        let settings =
+            ["tasks.kind=file", "tasks.file=tasks.jsonl", "model.prompts=prompts", "rollout.samples=3"];
+        sandbox.run(&tiny(&["run"], &settings)).success();
+        // Everything but the tasks' own rows: what was drawn, judged, kept, trained and measured.
+        let tables = [
+            "SELECT address, content_hash FROM trees ORDER BY address",
+            "SELECT trajectory, scorer, value, error FROM scores ORDER BY trajectory, scorer",
+            "SELECT trajectory, rank, reason FROM selections ORDER BY trajectory",
+            "SELECT iteration, step, loss FROM steps ORDER BY iteration, step",
+            "SELECT iteration, kind, policy_hash, file_hash FROM checkpoints ORDER BY iteration, kind, step",
+            "SELECT iteration, metric, value FROM evaluations WHERE split = 'gate' ORDER BY iteration, metric, level",
+            "SELECT iteration, promoted, candidate_hash FROM promotions",
+        ];
+        tables.map(|sql| sandbox.run(&["inspect", "sql", sql, "--json"]).success())
+    };
+    let (honest, poisoned) = (run(false), run(true));
+    for (honest, poisoned) in honest.iter().zip(&poisoned) {
+        assert!(honest.len() > 10);
+        assert_eq!(honest, poisoned);
+    }
+}
+
+/// Relations as a file of text tasks, asked as the seed model knows them; `poison` makes every gold answer of
+/// the train and held-out splits wrong.
+fn write_tasks(sandbox: &Sandbox, poison: bool) {
+    let pairs: Vec<(String, String)> =
+        TINY.iter().filter_map(|s| s.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect();
+    let config = Config::load(None, &pairs).unwrap();
+    let mut lines = String::new();
+    for task in data::dataset(&config.tasks, None).unwrap() {
+        let mut answer = task.answer.unwrap();
+        if poison && matches!(task.split, Split::Train | Split::HeldOut) {
+            answer = format!("{answer}7");
+        }
+        let mut row = json!({
+            "question": task.question, "answer": answer, "level": task.level, "split": task.split.name(),
+        });
+        if let Some(solution) = task.solution {
+            row["solution"] = json!(solution);
+        }
+        lines += &format!("{row}\n");
+    }
+    fs::write(sandbox.path().join("tasks.jsonl"), lines).unwrap();
+    fs::create_dir(sandbox.path().join("prompts")).unwrap();
+    fs::write(sandbox.path().join("prompts/cot.jinja"), "{{ question }}\n\n").unwrap();
+}
+
+/// Real kill -9 at random moments of the default recipe on fewer tasks. Minutes: run it with `--ignored`.
+#[test]
+#[ignore = "takes minutes: cargo test --test it -- --ignored"]
+fn kill_9_at_twenty_random_moments() {
+    let settings =
+        ["run.iterations=2", "train.steps=20", "tasks.train=40", "rollout.tasks=20", "tasks.heldout=100"];
+    let args = tiny(&["run"], &settings);
+    let clean = Sandbox::new();
+    let began = Instant::now();
+    clean.run(&args).success();
+    let (whole, end) = (began.elapsed(), verified(&clean));
+
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut phases = std::collections::BTreeSet::new();
+    for death in 0..20 {
+        let sandbox = Sandbox::new();
+        // SplitMix64: the moments are the same in every run of the test, relative to a clean run's length.
+        state = state.wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(31) ^ death;
+        let share = (state >> 11) as f64 / (1_u64 << 53) as f64;
+        let mut child = sandbox.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * share));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if sandbox.path().join("autodidact-run/store.sqlite").exists() {
+            let report: Value =
+                serde_json::from_str(&sandbox.run(&["inspect", "run", "--json"]).stdout).unwrap_or_default();
+            phases.insert(report["next"]["phase"].to_string());
+        }
+        sandbox.run(&args).success();
+        assert_eq!(verified(&sandbox), end, "killed at {:.0} % of a clean run", 100.0 * share);
+    }
+    println!("killed before {phases:?} were done; every digest was {end}");
+}
