@@ -197,3 +197,23 @@ fn script(config: &Config, text: &Text) -> Result<Script> {
     };
     Ok(Script::solver("built-in solver v1", Arc::new(lookup)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A skill is a number with all its digits: one that came back a bit off would be another policy.
+    #[test]
+    fn a_scripted_checkpoint_is_the_same_policy_again() {
+        let config = Config::load(None, &[]).unwrap();
+        let text = PolicyKind::Scripted.text(&config).unwrap();
+        let Policy::Scripted(base) = PolicyKind::Scripted.base(&config, &text).unwrap() else { panic!() };
+        for kept in 0..200 {
+            let dir = tempfile::tempdir().unwrap();
+            let policy = Policy::Scripted(base.improved(kept));
+            policy.save(dir.path(), &text).unwrap();
+            let again = PolicyKind::Scripted.load(dir.path(), &config, &text).unwrap();
+            assert_eq!(again.hash(), policy.hash(), "after {kept} kept trajectories");
+        }
+    }
+}
