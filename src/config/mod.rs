@@ -129,9 +129,11 @@ pub struct CriticConfig {
     pub learning_rate: f32,
     pub weight_decay: f32,
     pub entropy_max_bits: f64,
+    pub annotated_max: usize,
     pub annotation: String,
     pub inconsistency: f32,
     pub noise: f32,
+    pub rereads: u32,
     pub auc_min: f64,
 }
 

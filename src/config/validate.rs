@@ -87,6 +87,7 @@ impl Config {
         probability(check, "critic.entropy_max_bits", critic.entropy_max_bits);
         not_negative(check, "critic.inconsistency", critic.inconsistency);
         not_negative(check, "critic.noise", critic.noise);
+        check(critic.rereads <= 16, "critic.rereads", &critic.rereads, "0 to 16");
         probability(check, "critic.auc_min", critic.auc_min);
         for (key, formula) in [
             ("critic.annotation", &critic.annotation),

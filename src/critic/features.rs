@@ -13,10 +13,16 @@ pub const STATISTICS: usize = 6;
 /// Surprise below which tokens count as equally sure, in nats.
 const SURPRISE_MIN: f32 = 1e-3;
 
-/// The features of one thought: its hidden state, then [`STATISTICS`] of its tokens' log-probabilities.
-pub fn features(thought: &Thought) -> Vec<f32> {
+/// The features of one thought: its hidden state, then [`STATISTICS`] of its tokens' log-probabilities, averaged over
+/// the draw itself and the `rereadings` (its log-probabilities under other prompts, a row each).
+pub fn features(thought: &Thought, rereadings: &[Vec<f32>]) -> Vec<f32> {
+    let mut mean = statistics(&thought.logprobs);
+    for reading in rereadings {
+        mean.iter_mut().zip(statistics(reading)).for_each(|(mean, s)| *mean += s);
+    }
+    let readings = 1.0 + rereadings.len() as f32;
     let hidden = thought.hidden_f16.iter().map(|&bits| f16::from_bits(bits).to_f32());
-    hidden.chain(statistics(&thought.logprobs)).collect()
+    hidden.chain(mean.map(|sum| sum / readings)).collect()
 }
 
 /// Mean, lowest, second lowest, first and last sureness, and the spread; NaN for a thought without tokens.
@@ -62,13 +68,26 @@ pub fn logprob_scores(thoughts: &[&Thought]) -> [Score; 2] {
     ]
 }
 
-/// Mean and standard deviation of every feature over the training set: features enter the head standardised.
+/// The trajectory's mean log-probability over all of its `rereadings`: (thoughts, rereadings, tokens).
+pub fn reread_score(rereadings: &[Vec<Vec<f32>>]) -> Score {
+    let logprobs = || rereadings.iter().flatten().flatten().map(|&l| f64::from(l));
+    match logprobs().count() {
+        0 => Score::failed(ScorerKind::Reread, ScoreError::MissingInput),
+        n => Score::new(ScorerKind::Reread, logprobs().sum::<f64>() / n as f64),
+    }
+}
+
+/// Mean and scale of every feature over the training set: statistics enter the head standardised, hidden states at
+/// [`HIDDEN_SCALE`] of that.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standard {
     pub mean: Vec<f32>,
     pub deviation: Vec<f32>,
 }
 
+/// How strongly a standardised hidden value enters beside a statistic. Hidden states tell apart short trajectories
+/// and mislead on longer ones; at a tenth they have a say where the statistics are silent.
+const HIDDEN_SCALE: f64 = 0.1;
 /// A feature that hardly varies is not blown up.
 const DEVIATION_MIN: f64 = 1e-3;
 /// Standardised features are clamped here: what lies further out was never seen in training.
@@ -88,9 +107,14 @@ impl Standard {
                 *v += (f64::from(x) - m).powi(2) / n;
             }
         }
+        let hidden = inputs.saturating_sub(STATISTICS);
+        let deviation = |(i, v): (usize, &f64)| {
+            let scale = if i < hidden { HIDDEN_SCALE } else { 1.0 };
+            (v.sqrt().max(DEVIATION_MIN) / scale) as f32
+        };
         Self {
             mean: mean.iter().map(|&m| m as f32).collect(),
-            deviation: variance.iter().map(|v| v.sqrt().max(DEVIATION_MIN) as f32).collect(),
+            deviation: variance.iter().enumerate().map(deviation).collect(),
         }
     }
 

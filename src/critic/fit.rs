@@ -1,9 +1,9 @@
 //! Training the head: cross-entropy on thoughts and trajectories, and a penalty for inconsistency.
 //!
 //! Graded trajectories teach every thought by criterion; annotated ones, which have one soft label for the whole,
-//! teach through the aggregate, so that the blame finds the worst thought. Each trajectory is evaluated twice under
-//! feature noise, and the squared difference of the two probabilities is a penalty. Calibration (Platt) is fitted
-//! on predictions for trajectories that the predicting head did not train on.
+//! teach the worst thought. Each trajectory is evaluated twice under feature noise, and the squared difference of
+//! the two probabilities is a penalty. Calibration (Platt) is fitted on predictions for trajectories that the
+//! predicting head did not train on.
 //!
 //! Fixed chunks are summed in order: the result does not depend on threads.
 
@@ -12,12 +12,13 @@ use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
 
 use super::Labelled;
-use super::aggregate::{log_and, logit_gradient, logit_of_log, sigmoid, softplus};
+use super::aggregate::{sigmoid, softplus, worst};
 use super::calibrate::Platt;
 use super::features::Standard;
 use super::network::{K, Network, Normals};
 use crate::config::CriticConfig;
 use crate::domain::Address;
+use crate::ops::optimizer::{AdamW, Parameter};
 
 /// Trajectories per update.
 const BATCH: usize = 32;
@@ -44,8 +45,8 @@ pub fn fit(
     let standard = Standard::of(sets.iter().flat_map(|s| &s.thoughts), inputs);
     let rows: Vec<Row> = sets.iter().map(|set| Row::new(set, &standard)).collect();
     let everything: Vec<&Row> = rows.iter().collect();
-    let network = train(&everything, inputs, config, address);
-    let platt = calibrate(&rows, inputs, config, address);
+    let network = train(&everything, inputs, config, address)?;
+    let platt = calibrate(&rows, inputs, config, address)?;
     Ok((network, standard, platt))
 }
 
@@ -121,13 +122,14 @@ impl Row {
 pub fn trajectory_logits(network: &Network, x: &[f32]) -> [f64; K] {
     let mut hidden = vec![0.0; network.width];
     let z: Vec<[f32; K]> = x.chunks_exact(network.inputs).map(|x| network.forward(x, &mut hidden)).collect();
-    std::array::from_fn(|k| logit_of_log(log_and(z.iter().map(|z| f64::from(z[k])))))
+    let of = |k: usize| z.iter().map(move |z| f64::from(z[k]));
+    std::array::from_fn(|k| of(k).nth(worst(of(k))).unwrap_or_default())
 }
 
 /// Trains one network on `rows`.
-fn train(rows: &[&Row], inputs: usize, config: &CriticConfig, address: &Address) -> Network {
+fn train(rows: &[&Row], inputs: usize, config: &CriticConfig, address: &Address) -> Result<Network> {
     let mut network = Network::new(inputs, config.width, &address.child(STREAM_INIT));
-    let mut adam = Adam::new(network.parameters.len());
+    let mut optimizer = AdamW::default();
     let mut normals = Normals::new(&address.child(STREAM_NOISE));
     let pool: Vec<f32> = (0..NOISE_POOL).map(|_| config.noise * normals.draw()).collect();
     let updates = config.epochs as usize * rows.len().div_ceil(BATCH);
@@ -141,15 +143,36 @@ fn train(rows: &[&Row], inputs: usize, config: &CriticConfig, address: &Address)
                 .map(|_| [0; 2].map(|_: usize| stream.next_u32() as usize % NOISE_POOL))
                 .collect();
             let gradient = batch_gradient(&network, rows, batch, &places, &pool, config.inconsistency);
-            let rate = config.learning_rate * (1.0 - update as f32 / updates as f32);
-            adam.step(&mut network, &gradient, rate, config.weight_decay);
+            let rate = f64::from(config.learning_rate) * (1.0 - update as f64 / updates as f64);
+            step(&mut optimizer, &mut network, &gradient, rate, f64::from(config.weight_decay))?;
             update += 1;
         }
     }
-    network
+    Ok(network)
 }
 
-fn shuffled(n: usize, stream: &mut impl Rng) -> Vec<usize> {
+/// One update of every tensor; biases don't decay.
+fn step(
+    optimizer: &mut AdamW,
+    network: &mut Network,
+    gradient: &[f32],
+    learning_rate: f64,
+    decay: f64,
+) -> Result<()> {
+    let tensors = network.tensors();
+    let (mut rest, mut parameters) = (network.parameters.as_mut_slice(), Vec::new());
+    for (name, shape, range) in &tensors {
+        let (values, after) = rest.split_at_mut(range.len());
+        let weight_decay = if shape.len() > 1 { decay } else { 0.0 };
+        let gradient = &gradient[range.clone()];
+        parameters.push(Parameter { name, shape, values, gradient, learning_rate, weight_decay });
+        rest = after;
+    }
+    optimizer.step(&mut parameters)
+}
+
+/// 0..n in random order (Fisher and Yates).
+pub fn shuffled(n: usize, stream: &mut impl Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     for i in (1..n).rev() {
         order.swap(i, (stream.next_u64() % (i as u64 + 1)) as usize);
@@ -202,28 +225,24 @@ fn loss(
     let mut z = [vec![[0.0f64; K]; thoughts], vec![[0.0f64; K]; thoughts]];
     let mut dz = z.clone();
     let mut total = 0.0;
-    let mut log_p = [0.0; 2];
+    let mut lowest = [0; 2];
     for v in 0..2 {
         for (i, hidden) in hidden[v].chunks_exact_mut(width).enumerate() {
             z[v][i] = network.forward(&views[v][i * inputs..(i + 1) * inputs], hidden).map(f64::from);
         }
         total += 0.5 * thought_loss(row, &z[v], &mut dz[v]);
-        log_p[v] = log_and(z[v].iter().map(|z| z[0]));
+        lowest[v] = worst(z[v].iter().map(|z| z[0]));
         if let Some(good) = row.good {
-            let logit = logit_of_log(log_p[v]);
+            let logit = z[v][lowest[v]][0];
             total += 0.5 * (softplus(logit) - good * logit);
-            for (z, dz) in z[v].iter().zip(&mut dz[v]) {
-                dz[0] += 0.5 * (sigmoid(logit) - good) * logit_gradient(log_p[v], z[0]);
-            }
+            dz[v][lowest[v]][0] += 0.5 * (sigmoid(logit) - good);
         }
     }
-    let p = log_p.map(f64::exp);
+    let p = [0, 1].map(|v: usize| sigmoid(z[v][lowest[v]][0]));
     let difference = p[0] - p[1];
     total += inconsistency * difference * difference;
     for (v, sign) in [(0, 1.0), (1, -1.0)] {
-        for (z, dz) in z[v].iter().zip(&mut dz[v]) {
-            dz[0] += sign * inconsistency * 2.0 * difference * p[v] * sigmoid(-z[0]);
-        }
+        dz[v][lowest[v]][0] += sign * inconsistency * 2.0 * difference * p[v] * (1.0 - p[v]);
         for (i, dz) in dz[v].iter().enumerate() {
             let dz = dz.map(|d| (d * scale) as f32);
             let (x, hidden) =
@@ -247,17 +266,17 @@ fn thought_loss(row: &Row, z: &[[f64; K]], dz: &mut [[f64; K]]) -> f64 {
 }
 
 /// Platt scaling per output on cross-fitted predictions: each fold is predicted by a head that did not see it.
-fn calibrate(rows: &[Row], inputs: usize, config: &CriticConfig, address: &Address) -> [Platt; K] {
+fn calibrate(rows: &[Row], inputs: usize, config: &CriticConfig, address: &Address) -> Result<[Platt; K]> {
     let folds = FOLDS.min(rows.len());
     if folds < 2 {
-        return [Platt::IDENTITY; K];
+        return Ok([Platt::IDENTITY; K]);
     }
     let order = shuffled(rows.len(), &mut address.child(STREAM_FOLDS).stream());
     let mut observations: [Vec<(f64, f64, f64)>; K] = Default::default();
     for fold in 0..folds {
         let (held_back, rest): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|i| i % folds == fold);
         let rest: Vec<&Row> = rest.into_iter().map(|i| &rows[order[i]]).collect();
-        let network = train(&rest, inputs, config, &address.child(STREAM_FOLDS).child(fold as u32));
+        let network = train(&rest, inputs, config, &address.child(STREAM_FOLDS).child(fold as u32))?;
         for row in held_back.into_iter().map(|i| &rows[order[i]]) {
             let logits = trajectory_logits(&network, &row.x);
             for (k, target) in row.targets().into_iter().enumerate() {
@@ -265,35 +284,7 @@ fn calibrate(rows: &[Row], inputs: usize, config: &CriticConfig, address: &Addre
             }
         }
     }
-    std::array::from_fn(|k| Platt::fit(&observations[k]))
-}
-
-/// AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) over a row of parameters; biases don't decay.
-struct Adam {
-    first: Vec<f32>,
-    second: Vec<f32>,
-    steps: i32,
-}
-
-impl Adam {
-    const BETAS: (f32, f32) = (0.9, 0.999);
-
-    fn new(parameters: usize) -> Self {
-        Self { first: vec![0.0; parameters], second: vec![0.0; parameters], steps: 0 }
-    }
-
-    fn step(&mut self, network: &mut Network, gradient: &[f32], rate: f32, decay: f32) {
-        self.steps += 1;
-        let (b1, b2) = Self::BETAS;
-        let (c1, c2) = (1.0 - b1.powi(self.steps), 1.0 - b2.powi(self.steps));
-        for (i, &g) in gradient.iter().enumerate() {
-            self.first[i] = b1 * self.first[i] + (1.0 - b1) * g;
-            self.second[i] = b2 * self.second[i] + (1.0 - b2) * g * g;
-            let decay = if network.decays(i) { decay } else { 0.0 };
-            let p = &mut network.parameters[i];
-            *p -= rate * (self.first[i] / c1 / ((self.second[i] / c2).sqrt() + 1e-8) + decay * *p);
-        }
-    }
+    Ok(std::array::from_fn(|k| Platt::fit(&observations[k])))
 }
 
 #[cfg(test)]
@@ -332,21 +323,5 @@ mod tests {
                 assert!(error < 1e-4 + 3e-3 * numeric.abs(), "{i}: {got} against {numeric} ({good:?})");
             }
         }
-    }
-
-    #[test]
-    fn adam_equals_the_reference() {
-        // torch 2.x: p = [1., -2.]; AdamW([p], lr=.1, weight_decay=.5), grads [.5, -.1] then [-.2, .3]:
-        // first update moves each by lr·sign(g) after the decay p·(1 − .05).
-        let mut network = Network { inputs: 1, width: 1, parameters: vec![1.0, -2.0, 0.0, 0.0, 0.0, 0.0] };
-        network.parameters.resize(10, 0.0);
-        let mut adam = Adam::new(10);
-        let mut gradient = vec![0.0; 10];
-        gradient[0] = 0.5;
-        gradient[1] = -0.1;
-        adam.step(&mut network, &gradient, 0.1, 0.5);
-        assert!((network.parameters[0] - (0.95 - 0.1)).abs() < 1e-6);
-        // Index 1 is a bias: no decay.
-        assert!((network.parameters[1] - (-2.0 + 0.1)).abs() < 1e-6);
     }
 }

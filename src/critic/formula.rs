@@ -13,7 +13,7 @@ use minijinja::{Environment, Expression, UndefinedBehavior, Value};
 use crate::domain::{Reward, Score, ScoreError, ScorerKind};
 
 /// Names a formula may use.
-pub const NAMES: [ScorerKind; 7] = [
+pub const NAMES: [ScorerKind; 8] = [
     ScorerKind::Head,
     ScorerKind::Coherence,
     ScorerKind::Accuracy,
@@ -21,6 +21,7 @@ pub const NAMES: [ScorerKind; 7] = [
     ScorerKind::Vote,
     ScorerKind::LogprobMean,
     ScorerKind::LogprobMin,
+    ScorerKind::Reread,
 ];
 const FUNCTIONS: [&str; 3] = ["min", "max", "exp"];
 /// Longest formula, in bytes.

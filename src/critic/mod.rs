@@ -1,11 +1,11 @@
 //! The critic: judges trajectories from what the policy itself computed while drawing them.
 //!
-//! A small head reads each thought's hidden state and log-probabilities ([`features`]) and gives the probability
-//! that the thought is good, overall and by criterion; a trajectory is as good as all of its thoughts together,
-//! so a flaw counts wherever it stands and however long the rest is. The head learns from at most 200 graded
-//! easy trajectories and from its own confident annotations ([`annotate`]), with a penalty for inconsistency
-//! between repeated evaluations, and is calibrated ([`Calibration`]). Beside it: the vote of a task's
-//! trajectories ([`vote()`]) and the formulas that join scores ([`Formula`]).
+//! A small head reads each thought's hidden state and log-probabilities, under its own prompt and reread under the
+//! prompts of other variants ([`features`]), and gives the probability that the thought is good, overall and by
+//! criterion; a trajectory is as good as its worst thought, however long the rest is. The head learns from at most
+//! 200 graded easy trajectories and from its own confident annotations ([`annotate`]), with a penalty for
+//! inconsistency between repeated evaluations, and is calibrated ([`Calibration`]). Beside it: the vote of a task's
+//! trajectories ([`vote()`]), log-probabilities, and the formulas that join scores ([`Formula`]).
 //!
 //! Text never reaches a score: the only inputs are hidden states, log-probabilities and counts of equal answers.
 //! What can't be scored has an error class and no number. Left out: critiques in words by a judge model.
@@ -25,7 +25,7 @@ use rayon::prelude::*;
 
 pub use annotate::{annotate, entropy_bits};
 pub use calibrate::{Calibration, Platt};
-pub use features::{STATISTICS, features, logprob_scores};
+pub use features::{STATISTICS, features, logprob_scores, reread_score};
 pub use formula::Formula;
 pub use vote::vote;
 
@@ -88,23 +88,21 @@ impl Critic {
         serial::from_bytes(bytes)
     }
 
-    /// The probability that the path of `thoughts` is good: overall, coherent, accurate, complete.
-    pub fn scores(&self, thoughts: &[&Thought]) -> [Score; 4] {
-        let features: Vec<Vec<f32>> = thoughts.iter().map(|t| features(t)).collect();
-        let values = self.probabilities(&features);
+    /// The probability that a trajectory with these [`features`] is good: overall, coherent, accurate, complete.
+    pub fn scores(&self, features: &[Vec<f32>]) -> [Score; 4] {
+        let values = self.probabilities(features);
         std::array::from_fn(|k| match values {
             Ok(values) => Score::new(OUTPUTS[k], values[k]),
             Err(error) => Score::failed(OUTPUTS[k], error),
         })
     }
 
-    /// As [`Self::scores`], from features.
-    pub fn probabilities(&self, features: &[Vec<f32>]) -> Result<[f64; 4], ScoreError> {
+    fn probabilities(&self, features: &[Vec<f32>]) -> Result<[f64; 4], ScoreError> {
         let logits = self.logits(features)?;
         Ok(std::array::from_fn(|k| self.platt[k].probability(logits[k])))
     }
 
-    /// A trajectory's aggregated log-odds before calibration.
+    /// The log-odds of a trajectory's worst thought, before calibration.
     fn logits(&self, features: &[Vec<f32>]) -> Result<[f64; 4], ScoreError> {
         let inputs = self.standard.mean.len();
         if features.is_empty() || features.iter().any(|f| f.len() != inputs) {
@@ -119,7 +117,8 @@ impl Critic {
 
 impl Scorer for Critic {
     fn score(&self, paths: &[Vec<&Thought>]) -> Vec<Result<f64, ScoreError>> {
-        paths.par_iter().map(|path| self.scores(path)[0].value).collect()
+        let features = |path: &Vec<&Thought>| path.iter().map(|t| features(t, &[])).collect::<Vec<_>>();
+        paths.par_iter().map(|path| self.scores(&features(path))[0].value).collect()
     }
 }
 

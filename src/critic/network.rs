@@ -58,12 +58,6 @@ impl Network {
         ]
     }
 
-    /// Whether the parameter at `index` is a weight (and decays) rather than a bias.
-    pub fn decays(&self, index: usize) -> bool {
-        let parts = self.parts();
-        index < parts.hidden_bias || (parts.output_weight..parts.output_bias).contains(&index)
-    }
-
     /// The log-odds of one thought with standardised features `x`; `hidden` (width) receives the activations.
     pub fn forward(&self, x: &[f32], hidden: &mut [f32]) -> [f32; K] {
         let parts = self.parts();

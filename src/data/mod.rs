@@ -287,6 +287,17 @@ pub fn variant(task: &Task, address: &Address) -> Option<Variant> {
     Some(Variant { address: address.clone(), question })
 }
 
+/// What someone who answered the question `from` with `text` would have said to its variant `to`; `None` if the two
+/// are no variants of each other. Parts of a text retold one by one concatenate to the whole retold.
+pub fn retold(kind: TaskKind, from: &str, to: &str, text: &str) -> Option<String> {
+    match kind {
+        TaskKind::Relations => relations::retold(from, to, text),
+        // The variants of a countdown differ in the order of the question alone.
+        TaskKind::Countdown => Some(text.to_owned()),
+        TaskKind::Text => None,
+    }
+}
+
 /// A wrong solution made from the gold one of a labelled task, as text of the same form: at least one thought is
 /// wrong, and so is the answer. `None` for tasks without a solution and for kinds that can't be corrupted.
 pub fn corrupted(task: &Task, address: &Address) -> Option<String> {

@@ -192,6 +192,17 @@ impl Chain {
         Some(format!("{lines}A: {}", values.last()?))
     }
 
+    /// All names: the people of the chain in its order, then the others.
+    fn cast(&self) -> Vec<&'static str> {
+        let place = |name: &str| {
+            let starts = std::iter::once(&self.relations[0].from);
+            starts.chain(self.relations.iter().map(|r| &r.to)).position(|n| n == name)
+        };
+        let mut cast = NAMES.to_vec();
+        cast.sort_by_key(|name| place(name).unwrap_or(usize::MAX));
+        cast
+    }
+
     /// What makes two chains the same one under other names and in another order.
     pub(super) fn identity(&self) -> String {
         let ops: String = self.relations.iter().map(|r| format!("{};", r.op)).collect();
@@ -232,6 +243,24 @@ pub(super) fn variant(question: &str, rng: &mut ChaCha8Rng) -> Option<String> {
         relation.to = names[i + 1].to_owned();
     }
     Some(chain.question(&shuffled(chain.relations.len(), rng)))
+}
+
+/// `text` about the people of question `from`, told about those of its variant `to`: who stands at one place of the
+/// chain becomes who stands there in the other, and strangers become strangers. `None` if the chains differ.
+pub(super) fn retold(from: &str, to: &str, text: &str) -> Option<String> {
+    let (from, to) = (Chain::parse(from)?.0, Chain::parse(to)?.0);
+    if from.identity() != to.identity() {
+        return None;
+    }
+    let (from, to) = (from.cast(), to.cast());
+    let mut told = String::with_capacity(text.len());
+    for piece in text.split_inclusive(|c: char| !c.is_ascii_alphabetic()) {
+        let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
+        let name = from.iter().position(|&name| name == word).map_or(word, |i| to[i]);
+        told.push_str(name);
+        told.push_str(&piece[word.len()..]);
+    }
+    Some(told)
 }
 
 /// Draws before a corruption is given up.

@@ -124,6 +124,36 @@ proptest! {
     }
 
     #[test]
+    fn a_text_retold_says_of_the_variant_what_it_said_of_the_question(
+        level in 1..=relations::LEVEL_MAX, seed: u64, other: u64,
+    ) {
+        let task = relations_task(level, seed);
+        let drawn = variant(&task, &address(Purpose::Variant, other)).unwrap().question;
+        let solution = task.solution.clone().unwrap();
+        let told = retold(task.kind, &task.question, &drawn, &solution).unwrap();
+        prop_assert!(thoughts_are_right(&drawn, &told).into_iter().all(|right| right), "{}", told);
+        prop_assert_eq!(retold(task.kind, &drawn, &task.question, &told).unwrap(), solution.clone());
+        let lines: Vec<String> = solution
+            .split_inclusive('\n')
+            .map(|line| retold(task.kind, &task.question, &drawn, line).unwrap())
+            .collect();
+        prop_assert_eq!(lines.concat(), told);
+        let wrong = corrupted(&task, &address(Purpose::Bootstrap, other)).unwrap();
+        let told = retold(task.kind, &task.question, &drawn, &wrong).unwrap();
+        prop_assert_eq!(thoughts_are_right(&drawn, &told), thoughts_are_right(&task.question, &wrong));
+    }
+
+    #[test]
+    fn any_text_can_be_retold(text: String, seed: u64, other: u64) {
+        let task = relations_task(4, seed);
+        let drawn = variant(&task, &address(Purpose::Variant, other)).unwrap().question;
+        let told = retold(task.kind, &task.question, &drawn, &text).unwrap();
+        prop_assert_eq!(retold(task.kind, &drawn, &task.question, &told).unwrap(), text);
+        prop_assert_eq!(retold(task.kind, &task.question, "no chain", &told), None);
+        prop_assert_eq!(retold(TaskKind::Text, &task.question, &drawn, &told), None);
+    }
+
+    #[test]
     fn corruptions_are_wrong_in_a_thought_and_in_the_answer(
         level in 1..=relations::LEVEL_MAX, seed: u64, other: u64,
     ) {

@@ -24,6 +24,8 @@ pub enum ScorerKind {
     LogprobMean,
     /// Lowest log-probability among the trajectory's tokens.
     LogprobMin,
+    /// Mean log-probability of the trajectory's tokens, reread under the prompts of other variants of its task.
+    Reread,
     /// The configured formula over the scores above: what selection ranks by.
     Reward,
 }
@@ -36,6 +38,7 @@ named_enum!(ScorerKind {
     Vote => "vote",
     LogprobMean => "logprob_mean",
     LogprobMin => "logprob_min",
+    Reread => "reread",
     Reward => "reward",
 });
 

@@ -6,11 +6,12 @@
 
 use anyhow::{Context, Result};
 
+use super::rereading::{Rereadings, Told, reread};
 use super::rollouts::{commit, draw_chains, missing, plain_job, tools};
 use super::{Flow, Policy, Session};
 use crate::critic::{self, Calibration, Critic, Labelled};
 use crate::data;
-use crate::domain::{Address, Phase, Purpose, Split, Task, Thought, Tree};
+use crate::domain::{Address, Phase, Purpose, Split, Task, Tree};
 use crate::engine::Sampling;
 use crate::grade;
 use crate::rollout::{self, Job};
@@ -122,11 +123,22 @@ fn given(session: &Session, policy: &Policy, jobs: &[Job], completions: &[Vec<u3
     tools(session, policy, Sampling::GREEDY, |tools| rollout::given(tools, jobs, completions))
 }
 
+/// A chain that answers its task in the task's own words.
+fn told<'t>(session: &'t Session, tree: &'t Tree) -> Result<Told<'t>> {
+    let task = session.task(&tree.task_id)?;
+    Ok(Told {
+        task,
+        question: &task.question,
+        address: &tree.address,
+        thoughts: tree.thoughts.iter().collect(),
+    })
+}
+
 /// The graded trajectories as the current policy sees them.
 pub(super) struct Graded {
     pub easy: Vec<Labelled>,
-    /// Thoughts, and whether the trajectory is good.
-    anchor: Vec<(Vec<Thought>, bool)>,
+    /// Features of the thoughts, and whether the trajectory is good.
+    anchor: Vec<(Vec<Vec<f32>>, bool)>,
 }
 
 impl Graded {
@@ -145,11 +157,14 @@ impl Graded {
             completions.push(tree.completion_ids(leaf));
             leaves.push(leaf.clone());
         }
+        let mut trees = given(session, policy, &jobs, &completions)?;
+        // How it ended and what it claims was decided when it was drawn; only what the policy sees moves.
+        trees.iter_mut().zip(leaves).for_each(|(tree, leaf)| tree.leaves = vec![leaf]);
+        let told = trees.iter().map(|tree| told(session, tree)).collect::<Result<Vec<_>>>()?;
+        let rereadings = reread(session, policy, &told)?;
         let mut graded = Self { easy: Vec::new(), anchor: Vec::new() };
-        for (mut tree, leaf) in given(session, policy, &jobs, &completions)?.into_iter().zip(leaves) {
-            // How it ended and what it claims was decided when it was drawn; only what the policy sees moves.
-            tree.leaves = vec![leaf];
-            graded.add(session.task(&tree.task_id)?, tree);
+        for (tree, rereadings) in trees.iter().zip(&rereadings) {
+            graded.add(session.task(&tree.task_id)?, tree, rereadings);
         }
         anyhow::ensure!(
             !graded.easy.is_empty(),
@@ -158,7 +173,7 @@ impl Graded {
         Ok(graded)
     }
 
-    fn add(&mut self, task: &Task, tree: Tree) {
+    fn add(&mut self, task: &Task, tree: &Tree, rereadings: &Rereadings) {
         let texts: Vec<&str> = tree.thoughts.iter().map(|t| t.text.as_str()).collect();
         let answer = tree.leaves.first().and_then(|leaf| leaf.answer.as_deref());
         let right = grade::grade(task, answer).correct == Some(true);
@@ -166,10 +181,10 @@ impl Graded {
         let sound =
             criteria.as_ref().is_none_or(|c| c.iter().all(|c| c.coherence && c.accuracy && c.completeness));
         let good = right && sound;
+        let thoughts = tree.thoughts.iter().zip(rereadings).map(|(t, r)| critic::features(t, r)).collect();
         if task.split == Split::Anchor {
-            self.anchor.push((tree.thoughts, good));
+            self.anchor.push((thoughts, good));
         } else {
-            let thoughts = tree.thoughts.iter().map(critic::features).collect();
             self.easy.push(Labelled {
                 thoughts,
                 good: Some(f32::from(u8::from(good))),
@@ -181,7 +196,7 @@ impl Graded {
 
     /// How well `critic` ranks and calibrates on the anchor split.
     pub fn calibration(&self, critic: &Critic) -> Calibration {
-        let score = |thoughts: &[Thought]| critic.scores(&thoughts.iter().collect::<Vec<_>>())[0].value.ok();
+        let score = |thoughts: &[Vec<f32>]| critic.scores(thoughts)[0].value.ok();
         let scored = self.anchor.iter().filter_map(|(thoughts, good)| Some((score(thoughts)?, *good)));
         let (scores, labels): (Vec<f64>, Vec<bool>) = scored.unzip();
         Calibration::measure(&scores, &labels)

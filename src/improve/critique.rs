@@ -1,32 +1,33 @@
 //! Critique: the vote over variants, the head's self-annotation and retraining, and every trajectory's scores.
 //!
-//! The bootstrapped head and the vote give each trajectory a probability of being good; those whose predicted
-//! distribution has little entropy become labels, and the head is trained again on graded and annotated
-//! trajectories together. If it then ranks the anchor set too poorly it loses its vote in the reward, loudly.
+//! Every trajectory is reread in the words of other variants. The bootstrapped head and the vote then give each
+//! trajectory a probability of being good; those whose predicted distribution has little entropy become labels, and
+//! the head is trained again on graded and annotated trajectories together. If it then ranks the anchor set too poorly it loses its vote in the reward, loudly.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 
 use super::bootstrap::{self, Graded, note, row};
-use super::{Flow, Session};
+use super::rereading::{Told, reread};
+use super::{Flow, Policy, Session};
 use crate::critic::{self, Critic, Formula, Labelled};
-use crate::domain::{Address, Phase, Purpose, Reward, Score, ScorerKind, Thought};
+use crate::domain::{Address, Phase, Purpose, Reward, Score, ScorerKind};
 use crate::store::{CriticStage, StoredTree};
 
 pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
     let policy = session.load(&session.incumbent_hash(iteration).await?).await?;
     let run = session.run.id;
-    session.announce(iteration, Phase::Critique, 2);
+    session.announce(iteration, Phase::Critique, 3);
     let stored = session.store.trees(run, iteration, Purpose::Rollout).await?;
-    let trajectories = trajectories(&stored);
-    let votes = votes(&trajectories);
+    let trajectories = trajectories(session, &policy, &stored)?;
+    session.host.advanced();
 
     let (critic, row) = match session.store.critic(run, iteration, CriticStage::Annotated).await? {
         Some(row) => (Critic::from_bytes(&row.bytes)?, row),
         None => {
             let graded = Graded::read(session, &policy).await?;
-            let annotated = annotate(session, iteration, &trajectories, &votes).await?;
+            let annotated = annotate(session, iteration, &trajectories).await?;
             let count = annotated.len();
             let address = Address::new(session.config.run.seed, Purpose::Critic, iteration, "", &[1]);
             let sets = [graded.easy.as_slice(), &annotated].concat();
@@ -51,7 +52,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         session.warn(message).await?;
     }
     if session.store.scores(run, iteration).await?.is_empty() {
-        let scores = score(session, &critic, row.voting, &trajectories, &votes)?;
+        let scores = score(session, &critic, row.voting, &trajectories)?;
         session.host.milestone();
         session.store.put_scores(run, iteration, &row.hash, &scores).await?;
         session.host.milestone();
@@ -60,41 +61,55 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     Ok(Flow::Done(format!("{}, {} self-annotated", note(&row), row.annotated)))
 }
 
-/// One leaf of a stored tree.
-struct Trajectory<'t> {
+/// One leaf of a stored tree, as the critics see it.
+struct Trajectory {
     id: i64,
-    task: &'t str,
-    thoughts: Vec<&'t Thought>,
-    answer: Option<&'t str>,
+    /// [`critic::features`] of its thoughts.
+    features: Vec<Vec<f32>>,
+    /// The scores that need no head: log-probabilities and the vote among those of its task.
+    scores: Vec<Score>,
 }
 
-fn trajectories(stored: &[StoredTree]) -> Vec<Trajectory<'_>> {
-    let of_tree = |s| {
-        let stored: &StoredTree = s;
-        let of_leaf = |(leaf, &id)| {
-            let leaf: &crate::domain::Leaf = leaf;
-            Trajectory {
-                id,
-                task: stored.tree.task_id.as_str(),
-                thoughts: stored.tree.path(leaf).into_iter().map(|i| &stored.tree.thoughts[i]).collect(),
-                answer: leaf.answer.as_deref(),
-            }
-        };
-        stored.tree.leaves.iter().zip(&stored.trajectory_ids).map(of_leaf)
-    };
-    stored.iter().flat_map(of_tree).collect()
-}
-
-/// Each trajectory's vote among those of its task, in order.
-fn votes(trajectories: &[Trajectory]) -> Vec<Score> {
-    let mut by_task: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, trajectory) in trajectories.iter().enumerate() {
-        by_task.entry(trajectory.task).or_default().push(index);
+impl Trajectory {
+    /// All scores, the head's among them.
+    fn scores(&self, critic: &Critic) -> Vec<Score> {
+        critic.scores(&self.features).into_iter().chain(self.scores.iter().copied()).collect()
     }
-    let mut votes = vec![None; trajectories.len()];
+}
+
+fn trajectories(session: &Session, policy: &Policy, stored: &[StoredTree]) -> Result<Vec<Trajectory>> {
+    let (mut ids, mut told, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    for StoredTree { tree, trajectory_ids, .. } in stored {
+        let task = session.task(&tree.task_id)?;
+        let question = tree.variant.as_ref().map_or(&task.question, |variant| &variant.question);
+        for (leaf, &id) in tree.leaves.iter().zip(trajectory_ids) {
+            let thoughts = tree.path(leaf).into_iter().map(|i| &tree.thoughts[i]).collect();
+            ids.push(id);
+            answers.push((tree.task_id.as_str(), leaf.answer.as_deref()));
+            told.push(Told { task, question, address: &tree.address, thoughts });
+        }
+    }
+    let rereadings = reread(session, policy, &told)?;
+    let mut trajectories = Vec::with_capacity(ids.len());
+    for (((id, told), rereadings), vote) in ids.into_iter().zip(told).zip(rereadings).zip(votes(&answers)) {
+        let features = told.thoughts.iter().zip(&rereadings).map(|(t, r)| critic::features(t, r)).collect();
+        let mut scores = critic::logprob_scores(&told.thoughts).to_vec();
+        scores.extend([critic::reread_score(&rereadings), vote]);
+        trajectories.push(Trajectory { id, features, scores });
+    }
+    Ok(trajectories)
+}
+
+/// The vote of each (task, answer) among those of its task, in order.
+fn votes(answers: &[(&str, Option<&str>)]) -> Vec<Score> {
+    let mut by_task: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, (task, _)) in answers.iter().enumerate() {
+        by_task.entry(task).or_default().push(index);
+    }
+    let mut votes = vec![None; answers.len()];
     for members in by_task.values() {
-        let answers: Vec<Option<&str>> = members.iter().map(|&i| trajectories[i].answer).collect();
-        for (&index, vote) in members.iter().zip(critic::vote(&answers)) {
+        let said: Vec<Option<&str>> = members.iter().map(|&i| answers[i].1).collect();
+        for (&index, vote) in members.iter().zip(critic::vote(&said)) {
             votes[index] = Some(vote);
         }
     }
@@ -105,41 +120,32 @@ fn votes(trajectories: &[Trajectory]) -> Vec<Score> {
 async fn annotate(
     session: &Session<'_>,
     iteration: u32,
-    trajectories: &[Trajectory<'_>],
-    votes: &[Score],
+    trajectories: &[Trajectory],
 ) -> Result<Vec<Labelled>> {
     let head = bootstrap::critic(session, iteration).await?;
     let formula = Formula::parse(&session.config.critic.annotation)?;
-    let predicted: Vec<Reward> =
-        trajectories.iter().zip(votes).map(|(t, vote)| formula.eval(&all_scores(&head, t, *vote))).collect();
-    let labels = critic::annotate(&predicted, session.config.critic.entropy_max_bits);
+    let predicted: Vec<Reward> = trajectories.iter().map(|t| formula.eval(&t.scores(&head))).collect();
+    let address = Address::new(session.config.run.seed, Purpose::Critic, iteration, "", &[2]);
+    let labels = critic::annotate(&predicted, &session.config.critic, &address);
     let labelled = |(trajectory, label): (&Trajectory, Option<f32>)| {
-        let thoughts = trajectory.thoughts.iter().map(|t| critic::features(t)).collect();
+        let thoughts = trajectory.features.clone();
         Some(Labelled { thoughts, good: Some(label?), criteria: None, weight: 1.0 })
     };
     Ok(trajectories.iter().zip(labels).filter_map(labelled).collect())
 }
 
-fn all_scores(critic: &Critic, trajectory: &Trajectory, vote: Score) -> Vec<Score> {
-    let mut scores = critic.scores(&trajectory.thoughts).to_vec();
-    scores.extend(critic::logprob_scores(&trajectory.thoughts));
-    scores.push(vote);
-    scores
-}
-
 /// Every scorer's score of every trajectory, the reward last.
 fn score(
-    session: &Session<'_>,
+    session: &Session,
     critic: &Critic,
     voting: bool,
-    trajectories: &[Trajectory<'_>],
-    votes: &[Score],
+    trajectories: &[Trajectory],
 ) -> Result<Vec<(i64, Score)>> {
     let config = &session.config.reward;
     let formula = Formula::parse(if voting { &config.formula } else { &config.without_head })?;
     let mut rows = Vec::new();
-    for (trajectory, vote) in trajectories.iter().zip(votes) {
-        let scores = all_scores(critic, trajectory, *vote);
+    for trajectory in trajectories {
+        let scores = trajectory.scores(critic);
         let reward = Score { scorer: ScorerKind::Reward, value: formula.eval(&scores) };
         rows.extend(scores.into_iter().chain([reward]).map(|s| (trajectory.id, s)));
     }

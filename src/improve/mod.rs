@@ -13,6 +13,7 @@ mod host;
 mod lock;
 mod policy;
 mod promote;
+mod rereading;
 mod rollouts;
 mod selection;
 mod session;

@@ -47,7 +47,7 @@ impl Weights {
 }
 
 /// `count` deviates of N(0, std²).
-pub(super) fn normal(address: &Address, count: usize, std: f64) -> Vec<f32> {
+fn normal(address: &Address, count: usize, std: f64) -> Vec<f32> {
     let mut stream = address.stream();
     let mut data = Vec::with_capacity(count + 1);
     while data.len() < count {

@@ -4,7 +4,6 @@
 //!   is differentiable.
 //! - [`Packed`] is a read-only copy laid out for rollouts; [`decode`] runs it over a ragged batch with cached keys
 //!   and values ([`cache::KvCache`]). Both use the same kernels: their log-probabilities are equal bit for bit.
-//! - [`Head`] is the critique head that reads the decoder's hidden states.
 //!
 //! The model owns no cache and knows no tokens beyond ids: no text, no sampling, no files except a checkpoint
 //! directory.
@@ -13,7 +12,6 @@ pub mod cache;
 mod config;
 mod decode;
 mod forward;
-mod head;
 mod init;
 mod packed;
 mod weights;
@@ -21,7 +19,6 @@ mod weights;
 pub use config::{Family, LayerConfig, ModelConfig};
 pub use decode::{Scratch, Span, decode};
 pub use forward::{forward, output_weight};
-pub use head::{Head, OUTPUTS, TrainableHead};
 pub use packed::Packed;
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};
 

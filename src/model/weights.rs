@@ -184,7 +184,7 @@ pub(super) fn var(data: Vec<f32>, shape: &[usize]) -> Result<Var> {
 }
 
 /// Widens a tensor to f32 and refuses NaN and infinities.
-pub(super) fn finite_f32(name: &str, view: &TensorView) -> Result<Vec<f32>> {
+fn finite_f32(name: &str, view: &TensorView) -> Result<Vec<f32>> {
     let bytes = view.data();
     let data: Vec<f32> = match view.dtype() {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),

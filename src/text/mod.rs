@@ -246,6 +246,11 @@ impl Text {
         self.special.bos
     }
 
+    /// Every token that ends a completion.
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.special.eos
+    }
+
     /// What completions end with.
     pub fn eos_id(&self) -> u32 {
         self.special.eos[0]
