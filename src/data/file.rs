@@ -262,7 +262,7 @@ mod tests {
             "line 14: it has neither an answer nor a split",
             "line 15: a row of split `heldout` needs an answer: \"{\\\"question\\\": \\\"h?",
             "line 16: a row of split `easy` needs a solution",
-            "line 17: the answer 1.2345678901234568e+23 is too large",
+            "line 17: the answer 1.2345678901234569e+23 is too large",
             "line 18: the same question as line 3",
             "line 19: not a JSON object: \"[1, 2]\"",
         ];

@@ -117,6 +117,8 @@ proptest! {
         let at = address(Purpose::Variant, other);
         let drawn = variant(&task, &at).unwrap();
         prop_assert_eq!(&drawn, &variant(&task, &at).unwrap());
+        let poisoned = Task { answer: Some("poison".into()), solution: None, ..task.clone() };
+        prop_assert_eq!(&drawn, &variant(&poisoned, &at).unwrap());
         prop_assert_eq!(&drawn.address, &at);
         prop_assert_eq!(walk(&drawn.question), walk(&task.question));
         prop_assert_eq!(identity(task.kind, &drawn.question), identity(task.kind, &task.question));

@@ -142,12 +142,8 @@ impl Search {
             let (before_ids, before) = (self.path_ids(entry), self.path_text(entry));
             let siblings = self.open.len();
             for completion in completions.by_ref().take(config.proposals as usize) {
-                let mut finish = self.checked(&completion)?;
-                if finish == FinishReason::Boundary
-                    && before_ids.len() + completion.token_ids.len() >= tools.limits.tokens_max
-                {
-                    finish = FinishReason::TokensMax;
-                }
+                let finish = self.checked(&completion)?;
+                let finish = self.room(tools, finish, before_ids.len() + completion.token_ids.len());
                 let last = finish != FinishReason::Boundary;
                 let text = added_text(tools.decode, &before_ids, &before, &completion.token_ids, last)?;
                 let twin = |p: &Proposal| {
@@ -176,6 +172,19 @@ impl Search {
             }
         }
         Ok(())
+    }
+
+    /// A thought that ends well with `tokens` on its path ends the path if no token could follow.
+    fn room(&self, tools: &Tools, finish: FinishReason, tokens: usize) -> FinishReason {
+        if finish != FinishReason::Boundary {
+            finish
+        } else if tokens >= tools.limits.tokens_max {
+            FinishReason::TokensMax
+        } else if self.tree.prompt_ids.len() + tokens >= tools.engine.context_max() {
+            FinishReason::ContextFull
+        } else {
+            finish
+        }
     }
 
     fn checked(&self, completion: &Completion) -> Result<FinishReason> {

@@ -224,6 +224,16 @@ fn limits_end_a_search() {
 }
 
 #[test]
+fn a_thought_that_ends_where_the_context_does_ends_its_path() {
+    // Two tokens of prompt and three of `a1\n` fill the context exactly: nothing could be proposed after them.
+    let policy = policy(1.0, 1).with_context_max(5);
+    let tree = &with_tools(&policy, limits(), |t| trees(t, &jobs(1), &tree_config(2, 2), &Judge).unwrap())[0];
+    assert_eq!(tree.leaves.len(), 1);
+    assert_eq!((tree.leaves[0].finish, tree.leaves[0].answer.as_deref()), (FinishReason::ContextFull, None));
+    assert_eq!(tree.completion_text(&tree.leaves[0]), "a1\n");
+}
+
+#[test]
 fn thoughts_draw_from_their_own_addresses() {
     // The first proposals of one beam entry see the same context, so only the address tells them apart.
     let policy = policy(0.3, 1);

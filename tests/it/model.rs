@@ -99,6 +99,43 @@ fn gold_answers_of_practice_and_held_out_tasks_decide_nothing() {
     }
 }
 
+#[test]
+fn a_damaged_trainer_state_costs_its_updates_and_nothing_else() {
+    let candidate = |sandbox: &Sandbox| {
+        let sql = "SELECT policy_hash, file_hash FROM checkpoints WHERE kind = 'candidate'";
+        sandbox.run(&["inspect", "sql", sql, "--json"]).success()
+    };
+    let clean = Sandbox::new();
+    clean.run(&tiny(&["run"], &[])).success();
+
+    let sandbox = Sandbox::new();
+    let checkpoints = sandbox.path().join("autodidact-run/checkpoints");
+    let state = || {
+        let mut folders = checkpoints.read_dir().ok()?.map(|entry| entry.unwrap().path());
+        folders.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("state-"))
+    };
+    let mut died = 0;
+    while state().is_none() {
+        died += 1;
+        let died_at_will = sandbox.run(&tiny(&["run", "--crash-at", "3"], &[])).code.is_none();
+        assert!(died_at_will && died < 100, "no trainer state after {died} sessions");
+    }
+    // The session that wrote the state died in its middle: one more makes sure that the row is there, too.
+    sandbox.run(&tiny(&["run", "--crash-at", "2"], &[]));
+    let state = state().expect("a state is kept until the next one is safe");
+    let file = state.read_dir().unwrap().map(|entry| entry.unwrap().path()).find(|p| p.is_file()).unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&file, bytes).unwrap();
+
+    let outcome = sandbox.run(&tiny(&["run"], &[]));
+    assert!(outcome.stderr.contains("is trained again from its start"), "{outcome:?}");
+    outcome.success();
+    verified(&sandbox);
+    assert_eq!(candidate(&sandbox), candidate(&clean));
+}
+
 /// Relations as a file of text tasks, asked as the seed model knows them; `poison` makes every gold answer of
 /// the train and held-out splits wrong.
 fn write_tasks(sandbox: &Sandbox, poison: bool) {
