@@ -12,18 +12,28 @@
 pub mod cache;
 mod config;
 mod decode;
+mod family;
 mod forward;
 mod head;
 mod init;
 mod packed;
+mod read;
+mod rope;
+mod shards;
 mod weights;
 
-pub use config::{Family, LayerConfig, ModelConfig};
+pub use config::{
+    Activation, AttentionBias, Blocks, Experts, LayerConfig, ModelConfig, NormPlacement, QkNorm,
+};
 pub use decode::{Scratch, Span, decode};
-pub use forward::{forward, output_weight};
+pub use family::Family;
+pub use forward::{forward, logprobs, output_weight};
 pub use head::{Head, OUTPUTS, TrainableHead};
 pub use packed::Packed;
+pub use rope::{RopeParameters, RopeScaling};
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};
 
+#[cfg(test)]
+mod family_tests;
 #[cfg(test)]
 mod golden_tests;

@@ -64,7 +64,7 @@ fn the_hash_sees_values_and_configuration_and_copies_are_deep() {
     assert_ne!(copy.hash(), weights.hash());
     assert_eq!(data(&weights, "model.norm.weight"), [1.0; 16]);
     let mut config = (*weights.config).clone();
-    config.rope_theta = 5e4;
+    config.rope.rope_theta = 5e4;
     let other = Weights::from_tensors(Arc::new(config), weights.tensors.clone()).unwrap();
     assert_ne!(other.hash(), weights.hash());
 }
@@ -149,6 +149,4 @@ fn missing_files_and_shards_are_named() {
     assert!(format!("{:#}", Weights::load(dir.path()).unwrap_err()).contains("config.json"));
     std::fs::write(dir.path().join("config.json"), tiny().config.to_json()).unwrap();
     assert!(format!("{:#}", Weights::load(dir.path()).unwrap_err()).contains("model.safetensors"));
-    std::fs::write(dir.path().join("model.safetensors.index.json"), "{}").unwrap();
-    assert!(format!("{:#}", Weights::load(dir.path()).unwrap_err()).contains("several files"));
 }
