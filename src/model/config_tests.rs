@@ -79,3 +79,147 @@ fn hostile_sizes_do_not_overflow() {
         assert!(edited(|v| v[key] = json!(0)).is_err(), "{key}");
     }
 }
+
+/// The smallest configuration of a family, with more keys.
+fn of(model_type: &str, more: Value) -> Result<ModelConfig> {
+    let mut value = json!({"model_type": model_type, "vocab_size": 64, "hidden_size": 32, "intermediate_size": 40,
+        "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2});
+    for (key, more) in more.as_object().unwrap() {
+        value[key] = more.clone();
+    }
+    ModelConfig::parse(&value.to_string())
+}
+
+fn sliding(config: &ModelConfig) -> Vec<bool> {
+    config.layers.iter().map(|layer| layer.sliding).collect()
+}
+
+#[test]
+fn windows_are_where_each_family_has_them() {
+    let none = [false; 6];
+    let config = of("mistral", json!({})).unwrap();
+    assert_eq!((config.sliding_window, sliding(&config)), (Some(4096), vec![true; 6]));
+    let config = of("mistral", json!({"sliding_window": null})).unwrap();
+    assert_eq!((config.sliding_window, sliding(&config)), (None, none.to_vec()));
+
+    for family in ["qwen2", "qwen3", "qwen3_moe"] {
+        let experts = json!({"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8,
+            "sliding_window": 5, "max_window_layers": 4});
+        assert_eq!(sliding(&of(family, experts.clone()).unwrap()), none, "{family}");
+        let mut used = experts;
+        used["use_sliding_window"] = json!(true);
+        let from = if family == "qwen3_moe" { 0 } else { 4 };
+        assert_eq!(
+            sliding(&of(family, used).unwrap()),
+            (0..6).map(|i| i >= from).collect::<Vec<_>>(),
+            "{family}"
+        );
+    }
+
+    let config = of("gemma2", json!({})).unwrap();
+    assert_eq!(sliding(&config), [true, false, true, false, true, false]);
+    assert_eq!((config.sliding_window, config.head_dim), (Some(4096), 256));
+    assert_eq!(sliding(&of("gemma3_text", json!({})).unwrap()), [true, true, true, true, true, false]);
+    let config = of("gemma3_text", json!({"sliding_window_pattern": 2})).unwrap();
+    assert_eq!(sliding(&config), [true, false, true, false, true, false]);
+    assert_eq!(sliding(&of("olmo3", json!({})).unwrap()), [true, true, true, false, true, true]);
+    let types = json!([
+        "full_attention",
+        "sliding_attention",
+        "full_attention",
+        "full_attention",
+        "full_attention",
+        "full_attention"
+    ]);
+    let config = of("olmo3", json!({"layer_types": types, "sliding_window": 7})).unwrap();
+    assert_eq!((config.window(0), config.window(1)), (None, Some(7)));
+}
+
+#[test]
+fn what_a_file_leaves_out_is_the_familys_own() {
+    let mut text = json!({"model_type": "qwen3", "vocab_size": 9, "hidden_size": 64, "intermediate_size": 8,
+        "num_hidden_layers": 1, "num_attention_heads": 32});
+    let config = ModelConfig::parse(&text.to_string()).unwrap();
+    assert_eq!((config.num_key_value_heads, config.head_dim), (32, 128));
+    text["num_attention_heads"] = json!(4);
+    text["num_key_value_heads"] = Value::Null;
+    text["head_dim"] = Value::Null;
+    assert_eq!(ModelConfig::parse(&text.to_string()).unwrap().num_key_value_heads, 4);
+    let config = of("gemma2", json!({"attn_logit_softcapping": null})).unwrap();
+    let caps = (config.blocks.attn_logit_softcapping, config.blocks.final_logit_softcapping);
+    assert_eq!(caps, (None, Some(30.0)));
+    assert_eq!(config.blocks.query_pre_attn_scalar, Some(256.0));
+    assert_eq!(of("olmo2", json!({})).unwrap().rms_norm_eps, 1e-5);
+    let config = of(
+        "qwen3_moe",
+        json!({"num_local_experts": 4, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 8, "decoder_sparse_step": 2, "mlp_only_layers": [3]}),
+    );
+    let sparse: Vec<bool> = config.unwrap().layers.iter().map(|layer| layer.sparse).collect();
+    assert_eq!(sparse, [false, true, false, false, false, true]);
+}
+
+#[test]
+fn the_text_part_of_a_multimodal_gemma_is_read() {
+    // What google/gemma-3-4b-it says about its language model, and nothing more.
+    let text = r#"{"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+        "eos_token_id": [1, 106], "torch_dtype": "bfloat16", "vision_config": {"hidden_size": 1152},
+        "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+            "num_hidden_layers": 34, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}}"#;
+    let config = ModelConfig::parse(text).unwrap();
+    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (8, 4, 256));
+    assert_eq!((config.vocab_size, config.tie_word_embeddings), (262_208, true));
+    assert_eq!((config.eos_token_ids.as_slice(), config.sliding_window), (&[1, 106][..], Some(1024)));
+    assert_eq!((config.window(0), config.window(5)), (Some(1024), None));
+    let saved: Value = serde_json::from_str(&config.to_json()).unwrap();
+    assert_eq!(
+        (&saved["model_type"], &saved["architectures"]),
+        (&json!("gemma3_text"), &json!(["Gemma3ForCausalLM"]))
+    );
+    assert_eq!(ModelConfig::parse(&config.to_json()).unwrap(), config);
+    let error = ModelConfig::parse(r#"{"model_type": "gemma3"}"#).unwrap_err().to_string();
+    assert!(error.contains("text_config"), "{error}");
+}
+
+#[test]
+fn unknown_keys_are_kept_and_needed_ones_are_named() {
+    let config =
+        of("qwen3", json!({"initializer_range": 0.02, "my_note": {"a": [1, null]}, "dtype": "bfloat16"}));
+    let saved: Value = serde_json::from_str(&config.unwrap().to_json()).unwrap();
+    assert_eq!((&saved["initializer_range"], &saved["my_note"]), (&json!(0.02), &json!({"a": [1, null]})));
+    assert_eq!(saved["dtype"], "float32");
+    let needed =
+        ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
+    for key in needed {
+        let error = of("mistral", json!({ key: null })).unwrap_err().to_string();
+        assert!(error.contains("config.json") && error.contains(key), "{key}: {error}");
+    }
+    for key in ["num_experts", "num_experts_per_tok", "moe_intermediate_size"] {
+        let mut experts = json!({"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8});
+        experts[key] = Value::Null;
+        let error = of("qwen3_moe", experts).unwrap_err().to_string();
+        assert!(error.contains(key), "{key}: {error}");
+    }
+    let cases = [
+        ("olmoe", json!({"clip_qkv": 8.0, "num_experts": 4, "num_experts_per_tok": 2}), "clip_qkv 8.0"),
+        ("olmoe", json!({"num_experts": 4, "num_experts_per_tok": 5}), "num_experts_per_tok is 5"),
+        ("olmoe", json!({"num_experts": u64::MAX, "num_experts_per_tok": 5}), "num_experts is"),
+        ("qwen3_moe", json!({"decoder_sparse_step": 0}), "decoder_sparse_step"),
+        ("gemma2", json!({"use_bidirectional_attention": true}), "use_bidirectional_attention"),
+        ("gemma2", json!({"hidden_activation": "relu"}), "hidden_activation `relu`"),
+        ("gemma2", json!({"final_logit_softcapping": -1}), "final_logit_softcapping -1"),
+        ("gemma3_text", json!({"sliding_window_pattern": 0}), "sliding_window_pattern"),
+        ("mistral", json!({"sliding_window": 0}), "sliding_window is 0"),
+        ("qwen2", json!({"rope_scaling": {"type": "mrope"}}), "`mrope`"),
+        ("llama", json!({"vocab_size": "many"}), "vocab_size is \"many\""),
+        ("qwen2", json!({"eos_token_id": [1, -1]}), "eos_token_id"),
+        ("phi3", json!({}), "olmoe, qwen3_moe"),
+    ];
+    for (family, more, word) in cases {
+        let error = of(family, more).unwrap_err().to_string();
+        assert!(error.contains("config.json") && error.contains(word), "{word}: {error}");
+    }
+    for text in ["", "[]", "3", "{\"model_type\": 3}", "{}"] {
+        assert!(ModelConfig::parse(text).unwrap_err().to_string().contains("config.json"), "{text}");
+    }
+}

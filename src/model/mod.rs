@@ -6,6 +6,9 @@
 //!   and values ([`cache::KvCache`]). Both use the same kernels: their log-probabilities are equal bit for bit.
 //! - [`Head`] is the critique head that reads the decoder's hidden states.
 //!
+//! What checkpoint families differ in is a flag of [`ModelConfig`]: where norms stand and what they norm, biases, windows,
+//! rotary scalings, soft caps, mixtures of experts. [`Family`] names and defaults them; neither forward asks for it.
+//!
 //! The model owns no cache and knows no tokens beyond ids: no text, no sampling, no files except a checkpoint
 //! directory.
 

@@ -1,8 +1,8 @@
 //! A policy's weights: trainable tensors under the checkpoint's own names, read, checked, hashed and written.
 //!
-//! A checkpoint is read whole or refused: every parameter the configuration asks for must be there in its
-//! shape, nothing else may be, and every number must be finite. All arithmetic is f32; bf16 and f16 are widened
-//! exactly. Knows nothing about how a checkpoint becomes durable: the caller writes into a temporary directory,
+//! A checkpoint, in one file or several, is read whole or refused: every parameter the configuration asks for must be
+//! there in its shape, nothing else may be, and every number must be finite. All arithmetic is f32; bf16 and f16 are
+//! widened exactly. Knows nothing about how a checkpoint becomes durable: the caller writes into a temporary directory,
 //! syncs and renames.
 
 use std::collections::BTreeMap;
