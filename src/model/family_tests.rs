@@ -154,6 +154,49 @@ fn logits_are_hugging_faces_and_the_same_in_both_forwards() {
     }
 }
 
+/// A flag that no golden number hangs on could be wrong unseen.
+#[test]
+fn every_flag_moves_the_logits() {
+    type Edit = fn(&mut ModelConfig);
+    let edits: [(&str, &[&str], Edit); 12] = [
+        ("window", &["mistral", "qwen2", "olmo3", "gemma2", "gemma3"], |c| {
+            c.sliding_window = c.sliding_window.map(|w| w + 1);
+        }),
+        ("which layers slide", &["qwen2", "olmo3", "gemma2", "gemma3"], |c| {
+            c.layers.iter_mut().for_each(|layer| layer.sliding = !layer.sliding);
+        }),
+        ("rope scaling", &["llama3", "llama_linear", "qwen2", "olmo3", "gemma3"], |c| {
+            c.rope.scaling = RopeScaling::Default;
+        }),
+        ("rope of sliding layers", &["olmo3", "gemma3"], |c| c.sliding_rope = None),
+        ("rope_theta", &["llama3", "mistral", "olmo2", "olmoe", "qwen3", "qwen3_moe"], |c| {
+            c.rope.rope_theta *= 1.1
+        }),
+        ("rms_norm_eps", &["qwen3", "gemma2", "olmoe"], |c| c.rms_norm_eps = 1e-2),
+        ("norm_plus_one", &["gemma2", "gemma3"], |c| c.blocks.norm_plus_one = false),
+        ("activation", &["gemma2", "gemma3"], |c| c.blocks.activation = Activation::Silu),
+        ("scale_embeddings", &["gemma2", "gemma3"], |c| c.blocks.scale_embeddings = false),
+        ("query_pre_attn_scalar", &["gemma2", "gemma3"], |c| c.blocks.query_pre_attn_scalar = None),
+        ("attn_logit_softcapping", &["gemma2"], |c| c.blocks.attn_logit_softcapping = None),
+        ("norm_topk_prob", &["olmoe", "qwen3_moe"], |c| {
+            c.experts.iter_mut().for_each(|e| e.norm_topk_prob = !e.norm_topk_prob);
+        }),
+    ];
+    let (ids, starts) = packed_sequences();
+    for case in cases() {
+        let weights = case.weights();
+        let hidden = |w: &Weights| values(&forward(w, &ids, &starts).unwrap());
+        let right = hidden(&weights);
+        for (what, _, edit) in edits.iter().filter(|(_, names, _)| names.contains(&case.name.as_str())) {
+            let mut config = (*weights.config).clone();
+            edit(&mut config);
+            let wrong = hidden(&Weights::from_tensors(Arc::new(config), weights.tensors.clone()).unwrap());
+            let moved = right.iter().zip(&wrong).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(moved > 1e-2, "{}: {what} moves hidden states by {moved} only", case.name);
+        }
+    }
+}
+
 #[test]
 fn gradients_are_hugging_faces_and_reach_every_tensor() {
     let (ids, starts) = packed_sequences();
