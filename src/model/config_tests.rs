@@ -223,3 +223,98 @@ fn unknown_keys_are_kept_and_needed_ones_are_named() {
         assert!(ModelConfig::parse(text).unwrap_err().to_string().contains("config.json"), "{text}");
     }
 }
+
+/// (what a published config.json says, its model's number of parameters)
+const PUBLISHED: [(&str, u64); 12] = [
+    // meta-llama/Llama-3.2-1B
+    (
+        r#"{"model_type": "llama", "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192,
+        "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+        "tie_word_embeddings": true, "rope_theta": 500000.0, "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"}}"#,
+        1_235_814_400,
+    ),
+    // meta-llama/Llama-2-7b-hf
+    (
+        r#"{"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "pretraining_tp": 1}"#,
+        6_738_415_616,
+    ),
+    // HuggingFaceTB/SmolLM2-135M
+    (
+        r#"{"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+        "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": true,
+        "is_llama_config": true, "rope_interleaved": false, "rope_scaling": null, "rope_theta": 100000}"#,
+        134_515_008,
+    ),
+    // HuggingFaceTB/SmolLM3-3B
+    (
+        r#"{"model_type": "smollm3", "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 11008,
+        "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 4, "rope_theta": 5000000.0}"#,
+        3_075_098_624,
+    ),
+    // mistralai/Mistral-7B-v0.1
+    (
+        r#"{"model_type": "mistral", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "sliding_window": 4096}"#,
+        7_241_732_096,
+    ),
+    // Qwen/Qwen2.5-0.5B
+    (
+        r#"{"model_type": "qwen2", "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864,
+        "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": true,
+        "use_sliding_window": false, "sliding_window": 32768, "max_window_layers": 24, "use_mrope": false}"#,
+        494_032_768,
+    ),
+    // Qwen/Qwen3-0.6B
+    (
+        r#"{"model_type": "qwen3", "vocab_size": 151936, "hidden_size": 1024, "intermediate_size": 3072,
+        "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+        "tie_word_embeddings": true, "attention_bias": false, "sliding_window": null, "rope_scaling": null}"#,
+        596_049_920,
+    ),
+    // allenai/OLMo-2-0425-1B
+    (
+        r#"{"model_type": "olmo2", "vocab_size": 100352, "hidden_size": 2048, "intermediate_size": 8192,
+        "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 16, "rope_theta": 500000}"#,
+        1_484_916_736,
+    ),
+    // google/gemma-2-2b
+    (
+        r#"{"model_type": "gemma2", "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216,
+        "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+        "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 4096}"#,
+        2_614_341_888,
+    ),
+    // google/gemma-3-1b-pt
+    (
+        r#"{"model_type": "gemma3_text", "vocab_size": 262144, "hidden_size": 1152, "intermediate_size": 6912,
+        "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
+        "sliding_window": 512, "sliding_window_pattern": 6, "rope_local_base_freq": 10000, "rope_scaling": null}"#,
+        999_885_952,
+    ),
+    // allenai/OLMoE-1B-7B-0924
+    (
+        r#"{"model_type": "olmoe", "vocab_size": 50304, "hidden_size": 2048, "intermediate_size": 1024,
+        "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 16, "num_experts": 64,
+        "num_experts_per_tok": 8, "norm_topk_prob": false, "clip_qkv": null}"#,
+        6_919_161_856,
+    ),
+    // Qwen/Qwen3-30B-A3B
+    (
+        r#"{"model_type": "qwen3_moe", "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144,
+        "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+        "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768, "norm_topk_prob": true,
+        "decoder_sparse_step": 1, "mlp_only_layers": []}"#,
+        30_532_122_624,
+    ),
+];
+
+#[test]
+fn published_models_have_their_number_of_parameters() {
+    for (text, count) in PUBLISHED {
+        let config = ModelConfig::parse(text).unwrap();
+        let sizes = config.parameters().into_iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
+        assert_eq!(sizes.sum::<u64>(), count, "{text}");
+    }
+}

@@ -104,7 +104,13 @@ impl<'a> Reader<'a> {
     /// All parameters, if they are all there.
     pub fn finish(self) -> Result<BTreeMap<String, Var>> {
         if let Some(name) = self.wanted.keys().find(|name| !self.tensors.contains_key(*name)) {
-            bail!("tensor `{name}` is missing");
+            let hint = match name == self.config.output_name() && !self.config.tie_word_embeddings {
+                true => {
+                    "; if the output layer is the embeddings, set tie_word_embeddings to true in config.json"
+                }
+                false => "",
+            };
+            bail!("tensor `{name}` is missing{hint}");
         }
         if let (Some(copy), Some(embedding)) = (self.tied_copy, self.tensors.get(self.config.output_name())) {
             ensure!(
