@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use proptest::prelude::*;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -94,9 +95,9 @@ fn values(t: &Tensor) -> Vec<f32> {
     t.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Final-norm hidden states of all sequences, read together, each in chunks of its own size.
-fn cached(model: &Packed) -> Vec<f32> {
-    let (sequences, pool, mut scratch) = (sequences(), model.page_pool(), Scratch::default());
+/// Final-norm hidden states of three sequences, read together, each in chunks of its own size.
+fn cached(model: &Packed, sequences: &[Vec<u32>]) -> Vec<f32> {
+    let (pool, mut scratch) = (model.page_pool(), Scratch::default());
     let mut caches: Vec<KvCache> = sequences.iter().map(|_| KvCache::new(&pool)).collect();
     let mut hidden = vec![Vec::new(); sequences.len()];
     let unread = |s: usize, cache: &KvCache| sequences[s].len() - cache.len();
@@ -138,7 +139,7 @@ fn logits_are_hugging_faces_and_the_same_in_both_forwards() {
     for case in cases() {
         let weights = case.weights();
         let model = Packed::new(&weights).unwrap();
-        let read = cached(&model);
+        let read = cached(&model, &sequences());
         let mut logits = Vec::new();
         model.logits(&read, &mut logits);
         let difference = largest_difference(&logits, &case.expected("logits"));
@@ -151,6 +152,26 @@ fn logits_are_hugging_faces_and_the_same_in_both_forwards() {
         for ((row, &target), trained) in logits.chunks_exact(64).zip(&*targets).zip(trained) {
             assert_eq!(logprob(row, target as usize).to_bits(), trained.to_bits(), "{}", case.name);
         }
+    }
+}
+
+/// Beyond a page, a tile and a panel of the kernels, and with neighbours of other lengths.
+#[test]
+fn long_sequences_have_the_same_bits_in_both_forwards() {
+    let lengths = [61, 1, 34];
+    let sequences: Vec<Vec<u32>> =
+        lengths.iter().map(|&n| (0..n).map(|i: u32| (i * i * 7 + i * 3 + n) % 64).collect()).collect();
+    let starts = Arc::new(vec![0, 61, 62, 96]);
+    for case in cases() {
+        let weights = case.weights();
+        let model = Packed::new(&weights).unwrap();
+        let trained = values(&forward(&weights, &sequences.concat(), &starts).unwrap());
+        assert!(cached(&model, &sequences) == trained, "{}", case.name);
+        // Of a chunk's rows only the last one, as a prefill asks for.
+        let (mut cache, mut scratch) = (KvCache::new(&model.page_pool()), Scratch::default());
+        let span = Span { cache: &mut cache, ids: &sequences[0], wanted_from: 60 };
+        let last = decode(&model, &mut [span], &mut scratch).unwrap();
+        assert!(last == &trained[60 * 32..61 * 32], "{}: the last row alone", case.name);
     }
 }
 
@@ -250,6 +271,36 @@ fn saving_keeps_what_the_file_said() {
             }
         }
         assert_eq!(saved["dtype"], "float32");
+    }
+}
+
+proptest! {
+    /// Whatever stands in a `config.json`, it is refused with its name or read as something that reads the same again.
+    #[test]
+    fn any_value_of_any_key_is_refused_or_round_trips(
+        which in any::<prop::sample::Index>(),
+        key in any::<prop::sample::Index>(),
+        value in any::<prop::sample::Index>(),
+        inner in any::<prop::sample::Index>(),
+    ) {
+        let values = [Value::Null, true.into(), 0.into(), (-1).into(), 7.into(), u64::MAX.into(), 1e300.into(), 0.5.into(),
+            "x".into(), "yarn".into(), "silu".into(), serde_json::json!([]), serde_json::json!([1, 0]),
+            serde_json::json!(["full_attention"]), serde_json::json!({}), serde_json::json!({"rope_type": "yarn"})];
+        let mut config = which.get(&cases()).config.clone();
+        let keys: Vec<String> = config.as_object().unwrap().keys().cloned().collect();
+        let key = key.get(&keys);
+        match &mut config[key] {
+            // Within an object as often as the whole.
+            Value::Object(object) if inner.index(2) == 0 => {
+                let keys: Vec<String> = object.keys().cloned().collect();
+                object[inner.get(&keys)] = value.get(&values).clone();
+            }
+            whole => *whole = value.get(&values).clone(),
+        }
+        match ModelConfig::parse(&config.to_string()) {
+            Ok(parsed) => prop_assert_eq!(ModelConfig::parse(&parsed.to_json()).unwrap(), parsed),
+            Err(error) => prop_assert!(format!("{error:#}").contains("config.json"), "{}: {:#}", key, error),
+        }
     }
 }
 
