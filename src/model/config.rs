@@ -1,7 +1,7 @@
 //! The shape of a decoder, as a Hugging Face `config.json` describes it.
 //!
 //! What families differ in is a flag here, per layer ([`LayerConfig`]) or for all ([`Blocks`]), so that the forward
-//! passes know no family. [`read`](super::read) makes it from a file; [`ModelConfig::to_json`] writes it back,
+//! passes know no family. [`ModelConfig::parse`] makes it from a file; [`ModelConfig::to_json`] writes it back,
 //! with every key of the file that the decoder doesn't read.
 //!
 //! Knows nothing about tensors or files.

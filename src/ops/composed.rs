@@ -39,7 +39,7 @@ pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     Ok(x.broadcast_add(bias)?)
 }
 
-/// As [`super::scale`].
+/// As [`super::scale()`].
 pub fn scale(x: &Tensor, factor: f32) -> Result<Tensor> {
     Ok((x * f64::from(factor))?)
 }
