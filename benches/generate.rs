@@ -99,7 +99,7 @@ fn candle_batch(weights: &Weights, batch: usize) -> usize {
         num_key_value_heads: config.num_key_value_heads,
         use_flash_attn: false,
         rms_norm_eps: config.rms_norm_eps,
-        rope_theta: config.rope_theta as f32,
+        rope_theta: config.rope.rope_theta as f32,
         bos_token_id: None,
         eos_token_id: None,
         rope_scaling: None,

@@ -15,7 +15,7 @@ const WIDTH: usize = 128;
 const INNER: usize = 336;
 const VOCAB: usize = 149;
 const SHAPE: AttentionShape =
-    AttentionShape { heads: 4, kv_heads: 4, head_dim: 32, scale: 0.176_776_7, window: None };
+    AttentionShape { heads: 4, kv_heads: 4, head_dim: 32, scale: 0.176_776_7, window: None, softcap: None };
 
 type Operator<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 

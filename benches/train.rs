@@ -101,14 +101,14 @@ fn gradients(weights: &Weights, packs: &[Pack], logprobs: Logprobs, backward: bo
 fn fused_logprobs(weights: &Weights, pack: &Pack) -> Result<Tensor> {
     let hidden = model::forward(weights, &pack.ids, &pack.starts)?;
     let hidden = ops::embedding(&hidden, &pack.rows)?;
-    ops::linear_logprob(&hidden, model::output_weight(weights), &pack.targets)
+    model::logprobs(weights, &hidden, &pack.targets)
 }
 
 /// The forward pass of `model::forward`, of candle's operators.
 fn composed_logprobs(weights: &Weights, pack: &Pack) -> Result<Tensor> {
     let config = &weights.config;
     let positions: Vec<u32> = pack.starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
-    let (positions, table) = (Arc::new(positions), weights.rope());
+    let positions = Arc::new(positions);
     let mut x = composed::embedding(weights.tensor("model.embed_tokens.weight")?, &pack.ids)?;
     for i in 0..config.layers.len() {
         let param = |name: &str| weights.tensor(&format!("model.layers.{i}.{name}.weight"));
@@ -117,7 +117,7 @@ fn composed_logprobs(weights: &Weights, pack: &Pack) -> Result<Tensor> {
         let mut q = linear(&normed, "self_attn.q_proj")?;
         let mut k = linear(&normed, "self_attn.k_proj")?;
         let v = linear(&normed, "self_attn.v_proj")?;
-        if config.layers[i].rope {
+        if let Some(table) = weights.rope(i) {
             q = composed::rope(&q, config.num_attention_heads, &table, &positions)?;
             k = composed::rope(&k, config.num_key_value_heads, &table, &positions)?;
         }

@@ -20,7 +20,7 @@ fn config() -> ModelConfig {
         head_dim: 8,
         sliding_window: Some(5),
         max_position_embeddings: 96,
-        layers: flags.map(|(rope, sliding)| LayerConfig { rope, sliding }).into(),
+        layers: flags.map(|(rope, sliding)| LayerConfig { rope, sliding, sparse: false }).into(),
         ..ModelConfig::seed(VOCAB)
     }
 }

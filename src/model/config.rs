@@ -1,62 +1,153 @@
-//! `config.json` of a Hugging Face checkpoint, read tolerantly and refused by name.
+//! The shape of a decoder, as a Hugging Face `config.json` describes it.
 //!
-//! Unknown keys are ignored, because checkpoints carry many that don't change the function. Every key that
-//! would change the function and isn't implemented is refused with the key, its value and what is supported.
-//! What families differ in is a flag per layer ([`LayerConfig`]), so the decoder knows no family.
+//! What families differ in is a flag here, per layer ([`LayerConfig`]) or for all ([`Blocks`]), so that the forward
+//! passes know no family. [`ModelConfig::parse`] makes it from a file; [`ModelConfig::to_json`] writes it back,
+//! with every key of the file that the decoder doesn't read.
 //!
-//! Knows nothing about tensors or files. Semantics follow transformers 5.23 (`configuration_llama.py`,
-//! `configuration_smollm3.py`, `modeling_rope_utils.py`).
+//! Knows nothing about tensors or files.
 
-use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::ops::kernels::AttentionShape;
-
-/// The checkpoint families that can be read and written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// Rotary positions and full causal attention in every layer.
-    Llama,
-    /// Rotary positions and a sliding window can be on or off in each layer (NoPE layers, arXiv:2501.18795).
-    SmolLm3,
-}
-
-impl Family {
-    const SUPPORTED: &'static str = "llama, smollm3";
-
-    fn from_model_type(model_type: &str) -> Result<Self> {
-        match model_type {
-            "llama" => Ok(Self::Llama),
-            "smollm3" => Ok(Self::SmolLm3),
-            other => {
-                bail!("config.json: model_type `{other}` is not supported; supported: {}", Self::SUPPORTED)
-            }
-        }
-    }
-
-    fn model_type(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::SmolLm3 => "smollm3",
-        }
-    }
-
-    fn architecture(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::SmolLm3 => "SmolLM3ForCausalLM",
-        }
-    }
-}
+use super::{Family, RopeParameters, RopeScaling, read};
+use crate::ops::kernels::{AttentionShape, Routing};
 
 /// What one decoder layer does differently from its neighbours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayerConfig {
     /// Rotary position encoding of queries and keys; without it the layer sees order only through the mask.
     pub rope: bool,
     /// Attend to the last [`ModelConfig::sliding_window`] tokens only, the token itself included.
     pub sliding: bool,
+    /// The feed-forward is a mixture of [`ModelConfig::experts`].
+    pub sparse: bool,
+}
+
+/// Where a layer's norms stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormPlacement {
+    /// Before attention and feed-forward.
+    Pre,
+    /// Behind them, before what they give is added.
+    Post,
+    /// Both.
+    Sandwich,
+}
+
+/// The checkpoint's names of a layer's norms.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NormNames {
+    pub attention_in: Option<&'static str>,
+    pub attention_out: Option<&'static str>,
+    pub mlp_in: Option<&'static str>,
+    pub mlp_out: Option<&'static str>,
+}
+
+impl NormPlacement {
+    pub(super) fn names(self) -> NormNames {
+        let (post_attention, post_mlp) =
+            (Some("post_attention_layernorm"), Some("post_feedforward_layernorm"));
+        match self {
+            Self::Pre => NormNames {
+                attention_in: Some("input_layernorm"),
+                mlp_in: post_attention,
+                ..NormNames::default()
+            },
+            Self::Post => {
+                NormNames { attention_out: post_attention, mlp_out: post_mlp, ..NormNames::default() }
+            }
+            Self::Sandwich => NormNames {
+                attention_in: Some("input_layernorm"),
+                attention_out: post_attention,
+                mlp_in: Some("pre_feedforward_layernorm"),
+                mlp_out: post_mlp,
+            },
+        }
+    }
+}
+
+/// Which queries and keys are normed before their rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    None,
+    /// Each head on its own, all with one weight.
+    Head,
+    /// All heads together.
+    Full,
+}
+
+/// Which of an attention's projections have a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionBias {
+    None,
+    /// Queries, keys and values.
+    Qkv,
+    /// The output too.
+    All,
+}
+
+/// The feed-forward's activation of its gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    Silu,
+    /// `gelu_pytorch_tanh`
+    GeluTanh,
+}
+
+/// What the blocks of all layers consist of; Llama's by default.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Blocks {
+    pub norms: NormPlacement,
+    /// Norms multiply by `1 + weight`.
+    pub norm_plus_one: bool,
+    pub qk_norm: QkNorm,
+    pub attention_bias: AttentionBias,
+    pub mlp_bias: bool,
+    pub activation: Activation,
+    /// Embeddings are multiplied by √hidden_size.
+    pub scale_embeddings: bool,
+    /// Scores are divided by its square root; `None`: by that of head_dim.
+    pub query_pre_attn_scalar: Option<f64>,
+    /// Scores go through `cap * tanh(score / cap)`.
+    pub attn_logit_softcapping: Option<f64>,
+    /// Logits likewise.
+    pub final_logit_softcapping: Option<f64>,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Self {
+            norms: NormPlacement::Pre,
+            norm_plus_one: false,
+            qk_norm: QkNorm::None,
+            attention_bias: AttentionBias::None,
+            mlp_bias: false,
+            activation: Activation::Silu,
+            scale_embeddings: false,
+            query_pre_attn_scalar: None,
+            attn_logit_softcapping: None,
+            final_logit_softcapping: None,
+        }
+    }
+}
+
+/// The mixture of experts of sparse layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Experts {
+    pub num_experts: usize,
+    pub num_experts_per_tok: usize,
+    /// Of one expert, in elements.
+    pub intermediate_size: usize,
+    /// The chosen experts' weights are divided by their sum.
+    pub norm_topk_prob: bool,
+}
+
+impl Experts {
+    pub(super) fn routing(&self) -> Routing {
+        Routing { experts: self.num_experts, top_k: self.num_experts_per_tok, normalise: self.norm_topk_prob }
+    }
 }
 
 /// The shape of a decoder. Field names are `config.json`'s; sizes are in elements, positions in tokens.
@@ -70,109 +161,36 @@ pub struct ModelConfig {
     pub num_key_value_heads: usize,
     pub head_dim: usize,
     pub rms_norm_eps: f64,
-    pub rope_theta: f64,
+    pub rope: RopeParameters,
+    /// Of sliding layers, if theirs differ.
+    pub sliding_rope: Option<RopeParameters>,
     pub max_position_embeddings: usize,
     pub tie_word_embeddings: bool,
     /// Width of the sliding layers' window in tokens.
     pub sliding_window: Option<usize>,
     /// One entry per decoder layer.
     pub layers: Vec<LayerConfig>,
+    pub blocks: Blocks,
+    /// Of sparse layers, if there are any.
+    pub experts: Option<Experts>,
     pub bos_token_id: Option<u32>,
     pub eos_token_ids: Vec<u32>,
     pub pad_token_id: Option<u32>,
-}
-
-/// The keys of `config.json` that matter here; everything else is ignored.
-#[derive(Deserialize)]
-struct Raw {
-    model_type: Option<String>,
-    architectures: Option<Vec<String>>,
-    vocab_size: Option<usize>,
-    hidden_size: Option<usize>,
-    intermediate_size: Option<usize>,
-    num_hidden_layers: Option<usize>,
-    num_attention_heads: Option<usize>,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    hidden_act: Option<String>,
-    rms_norm_eps: Option<f64>,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<Value>,
-    rope_parameters: Option<Value>,
-    partial_rotary_factor: Option<f64>,
-    max_position_embeddings: Option<usize>,
-    tie_word_embeddings: Option<bool>,
-    attention_bias: Option<bool>,
-    mlp_bias: Option<bool>,
-    quantization_config: Option<Value>,
-    use_sliding_window: Option<bool>,
-    sliding_window: Option<usize>,
-    no_rope_layers: Option<Vec<u8>>,
-    no_rope_layer_interval: Option<usize>,
-    layer_types: Option<Vec<String>>,
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<OneOrMany>,
-    pad_token_id: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
+    /// The keys of the `config.json` it was read from that its own fields don't write, as they were.
+    pub other: BTreeMap<String, Value>,
 }
 
 impl ModelConfig {
     /// Reads the text of a `config.json`.
     pub fn parse(text: &str) -> Result<Self> {
-        let raw: Raw = serde_json::from_str(text).context("config.json is not valid")?;
-        let model_type = raw.model_type.as_deref().context("config.json has no `model_type`")?;
-        let family = Family::from_model_type(model_type)?;
-        refuse_unsupported(&raw, family)?;
-        let rope_theta = rope_theta(&raw, family)?;
-        let required = |name: &str, value: Option<usize>| {
-            value.with_context(|| {
-                format!("config.json has no `{name}`, which model_type `{model_type}` needs")
-            })
-        };
-        let hidden_size = required("hidden_size", raw.hidden_size)?;
-        let num_attention_heads = required("num_attention_heads", raw.num_attention_heads)?;
-        ensure!(num_attention_heads > 0, "config.json: num_attention_heads is 0");
-        let layer_count = required("num_hidden_layers", raw.num_hidden_layers)?;
-        let config = Self {
-            family,
-            vocab_size: required("vocab_size", raw.vocab_size)?,
-            hidden_size,
-            intermediate_size: required("intermediate_size", raw.intermediate_size)?,
-            num_attention_heads,
-            num_key_value_heads: raw.num_key_value_heads.unwrap_or(num_attention_heads),
-            head_dim: raw.head_dim.unwrap_or(hidden_size / num_attention_heads),
-            rms_norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
-            rope_theta,
-            max_position_embeddings: raw.max_position_embeddings.unwrap_or(match family {
-                Family::Llama => 2048,
-                Family::SmolLm3 => 32768,
-            }),
-            tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(family == Family::SmolLm3),
-            sliding_window: active_window(&raw, family),
-            layers: layers(&raw, family, layer_count)?,
-            bos_token_id: raw.bos_token_id,
-            eos_token_ids: match raw.eos_token_id {
-                None => Vec::new(),
-                Some(OneOrMany::One(id)) => vec![id],
-                Some(OneOrMany::Many(ids)) => ids,
-            },
-            pad_token_id: raw.pad_token_id,
-        };
-        config.validate()?;
-        Ok(config)
+        read::parse(text)
     }
 
     /// The shape of the built-in seed model for a tokenizer of `vocab_size` tokens: two rotary layers with a
     /// window of 8 tokens below two layers without positions, which is what lets it count further than its
     /// training data.
     pub fn seed(vocab_size: usize) -> Self {
-        let layer = |i| LayerConfig { rope: i < 2, sliding: i < 2 };
+        let layer = |i| LayerConfig { rope: i < 2, sliding: i < 2, sparse: false };
         Self {
             family: Family::SmolLm3,
             vocab_size,
@@ -182,14 +200,18 @@ impl ModelConfig {
             num_key_value_heads: 4,
             head_dim: 32,
             rms_norm_eps: 1e-6,
-            rope_theta: 1e4,
+            rope: RopeParameters::new(1e4),
+            sliding_rope: None,
             max_position_embeddings: 2048,
             tie_word_embeddings: true,
             sliding_window: Some(8),
             layers: (0..4).map(layer).collect(),
+            blocks: Blocks::default(),
+            experts: None,
             bos_token_id: Some(1),
             eos_token_ids: vec![2],
             pad_token_id: Some(0),
+            other: BTreeMap::new(),
         }
     }
 
@@ -204,9 +226,33 @@ impl ModelConfig {
             heads: self.num_attention_heads,
             kv_heads: self.num_key_value_heads,
             head_dim: self.head_dim,
-            scale: (self.head_dim as f32).sqrt().recip(),
+            scale: match self.blocks.query_pre_attn_scalar {
+                Some(scalar) => scalar.powf(-0.5) as f32,
+                None => (self.head_dim as f32).sqrt().recip(),
+            },
             window: self.window(index),
+            softcap: self.blocks.attn_logit_softcapping.map(|cap| cap as f32),
         }
+    }
+
+    /// What embeddings are multiplied by, if by anything.
+    pub(super) fn embedding_scale(&self) -> Option<f32> {
+        self.blocks.scale_embeddings.then(|| (self.hidden_size as f64).sqrt() as f32)
+    }
+
+    /// The cap of the final logits.
+    pub(super) fn logit_cap(&self) -> Option<f32> {
+        self.blocks.final_logit_softcapping.map(|cap| cap as f32)
+    }
+
+    /// The experts of layer `index`, if it is sparse.
+    pub(super) fn experts_of(&self, index: usize) -> Option<&Experts> {
+        self.experts.as_ref().filter(|_| self.layers[index].sparse)
+    }
+
+    /// Whether the parameter belongs to one expert of many, so that a step may well leave it without a gradient.
+    pub fn is_of_expert(name: &str) -> bool {
+        name.contains(".mlp.experts.")
     }
 
     /// The tensor that turns hidden states into logits.
@@ -226,8 +272,7 @@ impl ModelConfig {
 
     /// Every parameter's name and shape, in the checkpoint's own names, sorted by name.
     pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
-        let (d, inter) = (self.hidden_size, self.intermediate_size);
-        let (q, kv) = (self.query_size(), self.kv_size());
+        let d = self.hidden_size;
         let mut all = vec![
             ("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, d]),
             ("model.norm.weight".to_owned(), vec![d]),
@@ -236,52 +281,112 @@ impl ModelConfig {
             all.push(("lm_head.weight".to_owned(), vec![self.vocab_size, d]));
         }
         for i in 0..self.layers.len() {
-            let mut push = |name: &str, shape| all.push((format!("model.layers.{i}.{name}.weight"), shape));
-            push("input_layernorm", vec![d]);
-            push("post_attention_layernorm", vec![d]);
-            push("self_attn.q_proj", vec![q, d]);
-            push("self_attn.k_proj", vec![kv, d]);
-            push("self_attn.v_proj", vec![kv, d]);
-            push("self_attn.o_proj", vec![d, q]);
-            push("mlp.gate_proj", vec![inter, d]);
-            push("mlp.up_proj", vec![inter, d]);
-            push("mlp.down_proj", vec![d, inter]);
+            let mut push = |name: &str, shape| all.push((format!("model.layers.{i}.{name}"), shape));
+            self.attention_parameters(&mut push);
+            self.mlp_parameters(i, &mut push);
         }
         all.sort();
         all
     }
 
-    /// A complete `config.json` that transformers 4 and 5 read.
+    fn attention_parameters(&self, push: &mut impl FnMut(&str, Vec<usize>)) {
+        let (d, q, kv) = (self.hidden_size, self.query_size(), self.kv_size());
+        let names = self.blocks.norms.names();
+        for norm in
+            [names.attention_in, names.attention_out, names.mlp_in, names.mlp_out].into_iter().flatten()
+        {
+            push(&format!("{norm}.weight"), vec![d]);
+        }
+        let bias = self.blocks.attention_bias;
+        let qkv = bias != AttentionBias::None;
+        let projections =
+            [("q", q, d, qkv), ("k", kv, d, qkv), ("v", kv, d, qkv), ("o", d, q, bias == AttentionBias::All)];
+        for (name, out, inp, has_bias) in projections {
+            push(&format!("self_attn.{name}_proj.weight"), vec![out, inp]);
+            if has_bias {
+                push(&format!("self_attn.{name}_proj.bias"), vec![out]);
+            }
+        }
+        let (q_norm, k_norm) = match self.blocks.qk_norm {
+            QkNorm::None => return,
+            QkNorm::Head => (self.head_dim, self.head_dim),
+            QkNorm::Full => (q, kv),
+        };
+        push("self_attn.q_norm.weight", vec![q_norm]);
+        push("self_attn.k_norm.weight", vec![k_norm]);
+    }
+
+    fn mlp_parameters(&self, index: usize, push: &mut impl FnMut(&str, Vec<usize>)) {
+        let d = self.hidden_size;
+        let mut dense = |prefix: &str, inter: usize, has_bias: bool| {
+            for (name, out, inp) in [("gate", inter, d), ("up", inter, d), ("down", d, inter)] {
+                push(&format!("{prefix}{name}_proj.weight"), vec![out, inp]);
+                if has_bias {
+                    push(&format!("{prefix}{name}_proj.bias"), vec![out]);
+                }
+            }
+        };
+        let Some(experts) = self.experts_of(index) else {
+            return dense("mlp.", self.intermediate_size, self.blocks.mlp_bias);
+        };
+        for e in 0..experts.num_experts {
+            dense(&format!("mlp.experts.{e}."), experts.intermediate_size, false);
+        }
+        push("mlp.gate.weight", vec![experts.num_experts, d]);
+    }
+
+    /// A complete `config.json` that transformers 5 reads: what this configuration's fields say, and the keys of
+    /// the file it was read from.
     pub fn to_json(&self) -> String {
+        // Sorted by key whatever map serde_json was built with, so that equal models have equal text.
+        let mut all = self.written();
+        for (key, value) in &self.other {
+            all.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        let mut text = format!("{:#}", json!(all));
+        text.push('\n');
+        text
+    }
+
+    /// The keys that are written from the fields. Those of a family's own are kept from the file instead.
+    pub(super) fn written(&self) -> BTreeMap<String, Value> {
+        let eos = match self.eos_token_ids.as_slice() {
+            [] => Value::Null,
+            [one] => json!(one),
+            many => json!(many),
+        };
         let mut value = json!({
             "architectures": [self.family.architecture()],
-            "attention_bias": false,
-            "attention_dropout": 0.0,
             "bos_token_id": self.bos_token_id,
             "dtype": "float32",
-            "eos_token_id": self.eos_token_ids,
+            "eos_token_id": eos,
             "head_dim": self.head_dim,
-            "hidden_act": "silu",
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
             "max_position_embeddings": self.max_position_embeddings,
-            "mlp_bias": false,
             "model_type": self.family.model_type(),
             "num_attention_heads": self.num_attention_heads,
             "num_hidden_layers": self.layers.len(),
             "num_key_value_heads": self.num_key_value_heads,
             "pad_token_id": self.pad_token_id,
             "rms_norm_eps": self.rms_norm_eps,
-            "rope_parameters": { "rope_theta": self.rope_theta, "rope_type": "default" },
-            "rope_theta": self.rope_theta,
             "tie_word_embeddings": self.tie_word_embeddings,
             "torch_dtype": "float32",
             "vocab_size": self.vocab_size,
         });
-        match self.eos_token_ids.as_slice() {
-            [] => value["eos_token_id"] = Value::Null,
-            [one] => value["eos_token_id"] = json!(one),
-            _ => {}
+        if self.rope.scaling == RopeScaling::Default && self.sliding_rope.is_none() {
+            let theta = self.rope.rope_theta;
+            value["rope_parameters"] = json!({ "rope_theta": theta, "rope_type": "default" });
+            value["rope_theta"] = json!(theta);
+        }
+        if matches!(self.family, Family::Llama | Family::SmolLm3) {
+            value["attention_bias"] = json!(self.blocks.attention_bias == AttentionBias::All);
+            value["attention_dropout"] = json!(0.0);
+            value["hidden_act"] = match self.blocks.activation {
+                Activation::Silu => json!("silu"),
+                Activation::GeluTanh => json!("gelu_pytorch_tanh"),
+            };
+            value["mlp_bias"] = json!(self.blocks.mlp_bias);
         }
         if self.family == Family::SmolLm3 {
             let kind = |l: &LayerConfig| if l.sliding { "sliding_attention" } else { "full_attention" };
@@ -290,11 +395,8 @@ impl ModelConfig {
             value["use_sliding_window"] = json!(self.sliding_window.is_some());
             value["sliding_window"] = json!(self.sliding_window);
         }
-        // Sorted by key whatever map serde_json was built with, so that equal models have equal text.
-        let sorted: std::collections::BTreeMap<_, _> = value.as_object().into_iter().flatten().collect();
-        let mut text = format!("{:#}", json!(sorted));
-        text.push('\n');
-        text
+        let Value::Object(map) = value else { return BTreeMap::new() };
+        map.into_iter().collect()
     }
 
     /// Checks that the fields fit together; [`Self::parse`] has done so already.
@@ -319,10 +421,23 @@ impl ModelConfig {
             "config.json: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
         );
         ensure!(self.head_dim.is_multiple_of(2), "config.json: head_dim {} is odd", self.head_dim);
-        let (eps, theta) = (self.rms_norm_eps, self.rope_theta);
-        ensure!(eps.is_finite() && eps > 0.0, "config.json: rms_norm_eps {eps} is not a positive number");
-        ensure!(theta.is_finite() && theta > 0.0, "config.json: rope_theta {theta} is not a positive number");
+        let blocks = &self.blocks;
+        let positive = [
+            ("rms_norm_eps", Some(self.rms_norm_eps)),
+            ("query_pre_attn_scalar", blocks.query_pre_attn_scalar),
+            ("attn_logit_softcapping", blocks.attn_logit_softcapping),
+            ("final_logit_softcapping", blocks.final_logit_softcapping),
+        ];
+        for (name, x) in positive {
+            let fits = x.is_none_or(|x| x.is_finite() && x > 0.0);
+            ensure!(fits, "config.json: {name} {} is not a positive number", x.unwrap_or_default());
+        }
+        [Some(self.rope), self.sliding_rope].iter().flatten().try_for_each(RopeParameters::validate)?;
         ensure!(self.sliding_window != Some(0), "config.json: sliding_window is 0");
+        self.validate_layers()
+    }
+
+    fn validate_layers(&self) -> Result<()> {
         for (i, layer) in self.layers.iter().enumerate() {
             ensure!(
                 !layer.sliding || self.sliding_window.is_some(),
@@ -334,116 +449,23 @@ impl ModelConfig {
                 "layer {i} of a llama model must use rotary positions and full attention; use smollm3"
             );
         }
+        let sparse = self.layers.iter().filter(|layer| layer.sparse).count();
+        let Some(Experts { num_experts, num_experts_per_tok, intermediate_size, .. }) = self.experts else {
+            ensure!(sparse == 0, "{sparse} layers are mixtures of experts, but no experts are configured");
+            return Ok(());
+        };
+        for (name, size, most) in [
+            // Each expert of each layer has tensors of its own.
+            ("num_experts", num_experts, (1 << 18) / sparse.max(1)),
+            ("num_experts_per_tok", num_experts_per_tok, num_experts),
+            ("moe_intermediate_size", intermediate_size, 1 << 24),
+        ] {
+            if !(1..=most).contains(&size) {
+                bail!("config.json: {name} is {size}; it must be in 1..={most}");
+            }
+        }
         Ok(())
     }
-}
-
-/// Refuses keys whose value changes the function in a way that isn't implemented.
-fn refuse_unsupported(raw: &Raw, family: Family) -> Result<()> {
-    if let Some(names) = &raw.architectures
-        && names.iter().any(|name| name != family.architecture())
-    {
-        let (model_type, expected) = (family.model_type(), family.architecture());
-        bail!("config.json: architectures {names:?} is not supported; for {model_type} only {expected} is");
-    }
-    if let Some(act) = &raw.hidden_act
-        && act != "silu"
-    {
-        bail!("config.json: hidden_act `{act}` is not supported; supported: silu");
-    }
-    ensure!(
-        raw.attention_bias != Some(true),
-        "config.json: attention_bias true is not supported; only false is"
-    );
-    ensure!(raw.mlp_bias != Some(true), "config.json: mlp_bias true is not supported; only false is");
-    if let Some(factor) = raw.partial_rotary_factor {
-        ensure!(factor == 1.0, "config.json: partial_rotary_factor {factor} is not supported; only 1 is");
-    }
-    ensure!(
-        raw.quantization_config.as_ref().is_none_or(Value::is_null),
-        "config.json: quantization_config is not supported; use a float32, bfloat16 or float16 checkpoint"
-    );
-    for (key, value) in [("rope_scaling", &raw.rope_scaling), ("rope_parameters", &raw.rope_parameters)] {
-        let Some(value) = value else { continue };
-        let kind = value.get("rope_type").or_else(|| value.get("type"));
-        let plain = value.is_null()
-            || match kind {
-                Some(kind) => kind == "default",
-                None => key == "rope_parameters" && value.get("rope_theta").is_some(),
-            };
-        ensure!(plain, "config.json: {key} {value} is not supported; only rope_type `default` is");
-    }
-    Ok(())
-}
-
-/// transformers 5 writes `rope_parameters.rope_theta`, transformers 4 `rope_theta`.
-fn rope_theta(raw: &Raw, family: Family) -> Result<f64> {
-    let nested = raw.rope_parameters.as_ref().and_then(|p| p.get("rope_theta"));
-    let nested = match nested {
-        None | Some(Value::Null) => None,
-        Some(v) => Some(
-            v.as_f64()
-                .with_context(|| format!("config.json: rope_parameters.rope_theta {v} is no number"))?,
-        ),
-    };
-    Ok(nested.or(raw.rope_theta).unwrap_or(match family {
-        Family::Llama => 1e4,
-        Family::SmolLm3 => 2e6,
-    }))
-}
-
-/// The window in tokens, if any layer may use one.
-fn active_window(raw: &Raw, family: Family) -> Option<usize> {
-    let used = family == Family::SmolLm3 && raw.use_sliding_window == Some(true);
-    raw.sliding_window.filter(|_| used)
-}
-
-/// The per-layer flags. In SmolLM3's `no_rope_layers` a 1 means that the layer *uses* rotary positions.
-fn layers(raw: &Raw, family: Family, count: usize) -> Result<Vec<LayerConfig>> {
-    ensure!(count <= 1 << 16, "config.json: num_hidden_layers is {count}; at most 65536 are supported");
-    if family == Family::Llama {
-        return Ok(vec![LayerConfig { rope: true, sliding: false }; count]);
-    }
-    let interval = raw.no_rope_layer_interval.unwrap_or(4);
-    let rope: Vec<bool> = match &raw.no_rope_layers {
-        Some(flags) => flags.iter().map(|&flag| flag != 0).collect(),
-        None => {
-            ensure!(interval > 0, "config.json: no_rope_layer_interval is 0");
-            (0..count).map(|i| !(i + 1).is_multiple_of(interval)).collect()
-        }
-    };
-    ensure!(
-        rope.len() >= count,
-        "config.json: no_rope_layers has {} entries for {count} layers; give one per layer",
-        rope.len()
-    );
-    let has_window = active_window(raw, family).is_some();
-    let sliding: Vec<bool> = match &raw.layer_types {
-        None => rope.iter().map(|&rope| has_window && !rope).collect(),
-        Some(types) => types
-            .iter()
-            .enumerate()
-            .map(|(i, kind)| match kind.as_str() {
-                "sliding_attention" => Ok(true),
-                "full_attention" => Ok(false),
-                other => bail!(
-                    "config.json: layer_types[{i}] `{other}` is not supported; supported: full_attention, \
-                     sliding_attention"
-                ),
-            })
-            .collect::<Result<_>>()?,
-    };
-    ensure!(
-        sliding.len() >= count,
-        "config.json: layer_types has {} entries for {count} layers; give one per layer",
-        sliding.len()
-    );
-    Ok(rope
-        .into_iter()
-        .zip(sliding)
-        .take(count)
-        .map(|(rope, sliding)| LayerConfig { rope, sliding })
-        .collect())
 }
 
 #[cfg(test)]

@@ -11,8 +11,11 @@ use anyhow::{Result, bail, ensure};
 
 use super::Packed;
 use super::cache::KvCache;
-use super::packed::PackedLayer;
-use crate::ops::kernels::{AlignedVec, KV_BLOCK, attend_row, linear, rms_norm, swiglu, write_kv};
+use super::packed::{PackedDense, PackedLayer, PackedMlp, PackedNorm};
+use crate::ops::kernels::{
+    AlignedVec, KV_BLOCK, PackedWeight, Routing, add_weighted, attend_row, linear, rows_of_experts, scale,
+    write_kv,
+};
 
 /// New tokens of one sequence.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Scratch {
     x: AlignedVec,
     /// (rows, hidden)
     normed: AlignedVec,
+    /// Queries or keys before their norm
+    raw: AlignedVec,
     /// (rows, query_size)
     q: AlignedVec,
     /// (rows, kv_size)
@@ -40,16 +45,28 @@ pub struct Scratch {
     v: AlignedVec,
     /// (rows, query_size)
     attended: AlignedVec,
-    /// (rows, intermediate)
-    gate: AlignedVec,
-    up: AlignedVec,
-    activated: AlignedVec,
+    mlp: MlpScratch,
     /// What a block adds to the residual stream, (rows, hidden)
     added: AlignedVec,
     /// Position of each row within its sequence.
     positions: Vec<usize>,
     /// One past the last row of each span.
     row_ends: Vec<usize>,
+}
+
+/// Buffers of a feed-forward.
+#[derive(Debug, Default)]
+struct MlpScratch {
+    /// (rows, intermediate)
+    gate: AlignedVec,
+    up: AlignedVec,
+    activated: AlignedVec,
+    /// Logits and weights of experts, (rows, experts)
+    routed: AlignedVec,
+    weights: AlignedVec,
+    /// What one expert reads and gives, (its rows, hidden)
+    input: AlignedVec,
+    output: AlignedVec,
 }
 
 /// Reads every span's new tokens into its cache and returns the final-norm hidden states of the wanted rows,
@@ -67,14 +84,14 @@ pub fn decode<'s>(model: &Packed, spans: &mut [Span], scratch: &'s mut Scratch) 
             }
         }
         scratch.attend(model, index, layer, spans);
-        scratch.feed_forward(layer, model.config.rms_norm_eps as f32);
+        scratch.feed_forward(model, layer);
     }
     for span in spans {
         span.cache.advance(span.ids.len());
     }
     let len = scratch.positions.len() * model.config.hidden_size;
     let hidden = sized(&mut scratch.normed, len);
-    rms_norm(&scratch.x[..len], &model.norm, model.config.rms_norm_eps as f32, hidden);
+    model.norm.run(&scratch.x[..len], hidden);
     Ok(hidden)
 }
 
@@ -111,6 +128,9 @@ impl Scratch {
         for span in spans {
             for ((i, &id), row) in span.ids.iter().enumerate().zip(&mut x) {
                 row.copy_from_slice(&model.embedding[id as usize * d..][..d]);
+                if let Some(factor) = model.embedding_scale {
+                    scale(row, factor);
+                }
                 self.positions.push(span.cache.len() + i);
             }
             self.row_ends.push(self.positions.len());
@@ -128,17 +148,24 @@ impl Scratch {
     ) {
         let (rows, d, width) = (self.positions.len(), model.config.hidden_size, model.config.kv_size());
         let normed = sized(&mut self.normed, rows * d);
-        rms_norm(&self.x[..rows * d], &layer.input_layernorm, model.config.rms_norm_eps as f32, normed);
+        norm_or_copy(layer.attention_in.as_ref(), &self.x[..rows * d], normed);
         let (keys, values) = (sized(&mut self.k, rows * width), sized(&mut self.v, rows * width));
-        linear(normed, rows, &layer.k_proj, keys);
-        linear(normed, rows, &layer.v_proj, values);
+        match &layer.k_norm {
+            None => layer.k_proj.run(normed, rows, keys),
+            Some(norm) => {
+                let raw = sized(&mut self.raw, rows * width);
+                layer.k_proj.run(normed, rows, raw);
+                norm.run(raw, keys);
+            }
+        }
+        layer.v_proj.run(normed, rows, values);
         let mut row = 0;
         for (span, &end) in spans.iter_mut().zip(&self.row_ends) {
             while row < end {
                 let position = self.positions[row];
                 let (k, v) = (&mut keys[row * width..][..width], &values[row * width..][..width]);
-                if layer.rope {
-                    model.rope.apply(k, position);
+                if let Some(table) = &layer.rope {
+                    table.apply(k, position);
                 }
                 let (k_block, v_block) = span.cache.block_mut(index, position);
                 write_kv(k, v, position % KV_BLOCK, &layer.shape, k_block, v_block);
@@ -170,7 +197,15 @@ impl Scratch {
         let (rows, d, width) = (self.positions.len(), model.config.hidden_size, model.config.query_size());
         let queries = sized(&mut self.q, rows * width);
         let attended = sized(&mut self.attended, rows * width);
-        linear(&self.normed[..rows * d], rows, &layer.q_proj, queries);
+        let normed = &mut self.normed[..rows * d];
+        match &layer.q_norm {
+            None => layer.q_proj.run(normed, rows, queries),
+            Some(norm) => {
+                let raw = sized(&mut self.raw, rows * width);
+                layer.q_proj.run(normed, rows, raw);
+                norm.run(raw, queries);
+            }
+        }
         let mut blocks = Vec::new();
         let mut start = 0;
         for (span, &end) in spans.iter().zip(&self.row_ends) {
@@ -182,8 +217,8 @@ impl Scratch {
             span.cache.blocks(index, first, self.positions[end - 1] + 1, &mut blocks);
             for row in start..end {
                 let (q, position) = (&mut queries[row * width..][..width], self.positions[row]);
-                if layer.rope {
-                    model.rope.apply(q, position);
+                if let Some(table) = &layer.rope {
+                    table.apply(q, position);
                 }
                 let seen = &blocks[..position / KV_BLOCK + 1];
                 attend_row(q, seen, position, &layer.shape, &mut attended[row * width..][..width]);
@@ -191,23 +226,89 @@ impl Scratch {
             start = end;
         }
         let added = sized(&mut self.added, rows * d);
-        linear(attended, rows, &layer.o_proj, added);
-        add(&mut self.x, added);
+        layer.o_proj.run(attended, rows, added);
+        add_normed(&mut self.x, layer.attention_out.as_ref(), added, normed);
     }
 
     /// Adds the feed-forward block to the residual stream.
-    fn feed_forward(&mut self, layer: &PackedLayer, eps: f32) {
-        let (rows, d, width) = (self.positions.len(), layer.gate_proj.inp(), layer.gate_proj.out());
+    fn feed_forward(&mut self, model: &Packed, layer: &PackedLayer) {
+        let (rows, d) = (self.positions.len(), model.config.hidden_size);
         let normed = sized(&mut self.normed, rows * d);
-        rms_norm(&self.x[..rows * d], &layer.post_attention_layernorm, eps, normed);
-        let (gate, up) = (sized(&mut self.gate, rows * width), sized(&mut self.up, rows * width));
-        linear(normed, rows, &layer.gate_proj, gate);
-        linear(normed, rows, &layer.up_proj, up);
-        let activated = sized(&mut self.activated, rows * width);
-        swiglu(gate, up, activated);
+        norm_or_copy(layer.mlp_in.as_ref(), &self.x[..rows * d], normed);
         let added = sized(&mut self.added, rows * d);
-        linear(activated, rows, &layer.down_proj, added);
-        add(&mut self.x, added);
+        match &layer.mlp {
+            PackedMlp::Dense(dense) => self.mlp.dense(dense, normed, rows, added),
+            PackedMlp::Mixture { gate, routing, experts } => {
+                self.mlp.mixture(gate, *routing, experts, normed, rows, added);
+            }
+        }
+        add_normed(&mut self.x, layer.mlp_out.as_ref(), added, normed);
+    }
+}
+
+impl MlpScratch {
+    /// y (rows, hidden) of x (rows, hidden).
+    fn dense(&mut self, dense: &PackedDense, x: &[f32], rows: usize, y: &mut [f32]) {
+        let width = dense.gate_proj.out();
+        let (gate, up) = (sized(&mut self.gate, rows * width), sized(&mut self.up, rows * width));
+        dense.gate_proj.run(x, rows, gate);
+        dense.up_proj.run(x, rows, up);
+        let activated = sized(&mut self.activated, rows * width);
+        dense.activate(gate, up, activated);
+        dense.down_proj.run(activated, rows, y);
+    }
+
+    /// As [`MlpScratch::dense`], by the experts that the router sends each row to.
+    fn mixture(
+        &mut self,
+        gate: &PackedWeight,
+        routing: Routing,
+        experts: &[PackedDense],
+        x: &[f32],
+        rows: usize,
+        y: &mut [f32],
+    ) {
+        let d = gate.inp();
+        let (mut routed, mut weights) = (std::mem::take(&mut self.routed), std::mem::take(&mut self.weights));
+        let (mut input, mut output) = (std::mem::take(&mut self.input), std::mem::take(&mut self.output));
+        let logits = sized(&mut routed, rows * experts.len());
+        linear(x, rows, gate, logits);
+        let weighed = sized(&mut weights, rows * experts.len());
+        routing.weights(logits, weighed);
+        y.fill(0.0);
+        for (e, read) in rows_of_experts(weighed, experts.len()).iter().enumerate() {
+            if read.is_empty() {
+                continue;
+            }
+            let (x_e, y_e) = (sized(&mut input, read.len() * d), sized(&mut output, read.len() * d));
+            for (&row, x_e) in read.iter().zip(x_e.chunks_exact_mut(d)) {
+                x_e.copy_from_slice(&x[row as usize * d..][..d]);
+            }
+            self.dense(&experts[e], x_e, read.len(), y_e);
+            for (&row, y_e) in read.iter().zip(y_e.chunks_exact(d)) {
+                let row = row as usize;
+                add_weighted(&mut y[row * d..][..d], weighed[row * experts.len() + e], y_e);
+            }
+        }
+        (self.routed, self.weights, self.input, self.output) = (routed, weights, input, output);
+    }
+}
+
+fn norm_or_copy(norm: Option<&PackedNorm>, x: &[f32], y: &mut [f32]) {
+    match norm {
+        Some(norm) => norm.run(x, y),
+        None => y.copy_from_slice(x),
+    }
+}
+
+/// Adds what a block gave to the residual stream, normed if there is a norm behind it; `spare` is as long.
+fn add_normed(x: &mut [f32], norm: Option<&PackedNorm>, given: &[f32], spare: &mut [f32]) {
+    match norm {
+        Some(norm) => {
+            norm.run(given, spare);
+            add(x, spare);
+        }
+        None => add(x, given),
     }
 }
 

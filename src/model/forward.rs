@@ -1,9 +1,10 @@
 //! The training forward: several sequences packed into one row dimension, differentiable down to every parameter.
 //!
-//! A pre-norm decoder (Touvron et al. 2023): rms-norm, grouped-query attention with optional rotary positions and
-//! sliding window, rms-norm, SwiGLU. It stops at the final norm, so that a loss can fold the output layer and the
-//! log-softmax into one operator ([`crate::ops::linear_logprob`]). Same kernels as [`super::decode`], so the same
-//! bits. Not here: dropout, because a policy that trains must be the policy that samples.
+//! A decoder (Touvron et al. 2023) of flags: norms before or behind the blocks, grouped-query attention with optional
+//! rotary positions, window, norms of queries and keys, biases and soft cap, a gated feed-forward or a mixture of
+//! them. It stops at the final norm, so that a loss can fold the output layer and the log-softmax into one operator
+//! ([`logprobs`]). Same kernels as [`super::decode`], so the same bits. Not here: dropout, because a policy that trains
+//! must be the policy that samples; a router's auxiliary losses, because what is learnt is the rows that were kept.
 
 use std::sync::Arc;
 
@@ -11,41 +12,138 @@ use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
 use super::Weights;
+use super::config::{Activation, Experts, ModelConfig, QkNorm};
 use crate::ops;
+use crate::ops::kernels::rows_of_experts;
 
 /// Final-norm hidden states (ΣT, hidden) of sequences laid end to end.
 ///
 /// `ids` holds ΣT token ids; sequence `s` is `ids[starts[s]..starts[s + 1]]`, its positions count from 0.
 pub fn forward(weights: &Weights, ids: &[u32], starts: &Arc<Vec<usize>>) -> Result<Tensor> {
-    let config = &weights.config;
+    let config = &*weights.config;
     let positions = positions(ids.len(), starts, config.max_position_embeddings)?;
     let mut x = ops::embedding(weights.tensor("model.embed_tokens.weight")?, ids)?; // (ΣT, D)
-    for i in 0..config.layers.len() {
-        let param = |name: &str| weights.tensor(&format!("model.layers.{i}.{name}.weight"));
-        let linear = |x: &Tensor, name: &str| ops::linear(x, param(name)?);
-
-        let normed = ops::rms_norm(&x, param("input_layernorm")?, config.rms_norm_eps)?;
-        let mut q = linear(&normed, "self_attn.q_proj")?; // (ΣT, heads * head_dim)
-        let mut k = linear(&normed, "self_attn.k_proj")?; // (ΣT, kv_heads * head_dim)
-        let v = linear(&normed, "self_attn.v_proj")?;
-        if config.layers[i].rope {
-            let table = weights.rope();
-            q = ops::rope(&q, config.num_attention_heads, &table, &positions)?;
-            k = ops::rope(&k, config.num_key_value_heads, &table, &positions)?;
-        }
-        let attended = ops::attention(&q, &k, &v, &config.attention_shape(i), starts)?;
-        x = ops::add(&x, &linear(&attended, "self_attn.o_proj")?)?;
-
-        let normed = ops::rms_norm(&x, param("post_attention_layernorm")?, config.rms_norm_eps)?;
-        let activated = ops::swiglu(&linear(&normed, "mlp.gate_proj")?, &linear(&normed, "mlp.up_proj")?)?;
-        x = ops::add(&x, &linear(&activated, "mlp.down_proj")?)?;
+    if let Some(factor) = config.embedding_scale() {
+        x = ops::scale(&x, factor)?;
     }
-    ops::rms_norm(&x, weights.tensor("model.norm.weight")?, config.rms_norm_eps)
+    let norms = config.blocks.norms.names();
+    for index in 0..config.layers.len() {
+        let layer = Layer { weights, config, index, prefix: format!("model.layers.{index}.") };
+        let attended = layer.attention(&layer.normed(norms.attention_in, &x)?, &positions, starts)?;
+        x = ops::add(&x, &layer.normed(norms.attention_out, &attended)?)?;
+        let gained = layer.mlp(&layer.normed(norms.mlp_in, &x)?)?;
+        x = ops::add(&x, &layer.normed(norms.mlp_out, &gained)?)?;
+    }
+    norm(config, &x, weights.tensor("model.norm.weight")?)
+}
+
+/// Log-probabilities (N) of `targets` from final-norm hidden states (N, hidden), by the policy's output layer.
+pub fn logprobs(weights: &Weights, hidden: &Tensor, targets: &Arc<Vec<u32>>) -> Result<Tensor> {
+    ops::capped_linear_logprob(hidden, output_weight(weights), targets, weights.config.logit_cap())
 }
 
 /// The output layer (vocab, hidden): the embeddings where they are tied.
 pub fn output_weight(weights: &Weights) -> &Tensor {
     weights.tensor(weights.config.output_name()).expect("a policy has an output layer")
+}
+
+fn norm(config: &ModelConfig, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let run = if config.blocks.norm_plus_one { ops::rms_norm_plus_one } else { ops::rms_norm };
+    run(x, w, config.rms_norm_eps)
+}
+
+/// One decoder layer.
+struct Layer<'a> {
+    weights: &'a Weights,
+    config: &'a ModelConfig,
+    index: usize,
+    /// Of its parameters' names.
+    prefix: String,
+}
+
+impl Layer<'_> {
+    fn param(&self, name: &str) -> Result<&Tensor> {
+        self.weights.tensor(&format!("{}{name}.weight", self.prefix))
+    }
+
+    /// The norm of that name, if the layer has it.
+    fn normed(&self, name: Option<&str>, x: &Tensor) -> Result<Tensor> {
+        match name {
+            Some(name) => norm(self.config, x, self.param(name)?),
+            None => Ok(x.clone()),
+        }
+    }
+
+    /// x wᵀ, and the bias where there is one.
+    fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+        let y = ops::linear(x, self.param(name)?)?;
+        match self.weights.tensors.get(&format!("{}{name}.bias", self.prefix)) {
+            Some(bias) => ops::add_bias(&y, bias.as_tensor()),
+            None => Ok(y),
+        }
+    }
+
+    /// Queries or keys (ΣT, heads * head_dim), normed and turned by their positions.
+    fn projected(&self, x: &Tensor, which: &str, heads: usize, positions: &Arc<Vec<u32>>) -> Result<Tensor> {
+        let mut y = self.linear(x, &format!("self_attn.{which}_proj"))?;
+        let (rows, width) = y.dims2()?;
+        y = match self.config.blocks.qk_norm {
+            QkNorm::None => y,
+            QkNorm::Head => {
+                let heads_apart = y.reshape((rows * heads, self.config.head_dim))?;
+                let weight = self.param(&format!("self_attn.{which}_norm"))?;
+                norm(self.config, &heads_apart, weight)?.reshape((rows, width))?
+            }
+            QkNorm::Full => norm(self.config, &y, self.param(&format!("self_attn.{which}_norm"))?)?,
+        };
+        match self.weights.rope(self.index) {
+            Some(table) => ops::rope(&y, heads, &table, positions),
+            None => Ok(y),
+        }
+    }
+
+    fn attention(&self, x: &Tensor, positions: &Arc<Vec<u32>>, starts: &Arc<Vec<usize>>) -> Result<Tensor> {
+        let q = self.projected(x, "q", self.config.num_attention_heads, positions)?;
+        let k = self.projected(x, "k", self.config.num_key_value_heads, positions)?;
+        let v = self.linear(x, "self_attn.v_proj")?; // (ΣT, kv_heads * head_dim)
+        let attended = ops::attention(&q, &k, &v, &self.config.attention_shape(self.index), starts)?;
+        self.linear(&attended, "self_attn.o_proj")
+    }
+
+    fn mlp(&self, x: &Tensor) -> Result<Tensor> {
+        match self.config.experts_of(self.index) {
+            None => self.dense(x, "mlp."),
+            Some(experts) => self.mixture(x, experts),
+        }
+    }
+
+    fn dense(&self, x: &Tensor, prefix: &str) -> Result<Tensor> {
+        let gate = self.linear(x, &format!("{prefix}gate_proj"))?;
+        let up = self.linear(x, &format!("{prefix}up_proj"))?;
+        let activated = match self.config.blocks.activation {
+            Activation::Silu => ops::swiglu(&gate, &up)?,
+            Activation::GeluTanh => ops::geglu(&gate, &up)?,
+        };
+        self.linear(&activated, &format!("{prefix}down_proj"))
+    }
+
+    /// Every expert reads the rows that the router sends it; those that get none are left out of the graph.
+    fn mixture(&self, x: &Tensor, experts: &Experts) -> Result<Tensor> {
+        let weights = ops::route(&self.linear(x, "mlp.gate")?, experts.routing())?; // (ΣT, E)
+        let chosen: Vec<f32> = weights.flatten_all()?.to_vec1()?;
+        let rows = Arc::new(rows_of_experts(&chosen, experts.num_experts));
+        let outputs = rows.iter().enumerate().filter(|(_, rows)| !rows.is_empty());
+        let outputs = outputs.map(|(e, rows)| {
+            self.dense(&ops::embedding(x, rows)?, &format!("mlp.experts.{e}.")) // (rows, D)
+        });
+        let outputs: Vec<Tensor> = outputs.collect::<Result<_>>()?;
+        ensure!(
+            !outputs.is_empty(),
+            "the router of layer {} chose no expert: its weights are damaged",
+            self.index
+        );
+        ops::mix(&Tensor::cat(&outputs, 0)?, &weights, &rows)
+    }
 }
 
 /// Each row's position within its sequence.

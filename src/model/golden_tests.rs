@@ -102,7 +102,7 @@ fn llama_is_candle_transformers_own() {
         num_key_value_heads: 2,
         head_dim: 8,
         sliding_window: None,
-        layers: vec![LayerConfig { rope: true, sliding: false }; 3],
+        layers: vec![LayerConfig { rope: true, ..LayerConfig::default() }; 3],
         tie_word_embeddings: false,
         ..ModelConfig::seed(53)
     };
@@ -148,7 +148,7 @@ fn mixed(window: usize) -> Weights {
         num_key_value_heads: 2,
         head_dim: 12,
         sliding_window: Some(window),
-        layers: flags.map(|(rope, sliding)| LayerConfig { rope, sliding }).into(),
+        layers: flags.map(|(rope, sliding)| LayerConfig { rope, sliding, sparse: false }).into(),
         ..ModelConfig::seed(37)
     };
     Weights::init(config, &Address::new(12, Purpose::Init, 0, "", &[])).unwrap()
@@ -193,7 +193,7 @@ proptest! {
 fn a_window_hides_what_lies_before_it() {
     // With a window of w in every layer, the last of n rows sees the last n0 = layers * (w - 1) + 1 tokens only.
     let config = ModelConfig {
-        layers: vec![LayerConfig { rope: true, sliding: true }; 2],
+        layers: vec![LayerConfig { rope: true, sliding: true, sparse: false }; 2],
         sliding_window: Some(4),
         ..(*mixed(4).config).clone()
     };

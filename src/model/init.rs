@@ -22,12 +22,13 @@ const LINEAR_GAIN: f64 = 0.6;
 
 impl Weights {
     /// Random weights: embeddings N(0, 0.05²), linears N(0, 0.36/d), those that write to the residual stream
-    /// (`o_proj`, `down_proj`) narrower by √(2 layers), norms 1. The n-th tensor by name draws from
-    /// `address.child(n)`.
+    /// (`o_proj`, `down_proj`) narrower by √(2 layers); norms multiply by 1, biases are 0. The n-th tensor by name
+    /// draws from `address.child(n)`.
     pub fn init(config: ModelConfig, address: &Address) -> Result<Self> {
         config.validate()?;
         let linear = LINEAR_GAIN / (config.hidden_size as f64).sqrt();
         let residual = linear / (2.0 * config.layers.len() as f64).sqrt();
+        let norm = if config.blocks.norm_plus_one { 0.0 } else { 1.0 };
         let mut tensors = BTreeMap::new();
         for (n, (name, shape)) in config.parameters().into_iter().enumerate() {
             let count = shape.iter().product();
@@ -37,7 +38,8 @@ impl Weights {
                 _ => linear,
             };
             let data = match shape.len() {
-                1 => vec![1.0; count],
+                1 if name.ends_with(".bias") => vec![0.0; count],
+                1 => vec![norm; count],
                 _ => normal(&address.child(n as u32), count, std),
             };
             tensors.insert(name, var(data, &shape)?);

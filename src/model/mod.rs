@@ -5,22 +5,35 @@
 //! - [`Packed`] is a read-only copy laid out for rollouts; [`decode`] runs it over a ragged batch with cached keys
 //!   and values ([`cache::KvCache`]). Both use the same kernels: their log-probabilities are equal bit for bit.
 //!
+//! What checkpoint families differ in is a flag of [`ModelConfig`]: where norms stand and what they norm, biases, windows,
+//! rotary scalings, soft caps, mixtures of experts. [`Family`] names and defaults them; neither forward asks for it.
+//!
 //! The model owns no cache and knows no tokens beyond ids: no text, no sampling, no files except a checkpoint
 //! directory.
 
 pub mod cache;
 mod config;
 mod decode;
+mod family;
 mod forward;
 mod init;
 mod packed;
+mod read;
+mod rope;
+mod shards;
 mod weights;
 
-pub use config::{Family, LayerConfig, ModelConfig};
+pub use config::{
+    Activation, AttentionBias, Blocks, Experts, LayerConfig, ModelConfig, NormPlacement, QkNorm,
+};
 pub use decode::{Scratch, Span, decode};
-pub use forward::{forward, output_weight};
+pub use family::Family;
+pub use forward::{forward, logprobs, output_weight};
 pub use packed::Packed;
+pub use rope::{RopeParameters, RopeScaling};
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};
 
+#[cfg(test)]
+mod family_tests;
 #[cfg(test)]
 mod golden_tests;

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::cache::PagePool;
+use super::config::{Activation, QkNorm};
 use super::{ModelConfig, Weights};
-use crate::ops::kernels::{AttentionShape, PackedWeight, RopeTable, linear};
+use crate::ops::kernels::{
+    AttentionShape, PackedWeight, RopeTable, Routing, add_bias, geglu, linear, rms_norm, softcap, swiglu,
+};
 
 /// A decoder ready to generate.
 #[derive(Debug)]
@@ -18,62 +21,187 @@ pub struct Packed {
     policy: Arc<str>,
     /// (vocab, hidden)
     pub(super) embedding: Vec<f32>,
+    /// What embeddings are multiplied by, if by anything.
+    pub(super) embedding_scale: Option<f32>,
     pub(super) layers: Vec<PackedLayer>,
-    /// (hidden)
-    pub(super) norm: Vec<f32>,
+    pub(super) norm: PackedNorm,
     /// (vocab, hidden)
     output: PackedWeight,
-    pub(super) rope: Arc<RopeTable>,
 }
 
 /// One decoder layer; fields are named like the checkpoint's keys.
 #[derive(Debug)]
 pub(super) struct PackedLayer {
-    pub input_layernorm: Vec<f32>,
-    pub q_proj: PackedWeight,
-    pub k_proj: PackedWeight,
-    pub v_proj: PackedWeight,
-    pub o_proj: PackedWeight,
-    pub post_attention_layernorm: Vec<f32>,
-    pub gate_proj: PackedWeight,
-    pub up_proj: PackedWeight,
-    pub down_proj: PackedWeight,
+    /// Before attention and feed-forward, and behind them.
+    pub attention_in: Option<PackedNorm>,
+    pub attention_out: Option<PackedNorm>,
+    pub mlp_in: Option<PackedNorm>,
+    pub mlp_out: Option<PackedNorm>,
+    pub q_proj: PackedLinear,
+    pub k_proj: PackedLinear,
+    pub v_proj: PackedLinear,
+    pub o_proj: PackedLinear,
+    /// Of rows of a head, or of all heads.
+    pub q_norm: Option<PackedNorm>,
+    pub k_norm: Option<PackedNorm>,
+    pub mlp: PackedMlp,
     pub shape: AttentionShape,
-    pub rope: bool,
+    pub rope: Option<Arc<RopeTable>>,
+}
+
+/// A layer's feed-forward.
+#[derive(Debug)]
+pub(super) enum PackedMlp {
+    Dense(PackedDense),
+    Mixture { gate: PackedWeight, routing: Routing, experts: Vec<PackedDense> },
+}
+
+/// A gated feed-forward.
+#[derive(Debug)]
+pub(super) struct PackedDense {
+    pub gate_proj: PackedLinear,
+    pub up_proj: PackedLinear,
+    pub down_proj: PackedLinear,
+    pub activation: Activation,
+}
+
+impl PackedDense {
+    /// `act(gate) * up`
+    pub fn activate(&self, gate: &[f32], up: &[f32], y: &mut [f32]) {
+        match self.activation {
+            Activation::Silu => swiglu(gate, up, y),
+            Activation::GeluTanh => geglu(gate, up, y),
+        }
+    }
+}
+
+/// A projection.
+#[derive(Debug)]
+pub(super) struct PackedLinear {
+    weight: PackedWeight,
+    bias: Option<Vec<f32>>,
+}
+
+impl PackedLinear {
+    /// y (rows, out) of x (rows, in).
+    pub fn run(&self, x: &[f32], rows: usize, y: &mut [f32]) {
+        linear(x, rows, &self.weight, y);
+        if let Some(bias) = &self.bias {
+            add_bias(y, bias);
+        }
+    }
+
+    /// Output features.
+    pub fn out(&self) -> usize {
+        self.weight.out()
+    }
+}
+
+/// A norm's weight, as rows are multiplied by it.
+#[derive(Debug)]
+pub(super) struct PackedNorm {
+    weight: Vec<f32>,
+    eps: f32,
+}
+
+impl PackedNorm {
+    /// Norms the rows of x into y.
+    pub fn run(&self, x: &[f32], y: &mut [f32]) {
+        rms_norm(x, &self.weight, self.eps, y);
+    }
+}
+
+/// Reads the tensors of one layer.
+struct Source<'a> {
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl Source<'_> {
+    fn dense(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.weights.tensor(&format!("{}{name}", self.prefix))?.flatten_all()?.to_vec1()?)
+    }
+
+    fn weight(&self, name: &str) -> Result<PackedWeight> {
+        let name = format!("{name}.weight");
+        let (out, inp) = self.weights.tensor(&format!("{}{name}", self.prefix))?.dims2()?;
+        Ok(PackedWeight::new(&self.dense(&name)?, out, inp))
+    }
+
+    fn linear(&self, name: &str) -> Result<PackedLinear> {
+        let bias = format!("{name}.bias");
+        let has_bias = self.weights.tensors.contains_key(&format!("{}{bias}", self.prefix));
+        let bias = if has_bias { Some(self.dense(&bias)?) } else { None };
+        Ok(PackedLinear { weight: self.weight(name)?, bias })
+    }
+
+    fn norm(&self, name: &str) -> Result<PackedNorm> {
+        let config = &self.weights.config;
+        let mut weight = self.dense(&format!("{name}.weight"))?;
+        if config.blocks.norm_plus_one {
+            weight.iter_mut().for_each(|w| *w += 1.0);
+        }
+        Ok(PackedNorm { weight, eps: config.rms_norm_eps as f32 })
+    }
+
+    fn norm_if_named(&self, name: Option<&str>) -> Result<Option<PackedNorm>> {
+        name.map(|name| self.norm(name)).transpose()
+    }
+
+    fn feed_forward(&self, prefix: &str) -> Result<PackedDense> {
+        Ok(PackedDense {
+            gate_proj: self.linear(&format!("{prefix}gate_proj"))?,
+            up_proj: self.linear(&format!("{prefix}up_proj"))?,
+            down_proj: self.linear(&format!("{prefix}down_proj"))?,
+            activation: self.weights.config.blocks.activation,
+        })
+    }
+
+    fn layer(&self, index: usize) -> Result<PackedLayer> {
+        let config = &self.weights.config;
+        let norms = config.blocks.norms.names();
+        let normed = config.blocks.qk_norm != QkNorm::None;
+        Ok(PackedLayer {
+            attention_in: self.norm_if_named(norms.attention_in)?,
+            attention_out: self.norm_if_named(norms.attention_out)?,
+            mlp_in: self.norm_if_named(norms.mlp_in)?,
+            mlp_out: self.norm_if_named(norms.mlp_out)?,
+            q_proj: self.linear("self_attn.q_proj")?,
+            k_proj: self.linear("self_attn.k_proj")?,
+            v_proj: self.linear("self_attn.v_proj")?,
+            o_proj: self.linear("self_attn.o_proj")?,
+            q_norm: self.norm_if_named(normed.then_some("self_attn.q_norm"))?,
+            k_norm: self.norm_if_named(normed.then_some("self_attn.k_norm"))?,
+            mlp: match config.experts_of(index) {
+                None => PackedMlp::Dense(self.feed_forward("mlp.")?),
+                Some(experts) => PackedMlp::Mixture {
+                    gate: self.weight("mlp.gate")?,
+                    routing: experts.routing(),
+                    experts: (0..experts.num_experts)
+                        .map(|e| self.feed_forward(&format!("mlp.experts.{e}.")))
+                        .collect::<Result<_>>()?,
+                },
+            },
+            shape: config.attention_shape(index),
+            rope: self.weights.rope(index),
+        })
+    }
 }
 
 impl Packed {
     /// Copies and packs `weights`; their hash names the policy.
     pub fn new(weights: &Weights) -> Result<Self> {
         let config = weights.config.clone();
-        let dense = |name: &str| -> Result<Vec<f32>> { Ok(weights.tensor(name)?.flatten_all()?.to_vec1()?) };
-        let packed = |name: &str| -> Result<PackedWeight> {
-            let (out, inp) = weights.tensor(name)?.dims2()?;
-            Ok(PackedWeight::new(&dense(name)?, out, inp))
-        };
-        let layer = |i: usize| -> Result<PackedLayer> {
-            let key = |name: &str| format!("model.layers.{i}.{name}.weight");
-            Ok(PackedLayer {
-                input_layernorm: dense(&key("input_layernorm"))?,
-                q_proj: packed(&key("self_attn.q_proj"))?,
-                k_proj: packed(&key("self_attn.k_proj"))?,
-                v_proj: packed(&key("self_attn.v_proj"))?,
-                o_proj: packed(&key("self_attn.o_proj"))?,
-                post_attention_layernorm: dense(&key("post_attention_layernorm"))?,
-                gate_proj: packed(&key("mlp.gate_proj"))?,
-                up_proj: packed(&key("mlp.up_proj"))?,
-                down_proj: packed(&key("mlp.down_proj"))?,
-                shape: config.attention_shape(i),
-                rope: config.layers[i].rope,
-            })
-        };
+        let source = |prefix: String| Source { weights, prefix };
+        let layer = |i: usize| source(format!("model.layers.{i}.")).layer(i);
+        let model = source(String::new());
         Ok(Self {
             policy: weights.hash().into(),
-            embedding: dense("model.embed_tokens.weight")?,
+            embedding: model.dense("model.embed_tokens.weight")?,
+            embedding_scale: config.embedding_scale(),
             layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
-            norm: dense("model.norm.weight")?,
-            output: packed(config.output_name())?,
-            rope: weights.rope(),
+            norm: model.norm("model.norm")?,
+            output: model.weight(config.output_name().trim_end_matches(".weight"))?,
             config,
         })
     }
@@ -97,5 +225,8 @@ impl Packed {
         let rows = hidden.len() / self.config.hidden_size;
         logits.resize(rows * self.config.vocab_size, 0.0);
         linear(hidden, rows, &self.output, logits);
+        if let Some(cap) = self.config.logit_cap() {
+            softcap(logits, cap);
+        }
     }
 }

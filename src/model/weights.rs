@@ -1,8 +1,8 @@
 //! A policy's weights: trainable tensors under the checkpoint's own names, read, checked, hashed and written.
 //!
-//! A checkpoint is read whole or refused: every parameter the configuration asks for must be there in its
-//! shape, nothing else may be, and every number must be finite. All arithmetic is f32; bf16 and f16 are widened
-//! exactly. Knows nothing about how a checkpoint becomes durable: the caller writes into a temporary directory,
+//! A checkpoint, in one file or several, is read whole or refused: every parameter the configuration asks for must be
+//! there in its shape, nothing else may be, and every number must be finite. All arithmetic is f32; bf16 and f16 are
+//! widened exactly. Knows nothing about how a checkpoint becomes durable: the caller writes into a temporary directory,
 //! syncs and renames.
 
 use std::collections::BTreeMap;
@@ -11,9 +11,10 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor, Var};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 
 use super::ModelConfig;
+use super::shards::Reader;
 use crate::ops::kernels::RopeTable;
 
 /// The file that holds the tensors within a checkpoint directory.
@@ -27,7 +28,8 @@ pub struct Weights {
     pub config: Arc<ModelConfig>,
     /// Keyed by Hugging Face names. `clone` shares them; [`Weights::deep_copy`] doesn't.
     pub tensors: BTreeMap<String, Var>,
-    rope: Arc<OnceLock<Arc<RopeTable>>>,
+    /// Of full and of sliding layers.
+    rope: Arc<[OnceLock<Arc<RopeTable>>; 2]>,
 }
 
 impl Weights {
@@ -58,48 +60,27 @@ impl Weights {
         Ok(Self { config, tensors, rope: Arc::default() })
     }
 
-    /// Reads a checkpoint directory: `config.json` and a single `model.safetensors`.
+    /// Reads a checkpoint directory: `config.json`, and `model.safetensors` or the files that
+    /// `model.safetensors.index.json` names.
     pub fn load(dir: &Path) -> Result<Self> {
-        let config_path = dir.join(CONFIG_FILE);
-        let config = std::fs::read_to_string(&config_path)
-            .with_context(|| format!("can't read {}", config_path.display()))?;
-        let path = dir.join(WEIGHTS_FILE);
-        let index = dir.join("model.safetensors.index.json");
-        if !path.exists() && index.exists() {
-            bail!(
-                "{} describes a checkpoint in several files, which is not supported; save it again with a \
-                 max_shard_size larger than the model",
-                index.display()
-            );
-        }
-        let bytes = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
-        Self::from_bytes(&config, &bytes).with_context(|| format!("can't load {}", path.display()))
+        let path = dir.join(CONFIG_FILE);
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
+        let config = ModelConfig::parse(&text).with_context(|| format!("can't use {}", path.display()))?;
+        let mut reader = Reader::new(&config);
+        reader.read_dir(dir)?;
+        let tensors =
+            reader.finish().with_context(|| format!("the checkpoint {} is not complete", dir.display()))?;
+        Self::from_tensors(Arc::new(config), tensors)
     }
 
     /// Reads the text of a `config.json` and the bytes of a `model.safetensors`.
     pub fn from_bytes(config_json: &str, bytes: &[u8]) -> Result<Self> {
-        let config = Arc::new(ModelConfig::parse(config_json)?);
-        let file = SafeTensors::deserialize(bytes).map_err(|error| {
-            anyhow::anyhow!("not a complete safetensors file ({} bytes): {error}", bytes.len())
-        })?;
-        let wanted = config.parameters();
-        let mut tensors = BTreeMap::new();
-        for (name, shape) in &wanted {
-            let view = file.tensor(name).map_err(|_| anyhow::anyhow!("tensor `{name}` is missing"))?;
-            ensure!(
-                view.shape() == shape.as_slice(),
-                "tensor `{name}` has shape {:?}; config.json asks for {shape:?}",
-                view.shape()
-            );
-            let data = finite_f32(name, &view)?;
-            tensors.insert(name.clone(), var(data, shape)?);
-        }
-        for name in file.names() {
-            if !tensors.contains_key(name) {
-                accept_extra(name, &config, &file)?;
-            }
-        }
-        Self::from_tensors(config, tensors)
+        let config = ModelConfig::parse(config_json)?;
+        let mut reader = Reader::new(&config);
+        reader.read_bytes(bytes)?;
+        let tensors = reader.finish()?;
+        Self::from_tensors(Arc::new(config), tensors)
     }
 
     /// Writes `model.safetensors` and `config.json` into `dir`, which must exist. The same weights give the
@@ -108,8 +89,14 @@ impl Weights {
         let path = dir.join(WEIGHTS_FILE);
         std::fs::write(&path, self.to_bytes()?).with_context(|| format!("can't write {}", path.display()))?;
         let path = dir.join(CONFIG_FILE);
-        std::fs::write(&path, self.config.to_json())
-            .with_context(|| format!("can't write {}", path.display()))
+        let json = self.config.to_json();
+        let again = ModelConfig::parse(&json).context("the configuration can't be written")?;
+        ensure!(
+            again == *self.config,
+            "the configuration of this {} model has flags that its config.json can't say",
+            self.config.family.model_type()
+        );
+        std::fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))
     }
 
     /// The bytes of a `model.safetensors`.
@@ -162,13 +149,16 @@ impl Weights {
         self.tensors.values().map(|var| var.elem_count()).sum()
     }
 
-    /// The rotary table of all positions, made at first use and shared by copies.
-    pub fn rope(&self) -> Arc<RopeTable> {
-        let make = || {
-            let c = &self.config;
-            Arc::new(RopeTable::new(c.head_dim, c.rope_theta, c.max_position_embeddings))
-        };
-        self.rope.get_or_init(make).clone()
+    /// The rotary table of layer `index`, if it has rotary positions; made at first use and shared by copies.
+    pub fn rope(&self, index: usize) -> Option<Arc<RopeTable>> {
+        let (config, layer) = (&self.config, self.config.layers[index]);
+        if !layer.rope {
+            return None;
+        }
+        let own = config.sliding_rope.filter(|_| layer.sliding);
+        let (cell, parameters) = (&self.rope[usize::from(own.is_some())], own.unwrap_or(config.rope));
+        let make = || Arc::new(parameters.table(config.head_dim, config.max_position_embeddings));
+        Some(cell.get_or_init(make).clone())
     }
 }
 
@@ -184,7 +174,7 @@ pub(super) fn var(data: Vec<f32>, shape: &[usize]) -> Result<Var> {
 }
 
 /// Widens a tensor to f32 and refuses NaN and infinities.
-fn finite_f32(name: &str, view: &TensorView) -> Result<Vec<f32>> {
+pub(super) fn finite_f32(name: &str, view: &TensorView) -> Result<Vec<f32>> {
     let bytes = view.data();
     let data: Vec<f32> = match view.dtype() {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
@@ -196,23 +186,6 @@ fn finite_f32(name: &str, view: &TensorView) -> Result<Vec<f32>> {
         bail!("tensor `{name}` holds {} at element {at}; the checkpoint is damaged", data[at]);
     }
     Ok(data)
-}
-
-/// Tolerates the two kinds of tensors that checkpoints carry without meaning: rotary buffers of old
-/// transformers, and a copy of tied embeddings. Everything else is refused.
-fn accept_extra(name: &str, config: &ModelConfig, file: &SafeTensors) -> Result<()> {
-    if name.ends_with(".rotary_emb.inv_freq") {
-        return Ok(());
-    }
-    if name == "lm_head.weight" && config.tie_word_embeddings {
-        let (head, embedding) = (file.tensor(name)?, file.tensor("model.embed_tokens.weight")?);
-        ensure!(
-            head.data() == embedding.data() && head.dtype() == embedding.dtype(),
-            "tensor `lm_head.weight` differs from the embeddings although config.json says tie_word_embeddings"
-        );
-        return Ok(());
-    }
-    bail!("tensor `{name}` is unexpected: it is not part of the model that config.json describes")
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ fn the_hash_sees_values_and_configuration_and_copies_are_deep() {
     assert_ne!(copy.hash(), weights.hash());
     assert_eq!(data(&weights, "model.norm.weight"), [1.0; 16]);
     let mut config = (*weights.config).clone();
-    config.rope_theta = 5e4;
+    config.rope.rope_theta = 5e4;
     let other = Weights::from_tensors(Arc::new(config), weights.tensors.clone()).unwrap();
     assert_ne!(other.hash(), weights.hash());
 }
@@ -149,6 +149,102 @@ fn missing_files_and_shards_are_named() {
     assert!(format!("{:#}", Weights::load(dir.path()).unwrap_err()).contains("config.json"));
     std::fs::write(dir.path().join("config.json"), tiny().config.to_json()).unwrap();
     assert!(format!("{:#}", Weights::load(dir.path()).unwrap_err()).contains("model.safetensors"));
+}
+
+/// The tiny checkpoint in two files with an index, both of which `edit` may change.
+fn sharded(edit: impl FnOnce(&Path, &mut BTreeMap<String, String>)) -> Result<Weights> {
+    let weights = tiny();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(CONFIG_FILE), weights.config.to_json()).unwrap();
+    let mut index = BTreeMap::new();
+    let all: Vec<_> = weights.tensors.iter().map(|(n, v)| (n, v, little_endian(v).unwrap())).collect();
+    for (s, shard) in all.chunks(all.len().div_ceil(2)).enumerate() {
+        let file = format!("model-{:05}-of-00002.safetensors", s + 1);
+        let view = |(n, v, b): &'_ (_, &Var, Vec<u8>)| {
+            (
+                *n,
+                TensorView::new(Dtype::F32, v.dims().to_vec(), b).unwrap().data().to_vec(),
+                v.dims().to_vec(),
+            )
+        };
+        let owned: Vec<(&String, Vec<u8>, Vec<usize>)> = shard.iter().map(view).collect();
+        let views = owned.iter().map(|(n, b, s)| (*n, TensorView::new(Dtype::F32, s.clone(), b).unwrap()));
+        std::fs::write(dir.path().join(&file), safetensors::serialize(views, None).unwrap()).unwrap();
+        index.extend(shard.iter().map(|(name, ..)| ((*name).clone(), file.clone())));
+    }
+    edit(dir.path(), &mut index);
+    let text = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": index}).to_string();
+    std::fs::write(dir.path().join("model.safetensors.index.json"), text).unwrap();
+    Weights::load(dir.path())
+}
+
+#[test]
+fn shards_are_one_checkpoint() {
+    assert_eq!(sharded(|_, _| ()).unwrap().hash(), tiny().hash());
+    const SECOND: &str = "model-00002-of-00002.safetensors";
+    let message =
+        |edit: fn(&Path, &mut BTreeMap<String, String>)| format!("{:#}", sharded(edit).unwrap_err());
+    let error = message(|dir, _| std::fs::remove_file(dir.join(SECOND)).unwrap());
+    assert!(error.contains(SECOND), "{error}");
+    let error = message(|dir, _| {
+        let whole = std::fs::read(dir.join(SECOND)).unwrap();
+        std::fs::write(dir.join(SECOND), &whole[..whole.len() - 4]).unwrap();
+    });
+    assert!(error.contains(SECOND) && error.contains("not a complete safetensors file"), "{error}");
+    let error = message(|_, index| index.retain(|_, file| file != SECOND));
+    assert!(error.contains("is missing") && error.contains("tensor `model."), "{error}");
+    let error = message(|dir, _| {
+        std::fs::copy(dir.join("model-00001-of-00002.safetensors"), dir.join(SECOND)).unwrap();
+    });
+    assert!(error.contains(SECOND) && error.contains("is there twice"), "{error}");
+    let error = message(|_, index| index.values_mut().for_each(|file| *file = format!("../{file}")));
+    assert!(error.contains("index.json") && error.contains("../model-"), "{error}");
+    let error = message(|_, index| index.clear());
+    assert!(error.contains("index.json") && error.contains("no tensor"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(CONFIG_FILE), tiny().config.to_json()).unwrap();
     std::fs::write(dir.path().join("model.safetensors.index.json"), "{}").unwrap();
-    assert!(format!("{:#}", Weights::load(dir.path()).unwrap_err()).contains("several files"));
+    let error = format!("{:#}", Weights::load(dir.path()).unwrap_err());
+    assert!(error.contains("index.json is not an index") && error.contains("weight_map"), "{error}");
+}
+
+#[test]
+fn a_copy_of_tied_embeddings_must_be_one() {
+    let config = ModelConfig { tie_word_embeddings: true, ..(*tiny().config).clone() };
+    let mut tensors = tiny().tensors;
+    let head = tensors.remove("lm_head.weight").unwrap();
+    let load = |head: &Var| {
+        let mut all: BTreeMap<_, _> =
+            tensors.iter().map(|(n, v)| (n.clone(), little_endian(v).unwrap())).collect();
+        all.insert("lm_head.weight".to_owned(), little_endian(head).unwrap());
+        let shape = |n: &String| tensors.get(n).unwrap_or(head).dims().to_vec();
+        let views = all.iter().map(|(n, b)| (n, TensorView::new(Dtype::F32, shape(n), b).unwrap()));
+        Weights::from_bytes(&config.to_json(), &safetensors::serialize(views, None).unwrap())
+    };
+    assert!(load(&tensors["model.embed_tokens.weight"]).is_ok());
+    let error = format!("{:#}", load(&head).unwrap_err());
+    assert!(error.contains("lm_head.weight") && error.contains("tie_word_embeddings"), "{error}");
+}
+
+#[test]
+fn the_language_model_of_a_multimodal_checkpoint_is_taken_out() {
+    let text = serde_json::json!({"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 11,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 4});
+    let whole =
+        serde_json::json!({"model_type": "gemma3", "text_config": text, "vision_config": {}}).to_string();
+    let config = ModelConfig::parse(&whole).unwrap();
+    let weights = Weights::init(config, &Address::new(2, Purpose::Init, 0, "", &[])).unwrap();
+    for prefix in ["language_model.model.", "model.language_model.", "model."] {
+        let name = |n: &str| n.replacen("model.", prefix, 1);
+        let mut all: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+        for (n, v) in &weights.tensors {
+            all.insert(name(n), (v.dims().to_vec(), little_endian(v).unwrap()));
+        }
+        for other in ["model.vision_tower.x.weight", "multi_modal_projector.y"] {
+            all.insert(other.to_owned(), (vec![1], vec![0; 4]));
+        }
+        let views = all.iter().map(|(n, (s, b))| (n, TensorView::new(Dtype::F32, s.clone(), b).unwrap()));
+        let bytes = safetensors::serialize(views, None).unwrap();
+        assert_eq!(Weights::from_bytes(&whole, &bytes).unwrap().hash(), weights.hash(), "{prefix}");
+    }
 }

@@ -41,6 +41,11 @@ pub(super) fn check(shape: &AttentionShape, starts: &[usize], n: usize) -> Resul
     );
     ensure!(shape.window != Some(0), "attention: a window of 0 sees nothing");
     ensure!(
+        shape.softcap.is_none_or(|cap| cap > 0.0),
+        "attention: a cap of {:?} leaves no scores",
+        shape.softcap
+    );
+    ensure!(
         starts.first() == Some(&0) && starts.last() == Some(&n) && starts.is_sorted(),
         "attention: starts must rise from 0 to {n} rows, and are {starts:?}"
     );

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use candle_core::{D, Device, Tensor};
 
-use super::kernels::{AttentionShape, RopeTable};
+use super::kernels::{AttentionShape, RopeTable, Routing};
 
 /// As [`super::linear`].
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
@@ -22,6 +22,58 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
 /// As [`super::swiglu`].
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     Ok((gate.silu()? * up)?)
+}
+
+/// As [`super::geglu`].
+pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    Ok((gate.gelu()? * up)?)
+}
+
+/// As [`super::rms_norm_plus_one`].
+pub fn rms_norm_plus_one(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
+    rms_norm(x, &(w + 1.0)?, eps)
+}
+
+/// As [`super::add_bias`].
+pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    Ok(x.broadcast_add(bias)?)
+}
+
+/// As [`super::scale()`].
+pub fn scale(x: &Tensor, factor: f32) -> Result<Tensor> {
+    Ok((x * f64::from(factor))?)
+}
+
+/// `cap * tanh(x / cap)`
+fn softcap(x: &Tensor, cap: f32) -> Result<Tensor> {
+    Ok(((x / f64::from(cap))?.tanh()? * f64::from(cap))?)
+}
+
+/// As [`super::route`].
+pub fn route(logits: &Tensor, routing: Routing) -> Result<Tensor> {
+    let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    let p = shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?;
+    let (order, chosen) = (p.arg_sort_last_dim(false)?, routing.top_k as u32);
+    // An expert's rank is where the order of experts has it.
+    let rank = order.arg_sort_last_dim(true)?;
+    let p = (p * rank.lt(chosen)?.to_dtype(logits.dtype())?)?;
+    Ok(if routing.normalise { p.broadcast_div(&p.sum_keepdim(D::Minus1)?)? } else { p })
+}
+
+/// As [`super::mix`].
+pub fn mix(y: &Tensor, weights: &Tensor, rows: &Arc<Vec<Vec<u32>>>) -> Result<Tensor> {
+    let (n, experts) = weights.dims2()?;
+    let mut out = Tensor::zeros((n, y.dim(1)?), y.dtype(), y.device())?;
+    let mut first = 0;
+    for (e, rows) in rows.iter().enumerate() {
+        let index = Tensor::new(rows.as_slice(), &Device::Cpu)?;
+        let weights = weights.narrow(1, e, 1)?.contiguous()?.index_select(&index, 0)?;
+        let y = y.narrow(0, first, rows.len())?.broadcast_mul(&weights)?;
+        out = out.index_add(&index, &y, 0)?;
+        first += rows.len();
+    }
+    anyhow::ensure!(experts == rows.len(), "{experts} experts");
+    Ok(out)
 }
 
 /// As [`super::add`].
@@ -71,7 +123,10 @@ pub fn attention(
             .map(|at| (at / t, at % t))
             .map(|(i, j)| if j <= i && j >= shape.first_seen(i) { 0.0 } else { f32::NEG_INFINITY })
             .collect();
-        let scores = (q.matmul(&k.transpose(1, 2)?)? * f64::from(shape.scale))?;
+        let mut scores = (q.matmul(&k.transpose(1, 2)?)? * f64::from(shape.scale))?;
+        if let Some(cap) = shape.softcap {
+            scores = softcap(&scores, cap)?;
+        }
         let scores = scores.broadcast_add(&Tensor::from_vec(mask, (t, t), &Device::Cpu)?)?;
         let p = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
         let p = p.broadcast_div(&p.sum_keepdim(D::Minus1)?)?;
@@ -82,7 +137,20 @@ pub fn attention(
 
 /// As [`super::linear_logprob`], with all logits at once.
 pub fn linear_logprob(x: &Tensor, w: &Tensor, targets: &Arc<Vec<u32>>) -> Result<Tensor> {
-    let logits = linear(x, w)?;
+    capped_linear_logprob(x, w, targets, None)
+}
+
+/// As [`super::capped_linear_logprob`], with all logits at once.
+pub fn capped_linear_logprob(
+    x: &Tensor,
+    w: &Tensor,
+    targets: &Arc<Vec<u32>>,
+    cap: Option<f32>,
+) -> Result<Tensor> {
+    let mut logits = linear(x, w)?;
+    if let Some(cap) = cap {
+        logits = softcap(&logits, cap)?;
+    }
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
     let logs = shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)?;
     let targets = Tensor::new(targets.as_slice(), &Device::Cpu)?.unsqueeze(1)?;

@@ -14,6 +14,7 @@ use super::kernels::gemm::{Left, Packed, gemm};
 use super::kernels::logprob;
 use super::kernels::pointwise::LogprobBackward;
 use super::kernels::simd::{Isa, dispatch};
+use super::kernels::softcap::{MultiplyBy, SoftcapSlopes, softcap};
 use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
 
 /// Most logits at a time, unless 16 rows have more.
@@ -21,17 +22,28 @@ const LOGITS_MAX: usize = 1 << 23;
 
 /// x (N, D), w (V, D), targets below V → (N): `log softmax(x wᵀ)[target]`, natural.
 pub fn linear_logprob(x: &Tensor, w: &Tensor, targets: &Arc<Vec<u32>>) -> Result<Tensor> {
+    capped_linear_logprob(x, w, targets, None)
+}
+
+/// As [`linear_logprob`], of logits that went through `cap * tanh(logit / cap)` if a cap is given.
+pub fn capped_linear_logprob(
+    x: &Tensor,
+    w: &Tensor,
+    targets: &Arc<Vec<u32>>,
+    cap: Option<f32>,
+) -> Result<Tensor> {
     let ((x, n, d), (w, v, w_d)) = (matrix("linear_logprob: x", x)?, matrix("linear_logprob: w", w)?);
     ensure!(d == w_d, "linear_logprob: x has {d} columns and w is ({v}, {w_d})");
     ensure!(targets.len() == n, "linear_logprob: {} targets for {n} rows", targets.len());
     if let Some(target) = targets.iter().find(|&&t| t as usize >= v) {
         bail!("linear_logprob: target {target} of a vocabulary of {v}");
     }
-    Ok(x.apply_op2(&w, LinearLogprob { targets: targets.clone() })?)
+    Ok(x.apply_op2(&w, LinearLogprob { targets: targets.clone(), cap })?)
 }
 
 struct LinearLogprob {
     targets: Arc<Vec<u32>>,
+    cap: Option<f32>,
 }
 
 fn chunk_rows(vocab: usize) -> usize {
@@ -39,6 +51,15 @@ fn chunk_rows(vocab: usize) -> usize {
 }
 
 impl LinearLogprob {
+    /// Caps the logits, and writes their slopes if there is room for them.
+    fn capped(&self, logits: &mut [f32], slopes: &mut [f32]) {
+        let Some(cap) = self.cap else { return };
+        softcap(logits, cap);
+        let room = slopes.len().min(logits.len());
+        let (capped, slopes) = (&logits[..room], &mut slopes[..room]);
+        dispatch(Isa::best(), SoftcapSlopes { capped, cap, slopes });
+    }
+
     /// Chunks of (rows of x, targets).
     fn chunks<'a>(
         &'a self,
@@ -70,6 +91,7 @@ impl CustomOp2 for LinearLogprob {
         for (x, targets) in self.chunks(elements(x, lx)?, d, rows) {
             let logits = &mut logits[..targets.len() * v];
             gemm(Isa::best(), Left::Rows(x), targets.len(), &packed, logits, false);
+            self.capped(logits, &mut []);
             let share = rows_per_thread(v);
             y.par_extend(
                 logits
@@ -95,17 +117,22 @@ impl CustomOp2 for LinearLogprob {
         let (forward, backward) = (Packed::from_columns(ew.get()?, d, v), Packed::from_rows(ew.get()?, v, d));
         let rows = chunk_rows(v);
         let mut logits = vec![0.0; rows.min(self.targets.len()) * v];
+        let mut slopes = vec![0.0; if self.cap.is_some() { logits.len() } else { 0 }];
         let mut dx = vec![0.0; self.targets.len() * d];
         let mut dw = vec![0.0; if w.track_op() { v * d } else { 0 }];
         let chunks = self.chunks(ex.get()?, d, rows).zip(edy.get()?.chunks(rows));
         for (((x, targets), dy), dx) in chunks.zip(dx.chunks_mut(rows * d.max(1))) {
             let logits = &mut logits[..targets.len() * v];
             gemm(Isa::best(), Left::Rows(x), targets.len(), &forward, logits, false);
+            self.capped(logits, &mut slopes);
             logits.par_chunks_exact_mut(v).zip(targets).zip(dy).with_min_len(rows_per_thread(v)).for_each(
                 |((logits, &target), &scale)| {
                     dispatch(Isa::best(), LogprobBackward { logits, target: target as usize, scale });
                 },
             );
+            if self.cap.is_some() {
+                dispatch(Isa::best(), MultiplyBy { x: logits, y: &slopes });
+            }
             gemm(Isa::best(), Left::Rows(logits), targets.len(), &backward, dx, false);
             if !dw.is_empty() {
                 let x = Packed::from_rows(x, targets.len(), d);

@@ -8,8 +8,10 @@
 //! It knows nothing of layers, caches or losses.
 
 mod attention;
+mod bias;
 pub mod composed;
 mod embedding;
+mod experts;
 pub mod kernels;
 mod linear;
 mod logprob;
@@ -17,18 +19,22 @@ mod norm;
 pub mod optimizer;
 mod residual;
 mod rope;
+mod scale;
 mod swiglu;
 mod tensor;
 
 pub use attention::attention;
+pub use bias::add_bias;
 pub use embedding::embedding;
-pub use kernels::{AttentionShape, RopeTable};
+pub use experts::{mix, route};
+pub use kernels::{AttentionShape, RopeTable, Routing};
 pub use linear::linear;
-pub use logprob::linear_logprob;
-pub use norm::rms_norm;
+pub use logprob::{capped_linear_logprob, linear_logprob};
+pub use norm::{rms_norm, rms_norm_plus_one};
 pub use residual::add;
 pub use rope::rope;
-pub use swiglu::swiglu;
+pub use scale::scale;
+pub use swiglu::{geglu, swiglu};
 
 #[cfg(test)]
 mod tests;

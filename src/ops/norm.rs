@@ -1,5 +1,7 @@
 //! Root-mean-square norm (Zhang & Sennrich 2019), rows of x by one weight.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
@@ -13,13 +15,30 @@ const ROWS: usize = 128;
 
 /// x (N, D), w (D) → (N, D): `x / sqrt(mean(x²) + eps) * w`.
 pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
+    apply(x, w, RmsNorm { eps: eps as f32, plus_one: false })
+}
+
+/// x (N, D), w (D) → (N, D): `x / sqrt(mean(x²) + eps) * (1 + w)`, Gemma's norm.
+pub fn rms_norm_plus_one(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
+    apply(x, w, RmsNorm { eps: eps as f32, plus_one: true })
+}
+
+fn apply(x: &Tensor, w: &Tensor, op: RmsNorm) -> Result<Tensor> {
     let ((x, _, d), w) = (matrix("rms_norm: x", x)?, argument("rms_norm: w", w)?);
     ensure!(w.dims() == [d] && d > 0, "rms_norm: x has {d} columns and w has shape {:?}", w.dims());
-    Ok(x.apply_op2(&w, RmsNorm { eps: eps as f32 })?)
+    Ok(x.apply_op2(&w, op)?)
 }
 
 struct RmsNorm {
     eps: f32,
+    plus_one: bool,
+}
+
+impl RmsNorm {
+    /// What rows are multiplied by.
+    fn weight<'a>(&self, w: &'a [f32]) -> Cow<'a, [f32]> {
+        if self.plus_one { w.iter().map(|w| 1.0 + w).collect() } else { w.into() }
+    }
 }
 
 impl CustomOp2 for RmsNorm {
@@ -36,7 +55,7 @@ impl CustomOp2 for RmsNorm {
     ) -> Candle<(CpuStorage, Shape)> {
         let x = elements(x, lx)?;
         let mut y = vec![0.0; x.len()];
-        rms_norm_rows(x, elements(w, lw)?, self.eps, &mut y);
+        rms_norm_rows(x, &self.weight(elements(w, lw)?), self.eps, &mut y);
         output(y, lx.shape())
     }
 
@@ -49,7 +68,8 @@ impl CustomOp2 for RmsNorm {
     ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
         let dy = dy.contiguous()?;
         let (ex, ew, edy) = (Elements::of(x), Elements::of(w), Elements::of(&dy));
-        let (xs, weight, dys) = (ex.get()?, ew.get()?, edy.get()?);
+        let (xs, weight, dys) = (ex.get()?, self.weight(ew.get()?), edy.get()?);
+        let weight = &*weight;
         let d = weight.len();
         let mut dx = vec![0.0; xs.len()];
         let rows = xs.par_chunks(ROWS * d).zip(dys.par_chunks(ROWS * d)).zip(dx.par_chunks_mut(ROWS * d));

@@ -1,22 +1,37 @@
-//! The gated unit of a feed-forward layer (Shazeer 2020).
+//! The gated units of a feed-forward layer (Shazeer 2020).
 
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
-use super::kernels::pointwise::{swiglu as swiglu_elements, swiglu_backward};
+use super::kernels::gelu::geglu_backward;
+use super::kernels::pointwise::swiglu_backward;
+use super::kernels::{geglu as geglu_elements, swiglu as swiglu_elements};
 use super::tensor::{Candle, Elements, argument, elements, gradient, output};
 
 /// gate, up of one shape → `silu(gate) * up` of that shape.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     ensure!(gate.dims() == up.dims(), "swiglu: gate is {:?} and up is {:?}", gate.dims(), up.dims());
-    Ok(argument("swiglu: gate", gate)?.apply_op2(&argument("swiglu: up", up)?, Swiglu)?)
+    Ok(argument("swiglu: gate", gate)?.apply_op2(&argument("swiglu: up", up)?, Gated::Silu)?)
 }
 
-struct Swiglu;
+/// gate, up of one shape → `gelu_pytorch_tanh(gate) * up` of that shape.
+pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    ensure!(gate.dims() == up.dims(), "geglu: gate is {:?} and up is {:?}", gate.dims(), up.dims());
+    Ok(argument("geglu: gate", gate)?.apply_op2(&argument("geglu: up", up)?, Gated::GeluTanh)?)
+}
 
-impl CustomOp2 for Swiglu {
+/// By the gate's activation.
+enum Gated {
+    Silu,
+    GeluTanh,
+}
+
+impl CustomOp2 for Gated {
     fn name(&self) -> &'static str {
-        "swiglu"
+        match self {
+            Self::Silu => "swiglu",
+            Self::GeluTanh => "geglu",
+        }
     }
 
     fn cpu_fwd(
@@ -27,7 +42,11 @@ impl CustomOp2 for Swiglu {
         lu: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
         let mut y = vec![0.0; lg.shape().elem_count()];
-        swiglu_elements(elements(g, lg)?, elements(u, lu)?, &mut y);
+        let run = match self {
+            Self::Silu => swiglu_elements,
+            Self::GeluTanh => geglu_elements,
+        };
+        run(elements(g, lg)?, elements(u, lu)?, &mut y);
         output(y, lg.shape())
     }
 
@@ -41,7 +60,11 @@ impl CustomOp2 for Swiglu {
         let dy = dy.contiguous()?;
         let (mut dgate, mut dup) = (vec![0.0; dy.elem_count()], vec![0.0; dy.elem_count()]);
         let (eg, eu, edy) = (Elements::of(g), Elements::of(u), Elements::of(&dy));
-        swiglu_backward(eg.get()?, eu.get()?, edy.get()?, &mut dgate, &mut dup);
+        let run = match self {
+            Self::Silu => swiglu_backward,
+            Self::GeluTanh => geglu_backward,
+        };
+        run(eg.get()?, eu.get()?, edy.get()?, &mut dgate, &mut dup);
         Ok((gradient(dgate, g)?, gradient(dup, u)?))
     }
 }

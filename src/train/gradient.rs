@@ -58,7 +58,7 @@ pub(super) fn of_step(pool: &ThreadPool, weights: &Weights, examples: &[&Example
 pub(super) fn of_chunk(weights: &Weights, pack: &Pack, targets: usize) -> Result<ChunkGradient> {
     let hidden = model::forward(weights, &pack.ids, &pack.starts)?; // (T, D)
     let predicting = ops::embedding(&hidden, &pack.rows)?; // (N, D)
-    let logprobs = ops::linear_logprob(&predicting, model::output_weight(weights), &pack.targets)?; // (N)
+    let logprobs = model::logprobs(weights, &predicting, &pack.targets)?; // (N)
     // candle starts from a gradient of ones for every element, so the sum needs no node of its own.
     let mut store = logprobs.affine(-1.0 / targets as f64, 0.0)?.backward()?;
     let gradients = weights.tensors.values().map(|var| store.remove(var.as_tensor())).collect();

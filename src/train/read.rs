@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::model::{self, Weights};
-use crate::ops;
 
 /// Log-probability of every completion token after the prompt, as training would compute it.
 pub fn logprobs(weights: &Weights, prompt_ids: &[u32], completion_ids: &[u32]) -> Result<Vec<f32>> {
@@ -14,5 +13,5 @@ pub fn logprobs(weights: &Weights, prompt_ids: &[u32], completion_ids: &[u32]) -
     let hidden = model::forward(weights, &ids, &Arc::new(vec![0, ids.len()]))?; // (T, D)
     let predicting = hidden.narrow(0, prompt_ids.len() - 1, completion_ids.len())?.detach(); // (N, D)
     let targets = Arc::new(completion_ids.to_vec());
-    Ok(ops::linear_logprob(&predicting.contiguous()?, model::output_weight(weights), &targets)?.to_vec1()?)
+    Ok(model::logprobs(weights, &predicting.contiguous()?, &targets)?.to_vec1()?)
 }

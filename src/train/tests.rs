@@ -321,3 +321,21 @@ fn three_updates_agree_with_pytorch() {
         assert!(largest < 2e-4, "{name}: {largest}");
     }
 }
+
+#[test]
+fn experts_that_read_nothing_may_rest_and_the_router_learns() {
+    let config = ModelConfig::parse(
+        r#"{"model_type": "olmoe", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_experts": 64, "num_experts_per_tok": 2, "eos_token_id": 2}"#,
+    )
+    .unwrap();
+    let before = Weights::init(config, &Address::new(3, Purpose::Init, 0, "", &[])).unwrap();
+    let mut trainer = trainer(&before, hyper(), 2, 2);
+    run_step(&mut trainer, 0, 1);
+    let changed = |name: &str| {
+        let values = |w: &Weights| w.tensor(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values(&before) != values(trainer.weights())
+    };
+    assert!((0..2).all(|i| changed(&format!("model.layers.{i}.mlp.gate.weight"))));
+    assert!((0..64).any(|e| changed(&format!("model.layers.1.mlp.experts.{e}.up_proj.weight"))));
+}

@@ -14,7 +14,7 @@ use super::gradient::{self, StepGradient, sources};
 use super::update::Update;
 use super::{Example, LearningRate, state};
 use crate::config::{OptimizerKind, PretrainConfig, TrainConfig};
-use crate::model::Weights;
+use crate::model::{ModelConfig, Weights};
 use crate::ops::optimizer::clip_global_norm;
 
 /// candle walks a graph recursively: its depth, some fifteen operators a layer, needs stack.
@@ -191,13 +191,18 @@ impl Trainer {
 
     /// Refuses a gradient that misses a tensor or, at a phase's first update, is zero all over one: a cut graph
     /// trains part of the model without a word.
-    fn audited(&self, gradient: StepGradient) -> Result<StepGradient> {
-        for (name, gradient) in self.weights.tensors.keys().zip(&gradient.gradients) {
+    fn audited(&self, mut gradient: StepGradient) -> Result<StepGradient> {
+        for ((name, var), gradient) in self.weights.tensors.iter().zip(&mut gradient.gradients) {
+            // An expert that the router sent nothing has nothing to learn; the router itself always has.
+            let may_rest = ModelConfig::is_of_expert(name);
+            if gradient.is_none() && may_rest {
+                *gradient = Some(vec![0.0; var.elem_count()]);
+            }
             let gradient = gradient
                 .as_ref()
                 .with_context(|| format!("no gradient reaches `{name}`: it would not be trained"))?;
             ensure!(
-                !self.audit || gradient.iter().any(|&v| v != 0.0),
+                may_rest || !self.audit || gradient.iter().any(|&v| v != 0.0),
                 "the gradient of `{name}` is zero throughout: it would not be trained"
             );
         }

@@ -9,6 +9,7 @@ use std::cell::Cell;
 
 use super::pointwise::exp_lanes;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::softcap::softcap_lanes;
 
 /// Positions per key/value block; blocks start at multiples of it.
 pub const KV_BLOCK: usize = LANES;
@@ -30,6 +31,8 @@ pub struct AttentionShape {
     pub scale: f32,
     /// Keys a query sees, itself included; `None` is all that came before.
     pub window: Option<usize>,
+    /// Scaled scores go through `cap * tanh(score / cap)`.
+    pub softcap: Option<f32>,
 }
 
 impl AttentionShape {
@@ -161,6 +164,9 @@ impl Kernel for AttendRow<'_> {
             for (i, p) in weights.chunks_exact_mut(length).take(count).enumerate() {
                 scale_to(s, &self.q[(first + i) * d..][..d], self.shape.scale, query);
                 scores(s, query, &self.seen, kv[i], p);
+                if let Some(cap) = self.shape.softcap {
+                    softcap_lanes(s, p, cap);
+                }
                 factors[i] = softmax(s, p, low, high);
             }
             let out = &mut self.out[first * d..(first + count) * d];

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::attention::{AttentionShape, softmax};
 use super::gemm::{Left, PANEL, Packed, Part};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::softcap::{MultiplyBy, Softcap, SoftcapSlopes};
 
 /// Queries per tile.
 const ROWS: usize = 32;
@@ -162,9 +163,22 @@ impl Unit<'_> {
     }
 
     /// The tile's weights before division by their sums, 0 where a query doesn't see, and the inverse sums.
-    fn weights(&self, tile: Tile, query: &[f32], keys: &Packed, p: &mut [f32], inverses: &mut [f32]) {
+    /// With a cap and room in `slopes`, those of the capped scores too.
+    fn weights(
+        &self,
+        tile: Tile,
+        query: &[f32],
+        keys: &Packed,
+        p: &mut [f32],
+        inverses: &mut [f32],
+        slopes: &mut [f32],
+    ) {
         let d = self.shape.head_dim;
         tile.by_keys(self.isa, &query[tile.from * d..tile.to * d], d, keys, p);
+        if let Some(cap) = self.shape.softcap {
+            dispatch(self.isa, Softcap { x: p, cap });
+            dispatch(self.isa, SoftcapSlopes { capped: p, cap, slopes });
+        }
         dispatch(self.isa, Softmax { tile, shape: self.shape, p, inverses });
     }
 
@@ -180,7 +194,7 @@ impl Unit<'_> {
             let query = self.gather(q, self.shape.heads, self.kv_head * self.group() + g, self.shape.scale);
             for tile in self.tiles() {
                 let p = &mut p[..tile.rows() * tile.stride()];
-                self.weights(tile, &query, &keys, p, &mut inverses);
+                self.weights(tile, &query, &keys, p, &mut inverses, &mut []);
                 let out = &mut out[tile.from * d..tile.to * d];
                 tile.over_keys(self.isa, p, &values, out);
                 for (out, &inverse) in out.chunks_exact_mut(d).zip(&inverses) {
@@ -205,6 +219,7 @@ impl Unit<'_> {
         let mut dq = vec![0.0; self.group() * count * d];
         let mut p = vec![0.0; ROWS * count.next_multiple_of(LANES)];
         let mut ds = p.clone();
+        let mut slopes = if shape.softcap.is_some() { p.clone() } else { Vec::new() };
         let mut inverses = [0.0; ROWS];
         for (g, dq) in dq.chunks_exact_mut(count * d).enumerate() {
             let head = self.kv_head * self.group() + g;
@@ -215,9 +230,14 @@ impl Unit<'_> {
             for tile in self.tiles() {
                 let size = tile.rows() * tile.stride();
                 let (p, ds) = (&mut p[..size], &mut ds[..size]);
-                self.weights(tile, &query, &keys, p, &mut inverses);
+                let kept = size.min(slopes.len());
+                let slopes = &mut slopes[..kept];
+                self.weights(tile, &query, &keys, p, &mut inverses, slopes);
                 tile.by_keys(isa, &dout[tile.from * d..tile.to * d], d, &values, ds);
                 dispatch(isa, SoftmaxBackward { tile, shape, p, ds, inverses: &inverses });
+                if shape.softcap.is_some() {
+                    dispatch(isa, MultiplyBy { x: ds, y: slopes });
+                }
                 tile.over_keys(isa, ds, &key_rows, &mut dq[tile.from * d..tile.to * d]);
                 tile.over_queries(isa, p, &dout_rows, &mut dv[tile.first * d..tile.to * d]);
                 tile.over_queries(isa, ds, &query_rows, &mut dk[tile.first * d..tile.to * d]);

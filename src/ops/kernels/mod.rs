@@ -8,13 +8,21 @@
 mod aligned;
 pub(super) mod attention;
 pub(super) mod attention_packed;
+pub(super) mod gelu;
 pub(super) mod gemm;
 pub(super) mod pointwise;
+mod rope;
+pub(super) mod route;
 pub(super) mod simd;
+pub(super) mod softcap;
 
 pub use aligned::AlignedVec;
 pub use attention::{AttentionShape, KV_BLOCK, attend_row, write_kv};
-pub use pointwise::{RopeTable, exp, log_sum_exp, logprob, rms_norm, swiglu};
+pub use gelu::geglu;
+pub use pointwise::{add_bias, exp, log_sum_exp, logprob, rms_norm, scale, swiglu};
+pub use rope::RopeTable;
+pub use route::{Routing, add_weighted, rows_of_experts};
+pub use softcap::softcap;
 
 use gemm::{Left, Packed, gemm};
 use simd::Isa;

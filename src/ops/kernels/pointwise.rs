@@ -1,4 +1,4 @@
-//! Row-wise and element-wise kernels, forward and backward: norm, gated unit, rotation, log-softmax.
+//! Row-wise and element-wise kernels, forward and backward: norm, gated unit, log-softmax.
 //!
 //! Contract: sums over a row run in 16 lanes and a fixed tree; sums over rows run in the order of the rows.
 
@@ -188,7 +188,7 @@ pub(crate) struct Swiglu<'a> {
 
 /// `1 + e^-g`
 #[inline(always)]
-fn one_plus_exp_minus<S: Simd>(s: S, g: S::V) -> S::V {
+pub(crate) fn one_plus_exp_minus<S: Simd>(s: S, g: S::V) -> S::V {
     s.add(s.splat(1.0), exp_lanes(s, s.sub(s.splat(0.0), g)))
 }
 
@@ -282,86 +282,14 @@ pub fn logprob(logits: &[f32], target: usize) -> f32 {
     logits[target] - log_sum_exp(logits)
 }
 
-/// Cosines and sines of rotary position embedding (Su et al. 2021), rotate-half layout.
-#[derive(Clone, Debug)]
-pub struct RopeTable {
-    head_dim: usize,
-    positions_max: usize,
-    /// (positions_max, head_dim / 2)
-    cos: Vec<f32>,
-    /// As `cos`.
-    sin: Vec<f32>,
-}
-
-impl RopeTable {
-    /// Angles `position * theta^(-2i/head_dim)`, with frequencies and angles rounded to f32 as Hugging Face
-    /// does.
-    pub fn new(head_dim: usize, theta: f64, positions_max: usize) -> Self {
-        let exponents = (0..head_dim / 2).map(|i| -((2 * i) as f64) / head_dim as f64);
-        Self::from_frequencies(&exponents.map(|e| theta.powf(e) as f32).collect::<Vec<_>>(), positions_max)
-    }
-
-    /// From `head_dim / 2` angular frequencies, in radians per position.
-    pub fn from_frequencies(frequencies: &[f32], positions_max: usize) -> Self {
-        let angles =
-            (0..positions_max).flat_map(|p| frequencies.iter().map(move |f| f64::from(p as f32 * f)));
-        let (cos, sin) = angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
-        Self { head_dim: frequencies.len() * 2, positions_max, cos, sin }
-    }
-
-    /// Elements per head.
-    pub fn head_dim(&self) -> usize {
-        self.head_dim
-    }
-
-    /// Positions the table holds.
-    pub fn positions_max(&self) -> usize {
-        self.positions_max
-    }
-
-    /// Cosines and sines at a position, (head_dim / 2) each.
-    pub fn at(&self, position: usize) -> (&[f32], &[f32]) {
-        assert!(position < self.positions_max, "position {position} of {}", self.positions_max);
-        let half = self.head_dim / 2;
-        (&self.cos[position * half..][..half], &self.sin[position * half..][..half])
-    }
-
-    /// Rotates every head of a row (heads * head_dim) in place. Panics past `positions_max`.
-    pub fn apply(&self, row: &mut [f32], position: usize) {
-        self.rotate(row, position, 1.0);
-    }
-
-    /// [`RopeTable::apply`], or its transpose if `direction` is -1.
-    #[inline]
-    pub(crate) fn rotate(&self, row: &mut [f32], position: usize, direction: f32) {
-        assert!(row.len().is_multiple_of(self.head_dim), "a row of heads of {} elements", self.head_dim);
-        let (cos, sin) = self.at(position);
-        dispatch(Isa::best(), Rotate { row, cos, sin, direction });
+/// `x += bias` in every row of `bias.len()` elements.
+pub fn add_bias(x: &mut [f32], bias: &[f32]) {
+    for row in x.chunks_exact_mut(bias.len()) {
+        row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
     }
 }
 
-struct Rotate<'a> {
-    row: &'a mut [f32],
-    cos: &'a [f32],
-    sin: &'a [f32],
-    direction: f32,
-}
-
-impl Kernel for Rotate<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let half = self.cos.len();
-        let direction = s.splat(self.direction);
-        for head in self.row.chunks_exact_mut(2 * half) {
-            let (first, second) = head.split_at_mut(half);
-            for i in (0..half).step_by(LANES) {
-                let (a, b) = (s.get(first, i), s.get(second, i));
-                let (cos, sin) = (s.get(self.cos, i), s.mul(s.get(self.sin, i), direction));
-                s.put(s.fma(a, cos, s.sub(s.splat(0.0), s.mul(b, sin))), first, i);
-                s.put(s.fma(b, cos, s.mul(a, sin)), second, i);
-            }
-        }
-    }
+/// `x *= factor`
+pub fn scale(x: &mut [f32], factor: f32) {
+    x.iter_mut().for_each(|x| *x *= factor);
 }

@@ -4,11 +4,13 @@ use proptest::prelude::*;
 
 use super::super::kernels::attention::attend_row_on;
 use super::super::kernels::attention_packed::{attend, attend_backward};
+use super::super::kernels::gelu::Geglu;
 use super::super::kernels::gemm::{Left, Packed, gemm};
 use super::super::kernels::pointwise::{
     LogSumExp, LogprobBackward, RmsNormBackward, Swiglu, SwigluBackward, rms_norm_on,
 };
 use super::super::kernels::simd::{Isa, dispatch};
+use super::super::kernels::softcap::Softcap;
 use super::super::kernels::*;
 use super::{bits, numbers, shape};
 
@@ -126,6 +128,27 @@ fn exp_is_close_and_the_same_in_lanes() {
 }
 
 #[test]
+fn caps_and_gelu_are_close_and_the_same_everywhere() {
+    let x: Vec<f32> = (-4000..4000).map(|i| i as f32 * 0.0075 + 0.001).collect();
+    let (mut capped, mut gated) = (x.clone(), vec![0.0; x.len()]);
+    softcap(&mut capped, 3.0);
+    geglu(&x, &vec![1.0; x.len()], &mut gated);
+    for ((&x, &c), &g) in x.iter().zip(&capped).zip(&gated) {
+        let x = f64::from(x);
+        let (want_c, inner) = (3.0 * (x / 3.0).tanh(), 0.797_884_560_802_865_4 * (x + 0.044_715 * x.powi(3)));
+        assert!((f64::from(c) - want_c).abs() <= 6e-7 * want_c.abs(), "cap of {x}: {c} {want_c}");
+        let want_g = 0.5 * x * (1.0 + inner.tanh());
+        assert!((f64::from(g) - want_g).abs() <= 2e-6 * want_g.abs().max(1e-2), "gelu of {x}: {g} {want_g}");
+    }
+    for isa in Isa::available() {
+        let (mut again, mut y) = (x.clone(), vec![0.0; x.len()]);
+        dispatch(isa, Softcap { x: &mut again, cap: 3.0 });
+        dispatch(isa, Geglu { gate: &x, up: &vec![1.0; x.len()], y: &mut y });
+        assert_eq!((bits(&again), bits(&y)), (bits(&capped), bits(&gated)), "{isa:?}");
+    }
+}
+
+#[test]
 fn a_row_does_not_depend_on_its_batch() {
     let (m, k, n) = (37, 131, 149);
     let (x, w, norm) = (numbers(6, m * k), numbers(7, n * k), numbers(8, k));
@@ -146,7 +169,8 @@ fn a_row_does_not_depend_on_its_batch() {
     }
 }
 
-const SHAPES: [(AttentionShape, usize); 6] = [
+const SHAPES: [(AttentionShape, usize); 7] = [
+    (AttentionShape { softcap: Some(0.5), ..shape(4, 2, 12, Some(21)) }, 50),
     (shape(4, 4, 32, None), 75),
     (shape(4, 2, 8, None), 33),
     (shape(6, 2, 20, Some(19)), 70),
@@ -166,7 +190,11 @@ fn attention_defined([q, k, v]: [&[f32]; 3], s: &AttentionShape, count: usize) -
             let dot = |j: usize| -> f64 {
                 (0..d).map(|e| f64::from(q[(i * s.heads + h) * d + e]) * f64::from(k[j * kv + at + e])).sum()
             };
-            let p: Vec<f64> = seen.clone().map(|j| (dot(j) * f64::from(s.scale)).exp()).collect();
+            let score = |j: usize| {
+                let score = dot(j) * f64::from(s.scale);
+                s.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+            };
+            let p: Vec<f64> = seen.clone().map(|j| score(j).exp()).collect();
             let total: f64 = p.iter().sum();
             out.extend((0..d).map(|e| {
                 seen.clone().zip(&p).map(|(j, p)| p / total * f64::from(v[j * kv + at + e])).sum::<f64>()

@@ -36,5 +36,5 @@ pub(super) const fn shape(
     head_dim: usize,
     window: Option<usize>,
 ) -> AttentionShape {
-    AttentionShape { heads, kv_heads, head_dim, scale: 0.3, window }
+    AttentionShape { heads, kv_heads, head_dim, scale: 0.3, window, softcap: None }
 }

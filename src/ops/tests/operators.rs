@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 
 use super::super::*;
 use super::{bits, numbers, shape, values, var};
@@ -93,6 +93,14 @@ fn rms_norm_is_right() {
         let inputs = [var(1, &[n, d]), var(2, &[d])];
         let custom: Operator = &|t| rms_norm(&t[0], &t[1], 1e-2);
         check("rms_norm", custom, &|t| composed::rms_norm(&t[0], &t[1], 1e-2), &inputs);
+        let custom: Operator = &|t| rms_norm_plus_one(&t[0], &t[1], 1e-2);
+        check("rms_norm_plus_one", custom, &|t| composed::rms_norm_plus_one(&t[0], &t[1], 1e-2), &inputs);
+        // Per head: rows of a head's width.
+        if n == 4 {
+            let custom: Operator =
+                &|t| Ok(rms_norm(&t[0].reshape((2 * n, ()))?, &t[1], 1e-2)?.reshape((n, ()))?);
+            check_finite_differences("rms_norm per head", custom, &[var(3, &[n, 2 * d]), var(2, &[d])]);
+        }
     }
 }
 
@@ -100,6 +108,7 @@ fn rms_norm_is_right() {
 fn swiglu_and_add_are_right() {
     for (n, d) in [(1, 1), (4, 19), (2, 64)] {
         let inputs = [var(1, &[n, d]), var(2, &[n, d])];
+        check("geglu", &|t| geglu(&t[0], &t[1]), &|t| composed::geglu(&t[0], &t[1]), &inputs);
         check("swiglu", &|t| swiglu(&t[0], &t[1]), &|t| composed::swiglu(&t[0], &t[1]), &inputs);
         check("add", &|t| add(&t[0], &t[1]), &|t| composed::add(&t[0], &t[1]), &inputs);
     }
@@ -139,6 +148,51 @@ fn attention_is_right() {
 }
 
 #[test]
+fn capped_attention_is_right() {
+    let starts = Arc::new(vec![0, 1, 38, 40]);
+    for window in [None, Some(5)] {
+        let s = AttentionShape { softcap: Some(0.4), scale: 1.0, ..shape(4, 2, 6, window) };
+        let inputs = [var(1, &[40, 24]), var(2, &[40, 12]), var(3, &[40, 12])];
+        let custom: Operator = &|t| attention(&t[0], &t[1], &t[2], &s, &starts);
+        check("attention", custom, &|t| composed::attention(&t[0], &t[1], &t[2], &s, &starts), &inputs);
+    }
+}
+
+#[test]
+fn add_bias_and_scale_are_right() {
+    let inputs = [var(1, &[7, 19]), var(2, &[19])];
+    check("add_bias", &|t| add_bias(&t[0], &t[1]), &|t| composed::add_bias(&t[0], &t[1]), &inputs);
+    check("scale", &|t| scale(&t[0], 5.7), &|t| composed::scale(&t[0], 5.7), &inputs[..1]);
+}
+
+#[test]
+fn experts_are_right() {
+    for (experts, top_k, normalise) in [(6, 2, true), (6, 2, false), (5, 5, true), (4, 1, false)] {
+        let routing = Routing { experts, top_k, normalise };
+        // Apart, so that a finite difference doesn't change the choice.
+        let spread = |at: usize| (at % experts * 7 + at / experts * 3) % experts;
+        let data: Vec<f32> =
+            numbers(1, 9 * experts).iter().enumerate().map(|(at, x)| spread(at) as f32 + 0.2 * x).collect();
+        let spread = Tensor::from_vec(data, (9, experts), &Device::Cpu).unwrap();
+        let logits = [Var::from_tensor(&spread).unwrap()];
+        check("route", &|t| route(&t[0], routing), &|t| composed::route(&t[0], routing), &logits);
+
+        let weights = route(&logits[0], routing).unwrap();
+        let rows = Arc::new(kernels::rows_of_experts(&values(&weights), experts));
+        assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 9 * top_k);
+        let inputs = [var(3, &[9 * top_k, 11]), Var::from_tensor(&weights).unwrap()];
+        let custom: Operator = &|t| mix(&t[0], &t[1], &rows);
+        let (y, z) = (forward(custom, &inputs), forward(&|t| composed::mix(&t[0], &t[1], &rows), &inputs));
+        assert!(largest_difference(&values(&y), &values(&z)) < 1e-6);
+        check_finite_differences("mix", custom, &inputs);
+    }
+    // Of equal logits the first ones are chosen.
+    let mut weights = [0.0; 4];
+    Routing { experts: 4, top_k: 2, normalise: true }.weights(&[1.0; 4], &mut weights);
+    assert_eq!(weights, [0.5, 0.5, 0.0, 0.0]);
+}
+
+#[test]
 fn embedding_is_right() {
     let ids = [3, 0, 3, 4, 3];
     let inputs = [var(1, &[5, 7])];
@@ -152,6 +206,9 @@ fn linear_logprob_is_right() {
         let inputs = [var(1, &[n, d]), var(2, &[v, d])];
         let custom: Operator = &|t| linear_logprob(&t[0], &t[1], &targets);
         check("linear_logprob", custom, &|t| composed::linear_logprob(&t[0], &t[1], &targets), &inputs);
+        let custom: Operator = &|t| capped_linear_logprob(&t[0], &t[1], &targets, Some(0.7));
+        let composed: Operator = &|t| composed::capped_linear_logprob(&t[0], &t[1], &targets, Some(0.7));
+        check("capped_linear_logprob", custom, composed, &inputs);
     }
 }
 
