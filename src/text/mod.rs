@@ -5,6 +5,7 @@
 //! token stands before a prompt if the checkpoint's own tokenizer puts it there; the seed's doesn't.
 
 mod bytes;
+mod chat;
 mod files;
 mod prompts;
 mod seed;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokenizers::Tokenizer;
 
+pub use chat::{ChatRequest, ChatTemplate, Date};
 pub use files::TokenizerFile;
 pub use prompts::{Prompts, TEMPLATES};
 pub use seed::{SPECIALS, seed_tokenizer};
