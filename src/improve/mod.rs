@@ -16,12 +16,14 @@ mod promote;
 mod rollouts;
 mod selection;
 mod session;
+mod tasks;
 mod training;
 
 pub use checkpoints::{FOLDER as CHECKPOINTS_FOLDER, ensure_space, write as write_checkpoint};
 pub use host::{Event, Host};
 pub use policy::{Policy, PolicyKind, with_tools};
-pub use session::{STORE_FILE, Session, dataset};
+pub use session::{STORE_FILE, Session};
+pub use tasks::{dataset, ensure_gradable};
 
 use anyhow::Result;
 

@@ -212,7 +212,7 @@ impl Search {
             } else {
                 let finish =
                     if finish == FinishReason::Boundary { FinishReason::ThoughtsMax } else { finish };
-                let answer = claimed(tools, finish, &self.path_text(Some(thought)));
+                let answer = claimed(tools, self.job.kind, finish, &self.path_text(Some(thought)));
                 self.tree.leaves.push(Leaf { thought, finish, answer });
             }
         }
