@@ -334,8 +334,7 @@ fn pretraining_is_endless_reproducible_and_blind_to_what_measures() {
     let draw = || Pretraining::new(&cfg, &at).unwrap().take(3000).collect::<Result<Vec<_>>>().unwrap();
     let tasks = draw();
     assert_eq!(tasks, draw());
-    let measuring: HashSet<String> = dataset(&cfg, None)
-        .unwrap()
+    let measuring: HashSet<String> = tasks_of(&cfg)
         .iter()
         .filter(|task| matches!(task.split, Split::Anchor | Split::Gate | Split::HeldOut))
         .map(|task| identity(task.kind, &task.question))

@@ -74,7 +74,9 @@ pub(super) fn remove(tasks: &mut Vec<Task>, words: usize) -> Vec<Overlap> {
             equal.entry(&questions[i]).or_insert(i);
             if words > 0 && matches!(split, Split::HeldOut | Split::Gate | Split::Anchor) {
                 let own = texts[i].windows(words).map(hash).filter(|run| !common.contains(run));
-                own.for_each(|run| drop(runs.entry(run).or_insert(i)));
+                for run in own {
+                    runs.entry(run).or_insert(i);
+                }
             }
         }
     }
