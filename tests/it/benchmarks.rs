@@ -120,12 +120,10 @@ fn choices_puzzles_and_code_are_read() {
     }
     if let Some(path) = shared("humaneval/HumanEval.jsonl.gz") {
         let Dataset { tasks, report } = dataset(&[("file", &path)]);
-        assert_eq!(
-            (report.files[0].rows, tasks.len(), report.files[0].format.name()),
-            (164, 164, "humaneval")
-        );
+        assert_eq!((report.files[0].rows, report.files[0].format.name()), (164, "humaneval"));
+        assert_eq!(tasks.len() + report.overlaps.len(), 164);
         assert!(
-            improve::ensure_gradable(&tasks).is_err_and(|error| error.to_string().contains("164 of 164"))
+            improve::ensure_gradable(&tasks).is_err_and(|error| error.to_string().contains("ask for code"))
         );
     }
 }
