@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
-use crate::improve::{Policy, PolicyKind, dataset, ensure_gradable, ensure_space, with_tools};
+use crate::improve::{Policy, PolicyKind, check_tasks, dataset, ensure_space, with_tools};
 use crate::model::Weights;
 use crate::rollout::{self, Job};
 use crate::text::Text;
@@ -139,7 +139,10 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
         problems: Vec::new(),
     };
     diagnosis.problems = problems(config, &diagnosis, dir);
-    diagnosis.problems.extend(ensure_gradable(&tasks).err().map(|error| error.to_string()));
+    let context_max = diagnosis.context_max;
+    diagnosis
+        .problems
+        .extend(check_tasks(config, &tasks, &text, context_max).err().map(|e| format!("{e:#}")));
     Ok(diagnosis)
 }
 

@@ -23,7 +23,7 @@ pub use checkpoints::{FOLDER as CHECKPOINTS_FOLDER, ensure_space, write as write
 pub use host::{Event, Host};
 pub use policy::{Policy, PolicyKind, with_tools};
 pub use session::{STORE_FILE, Session};
-pub use tasks::{dataset, ensure_gradable};
+pub use tasks::{check_tasks, dataset, ensure_gradable};
 
 use anyhow::Result;
 

@@ -54,7 +54,7 @@ impl<'a> Session<'a> {
         let text = kind.text(config)?;
         let base = kind.base(config, &text)?;
         let data::Dataset { tasks: dataset, report } = tasks::dataset(config)?;
-        tasks::check(config, &dataset, &text, base.engine().context_max())?;
+        tasks::check_tasks(config, &dataset, &text, base.engine().context_max())?;
         let store = Store::open(&dir.join(STORE_FILE)).await?;
         let identity = Identity { config, text: &text, base: &base, tasks_hash: &tasks_hash(&dataset)? };
         let (run, resumed) = find_or_begin(host, &store, &identity, arm).await?;

@@ -127,7 +127,7 @@ pub fn ensure_gradable(tasks: &[Task]) -> Result<()> {
 }
 
 /// Finds now what would stop the run in the middle of the night.
-pub(super) fn check(config: &Config, tasks: &[Task], text: &Text, context_max: usize) -> Result<()> {
+pub fn check_tasks(config: &Config, tasks: &[Task], text: &Text, context_max: usize) -> Result<()> {
     ensure_gradable(tasks)?;
     let easy = || tasks.iter().filter(|task| task.split == Split::Easy);
     let way_out = "give some rows \"split\": \"easy\" and a \"solution\"";
