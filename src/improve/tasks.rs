@@ -19,7 +19,7 @@ const FILES_MAX: usize = 1000;
 const EVENTS_MAX: usize = 1000;
 
 /// Endings of files that a folder is searched for, before `.gz` and `.zst`.
-const ENDINGS: [&str; 4] = ["jsonl", "json", "csv", "ndjson"];
+const ENDINGS: [&str; 5] = ["jsonl", "json", "csv", "ndjson", "parquet"];
 
 /// Parts of a file's name that say that all its rows are held out.
 const HELDOUT_NAMES: [&str; 5] = ["test", "heldout", "validation", "valid", "dev"];

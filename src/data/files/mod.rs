@@ -5,6 +5,7 @@
 //! [`Report`]. Rows without a split get one from a hash of their question, so adding rows moves no other row.
 //! Contents come from the caller; no file is opened here.
 
+mod columns;
 mod lines;
 mod overlap;
 mod rows;
@@ -101,7 +102,10 @@ pub(super) fn read(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<(Vec<Tas
 /// The usable rows of one file with their numbers and whether they are held out.
 fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result<Vec<(usize, bool, Row)>> {
     let SourceFile { name, contents, heldout } = file;
-    let contents = unpack::unpacked(contents, &name)?;
+    let contents = match columns::is_parquet(&contents) {
+        true => columns::json_lines(contents, &name)?,
+        false => unpack::unpacked(contents, &name)?,
+    };
     let text = utf8(&contents, &name)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     ensure!(!text.is_empty(), "{name} is empty (0 bytes); write one JSON object per line");

@@ -345,6 +345,13 @@ fn files_of_their_own_are_held_out_and_packed_ones_unpacked() {
     }
 }
 
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_is_refused_with_a_way_out() {
+    let error = format!("{:#}", read_files(&config(&[]), vec![file("x.parquet", "PAR1")]).unwrap_err());
+    assert!(error.contains("x.parquet is a Parquet file") && error.contains("--features parquet"), "{error}");
+}
+
 #[test]
 fn what_overlaps_with_measuring_rows_is_not_practised() {
     let long = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi";
