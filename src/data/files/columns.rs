@@ -38,7 +38,8 @@ pub(super) fn json_lines(_: Vec<u8>, name: &str) -> Result<Vec<u8>> {
     )
 }
 
-#[cfg(all(test, feature = "parquet"))]
+#[cfg(test)]
+#[cfg(feature = "parquet")]
 mod tests {
     use std::sync::Arc;
 
