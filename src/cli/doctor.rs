@@ -8,14 +8,19 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::Common;
+use super::lengths::{self, SplitLengths};
 use crate::config::Config;
+use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
-use crate::improve::{Policy, PolicyKind, dataset, ensure_space, with_tools};
+use crate::improve::{Policy, PolicyKind, check_tasks, dataset, ensure_space, with_tools};
 use crate::model::Weights;
 use crate::rollout::{self, Job};
 use crate::text::Text;
 use crate::train::{self, Example, Hyper, Trainer};
+
+/// Rows left out that are spelled out on the terminal; `--json` has them all.
+const LEFT_OUT_SHOWN: usize = 10;
 
 /// Trajectories of the probe.
 const PROBE_JOBS: usize = 64;
@@ -31,7 +36,12 @@ struct Diagnosis {
     model: String,
     parameters: usize,
     tasks: usize,
+    /// Whether questions are asked through the checkpoint's chat template.
+    chat: bool,
     prompt_tokens_max: usize,
+    /// Token lengths by split.
+    tokens: Vec<SplitLengths>,
+    left_out: LeftOut,
     context_max: usize,
     generation_tokens_per_s: f64,
     training_tokens_per_s: f64,
@@ -39,6 +49,46 @@ struct Diagnosis {
     disk_needed_mib: u64,
     estimated_seconds: f64,
     problems: Vec<String>,
+}
+
+/// What the files of tasks are, and which of their rows are not used.
+#[derive(Serialize)]
+struct LeftOut {
+    /// Name, format and number of rows of each file.
+    files: Vec<String>,
+    /// Rows that overlap with measuring ones, and with which.
+    overlaps: Vec<String>,
+    repeated: Vec<String>,
+    beyond_split_max: usize,
+}
+
+impl LeftOut {
+    fn of(report: &Report) -> Self {
+        let file = |file: &FileReport| {
+            let by = file.recognised_by.map(|by| format!(", recognised by {by}")).unwrap_or_default();
+            format!("{}: {} rows of format {}{by}", file.name, file.rows, file.format.name())
+        };
+        Self {
+            files: report.files.iter().map(file).collect(),
+            overlaps: report.overlaps.iter().map(ToString::to_string).collect(),
+            repeated: report.repeated.clone(),
+            beyond_split_max: report.beyond_max,
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.files.iter().map(|file| format!("file         {file}")).collect();
+        for (what, rows) in [("overlapping", &self.overlaps), ("repeated", &self.repeated)] {
+            if !rows.is_empty() {
+                lines.push(format!("left out     {} {what} rows, such as:", rows.len()));
+                lines.extend(rows.iter().take(LEFT_OUT_SHOWN).map(|row| format!("             {row}")));
+            }
+        }
+        if self.beyond_split_max > 0 {
+            lines.push(format!("left out     {} rows beyond tasks.split_max", self.beyond_split_max));
+        }
+        lines
+    }
 }
 
 /// Prints the diagnosis; exit code 1 when a run could not work.
@@ -55,14 +105,13 @@ pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
 fn diagnose(config: &Config) -> Result<Diagnosis> {
     let text = PolicyKind::Model.text(config)?;
     let policy = PolicyKind::Model.base(config, &text)?;
-    let tasks = dataset(config)?;
+    let Dataset { tasks, report } = dataset(config)?;
     let (generation, drawn) = probe_generation(config, &text, &policy, &tasks)?;
     let training = probe_training(config, &text, &policy, &tasks)?;
     let Policy::Model(model) = &policy else { anyhow::bail!("only a model can be diagnosed") };
     let parameters = model.weights.parameter_count();
     let work = Work::of(config, &tasks, drawn);
-    let mut lengths = tasks.iter().map(|t| text.prompt_ids(&t.question).map(|ids| ids.len()));
-    let prompt_tokens_max = lengths.try_fold(0, |max, n| n.map(|n| max.max(n)))?;
+    let tokens = lengths::measure(&tasks, &text)?;
 
     let dir = existing_parent(Path::new(&config.run.dir));
     let mut system = sysinfo::System::new().context("cannot ask for the memory")?;
@@ -77,7 +126,10 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
         model: config.model.path.clone(),
         parameters,
         tasks: tasks.len(),
-        prompt_tokens_max,
+        chat: text.is_chat(),
+        prompt_tokens_max: tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0),
+        tokens,
+        left_out: LeftOut::of(&report),
         context_max: policy.engine().context_max(),
         generation_tokens_per_s: generation,
         training_tokens_per_s: training,
@@ -87,6 +139,10 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
         problems: Vec::new(),
     };
     diagnosis.problems = problems(config, &diagnosis, dir);
+    let context_max = diagnosis.context_max;
+    diagnosis
+        .problems
+        .extend(check_tasks(config, &tasks, &text, context_max).err().map(|e| format!("{e:#}")));
     Ok(diagnosis)
 }
 
@@ -166,7 +222,7 @@ fn probe_generation(config: &Config, text: &Text, policy: &Policy, tasks: &[Task
             task_id: task.id.clone(),
             kind: task.kind,
             variant: None,
-            prompt_ids: text.prompt_ids(&task.question)?,
+            prompt_ids: text.prompt_ids_of(task.kind, &task.question)?,
             address: Address::new(config.run.seed, Purpose::Evaluation, 0, &task.id, &[i as u32]),
         })
     };
@@ -180,16 +236,25 @@ fn probe_generation(config: &Config, text: &Text, policy: &Policy, tasks: &[Task
     Ok((tokens / began.elapsed().as_secs_f64(), tokens / trees.len() as f64))
 }
 
-/// Tokens per second of training, over one update on easy tasks.
+/// Tokens per second of training, over one update on easy tasks, or on train tasks' questions if no easy task has
+/// a solution.
 fn probe_training(config: &Config, text: &Text, policy: &Policy, tasks: &[Task]) -> Result<f64> {
     let Policy::Model(model) = policy else { anyhow::bail!("only a model can be trained") };
     let mut examples: Vec<Example> = Vec::new();
     for task in tasks.iter().filter(|t| t.split == Split::Easy) {
         let Some(solution) = &task.solution else { continue };
-        let (prompt, completion) = (text.prompt_ids(&task.question)?, text.completion_ids(solution)?);
+        let (prompt, completion) =
+            (text.prompt_ids_of(task.kind, &task.question)?, text.completion_ids(solution)?);
         examples.push(train::example_from_solution(&prompt, &completion, &task.id));
     }
-    anyhow::ensure!(!examples.is_empty(), "there is no labelled easy task to probe training with");
+    if examples.is_empty() {
+        for task in tasks.iter().filter(|t| t.split == Split::Train).take(PROBE_JOBS) {
+            let (prompt, again) =
+                (text.prompt_ids_of(task.kind, &task.question)?, text.completion_ids(&task.question)?);
+            examples.push(train::example_from_solution(&prompt, &again, &task.id));
+        }
+    }
+    anyhow::ensure!(!examples.is_empty(), "there is no task to probe training with");
     let (mut batch, mut tokens) = (Vec::new(), 0);
     for example in examples.iter().cycle() {
         if !batch.is_empty() && tokens + example.tokens() > config.train.step_tokens {
@@ -225,7 +290,11 @@ fn text(config: &Config, d: &Diagnosis) -> String {
         "model        {} ({} parameters, context {} tokens)",
         d.model, d.parameters, d.context_max
     ));
+    lines
+        .push(format!("asked        {}", if d.chat { "through its chat template" } else { "as plain text" }));
     lines.push(format!("tasks        {} (longest prompt {} tokens)", d.tasks, d.prompt_tokens_max));
+    lines.extend(d.left_out.lines());
+    lines.extend(lengths::lines(&d.tokens));
     lines.push(format!("generation   {:.0} tokens/s", d.generation_tokens_per_s));
     lines.push(format!("training     {:.0} tokens/s", d.training_tokens_per_s));
     lines.push(format!("estimated    {:.0} s for {} iterations", d.estimated_seconds, config.run.iterations));

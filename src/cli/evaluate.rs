@@ -12,7 +12,7 @@ use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
 use crate::eval::{self, Attempts, Figure};
 use crate::grade;
-use crate::improve::{Policy, dataset, with_tools};
+use crate::improve::{Policy, dataset, ensure_gradable, with_tools};
 use crate::rollout::{self, Job};
 use crate::text::Text;
 
@@ -36,7 +36,8 @@ pub fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Result<Exit
     let policy = block_on(args.policy.load(config, &text))?;
     let limit = if args.tasks == 0 { usize::MAX } else { args.tasks };
     let tasks: Vec<Task> =
-        dataset(config)?.into_iter().filter(|t| t.split == args.split).take(limit).collect();
+        dataset(config)?.tasks.into_iter().filter(|t| t.split == args.split).take(limit).collect();
+    ensure_gradable(&tasks)?;
     let mut figures =
         eval::greedy(args.split, &attempt(config, &text, &policy, &tasks, 0..1, Sampling::GREEDY)?);
     if args.samples > 0 {
@@ -71,7 +72,7 @@ fn attempt<'t>(
                 task_id: task.id.clone(),
                 kind: task.kind,
                 variant: None,
-                prompt_ids: text.prompt_ids(&task.question)?,
+                prompt_ids: text.prompt_ids_of(task.kind, &task.question)?,
                 address: Address::new(config.run.seed, Purpose::Evaluation, 0, &task.id, &[branch]),
             });
         }

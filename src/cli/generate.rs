@@ -79,7 +79,7 @@ pub fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> {
         for sample in 0..args.samples {
             jobs.push(Job {
                 task_id: line.to_string(),
-                kind: config.tasks.kind.kind(),
+                kind: config.tasks.task_kind(),
                 variant: None,
                 prompt_ids: prompt_ids.clone(),
                 address: Address::new(config.run.seed, Purpose::Rollout, 0, &line.to_string(), &[sample]),

@@ -10,7 +10,17 @@ use crate::config::DEFAULT_TOML;
 use crate::text;
 
 /// The templates that ask a task's question.
-const ASKING: [&str; 3] = ["relations.jinja", "countdown.jinja", "cot.jinja"];
+const ASKING: [&str; 9] = [
+    "relations.jinja",
+    "countdown.jinja",
+    "cot.jinja",
+    "number.jinja",
+    "choice.jinja",
+    "math.jinja",
+    "exact.jinja",
+    "game24.jinja",
+    "code.jinja",
+];
 
 #[derive(Args)]
 pub struct InitArgs {

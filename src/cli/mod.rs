@@ -8,6 +8,7 @@ mod evaluate;
 mod generate;
 mod init;
 mod inspect;
+mod lengths;
 mod policy;
 mod pretrain;
 mod progress;

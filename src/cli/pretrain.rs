@@ -47,7 +47,7 @@ pub fn perform(config: &Config, args: &PretrainArgs) -> Result<ExitCode> {
         let task = tasks.next().context("the stream of tasks has ended")??;
         let solution = task.solution.as_deref().context("a pretraining task has a solution")?;
         Ok(train::example_from_solution(
-            &text.prompt_ids(&task.question)?,
+            &text.prompt_ids_of(task.kind, &task.question)?,
             &text.completion_ids(solution)?,
             &task.id,
         ))

@@ -4,12 +4,15 @@
 //! variables and `--set` are laid over it in that order; unknown keys are refused; every problem is reported at
 //! once. This module reads no file and no environment: text and pairs come from the caller.
 
+mod tasks;
 mod validate;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Strategy, TaskKind};
+pub use tasks::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
+
+use crate::domain::Strategy;
 
 /// The built-in defaults, commented: what `autodidact init` writes.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -49,43 +52,52 @@ pub struct RunConfig {
 pub struct ModelSource {
     pub path: String,
     pub prompts: String,
+    // Keys that are left out of the stored form while they have their default: a run that began before they
+    // existed is still the same run.
+    #[serde(skip_serializing_if = "ChatMode::is_auto")]
+    pub chat: ChatMode,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub system: String,
+    #[serde(skip_serializing_if = "Thinking::is_auto")]
+    pub thinking: Thinking,
+    #[serde(skip_serializing_if = "is_default_date")]
+    pub date: String,
 }
 
-/// Where tasks come from; [`TaskSource::File`] means `tasks.file`.
+/// Whether prompts are written as a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum TaskSource {
-    Relations,
-    Countdown,
-    File,
+pub enum ChatMode {
+    /// If the checkpoint has a chat template.
+    Auto,
+    /// Never.
+    Plain,
 }
 
-impl TaskSource {
-    /// The kind every task of this source has.
-    pub fn kind(self) -> TaskKind {
-        match self {
-            Self::Relations => TaskKind::Relations,
-            Self::Countdown => TaskKind::Countdown,
-            Self::File => TaskKind::Text,
-        }
+/// What a chat template is told as `enable_thinking`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Thinking {
+    /// Nothing: the template decides.
+    Auto,
+    On,
+    Off,
+}
+
+impl ChatMode {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TasksConfig {
-    pub kind: TaskSource,
-    pub file: String,
-    pub seed: u64,
-    /// Lowest and highest level, both included.
-    pub easy_levels: [u32; 2],
-    /// Lowest and highest level, both included.
-    pub hard_levels: [u32; 2],
-    pub easy: usize,
-    pub anchor: usize,
-    pub train: usize,
-    pub gate: usize,
-    pub heldout: usize,
+impl Thinking {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+}
+
+fn is_default_date(date: &str) -> bool {
+    date == "2024-07-26"
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -335,6 +347,26 @@ mod tests {
         for part in ["rollout.temperature", "-1", "select.keep", "critic.bootstrap", "500"] {
             assert!(error.contains(part), "{part} not in {error}");
         }
+    }
+
+    #[test]
+    fn keys_that_came_later_leave_the_stored_form_alone_until_they_are_set() {
+        let stored = serde_json::to_value(load(&[]).unwrap()).unwrap();
+        let has = |section: &str, key: &str| stored[section].get(key).is_some();
+        for key in ["heldout_file", "format", "fields", "answer", "few_shot", "split_max", "overlap_words"] {
+            assert!(!has("tasks", key), "{key}");
+        }
+        for key in ["chat", "system", "thinking", "date"] {
+            assert!(!has("model", key), "{key}");
+        }
+        let base = load(&[]).unwrap().hash();
+        for pair in [("model.chat", "plain"), ("tasks.overlap_words", "8"), ("tasks.few_shot", "true")] {
+            assert_ne!(load(&[pair]).unwrap().hash(), base, "{pair:?}");
+        }
+        let error = format!("{:#}", load(&[("model.date", "today"), ("model.chat", "maybe")]).unwrap_err());
+        assert!(error.contains("maybe"), "{error}");
+        let error = format!("{:#}", load(&[("model.date", "2024-7-1")]).unwrap_err());
+        assert!(error.contains("model.date"), "{error}");
     }
 
     #[test]

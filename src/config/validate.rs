@@ -1,6 +1,6 @@
 //! What makes a configuration wrong, with the value and what to do.
 
-use super::{Config, TaskSource};
+use super::{AnswerForm, Config, TaskFormat, TaskSource};
 
 /// Most graded trajectories the critique head may ever learn from.
 pub const BOOTSTRAP_MAX: usize = 200;
@@ -33,6 +33,7 @@ impl Config {
         check(!self.model.path.is_empty(), "model.path", &self.model.path, "\"embedded\" or a folder");
         let file_ok = (tasks.kind == TaskSource::File) != tasks.file.is_empty();
         check(file_ok, "tasks.file", &tasks.file, "needed for kind = \"file\", and only then");
+        self.check_files(check);
         for (key, levels) in
             [("tasks.easy_levels", tasks.easy_levels), ("tasks.hard_levels", tasks.hard_levels)]
         {
@@ -49,6 +50,45 @@ impl Config {
         for (key, count) in counts {
             check((1..=1_000_000).contains(&count), key, &count, "1 to 1000000");
         }
+    }
+
+    fn check_files(&self, check: &mut Check) {
+        let tasks = &self.tasks;
+        let from_file = tasks.kind == TaskSource::File;
+        let needs_file = "only for kind = \"file\"";
+        check(
+            from_file || tasks.heldout_file.is_empty(),
+            "tasks.heldout_file",
+            &tasks.heldout_file,
+            needs_file,
+        );
+        check(from_file || tasks.format == TaskFormat::Auto, "tasks.format", &tasks.format, needs_file);
+        check(from_file || tasks.answer == AnswerForm::Auto, "tasks.answer", &tasks.answer, needs_file);
+        check(from_file || tasks.fields.is_empty(), "tasks.fields", &tasks.fields, needs_file);
+        let own = matches!(tasks.format, TaskFormat::Auto | TaskFormat::Jsonl);
+        check(own || tasks.fields.is_empty(), "tasks.fields", &tasks.fields, "only for format = \"jsonl\"");
+        check(
+            own || tasks.answer == AnswerForm::Auto,
+            "tasks.answer",
+            &tasks.answer,
+            "only for format = \"jsonl\"",
+        );
+        let named = tasks.fields.is_empty() || !tasks.fields.question.is_empty();
+        check(
+            named,
+            "tasks.fields.question",
+            &tasks.fields.question,
+            "name the field that holds the question",
+        );
+        let words_ok = tasks.overlap_words == 0 || (4..=1000).contains(&tasks.overlap_words);
+        check(words_ok, "tasks.overlap_words", &tasks.overlap_words, "4 to 1000 words, or 0");
+        let date = self.model.date.as_bytes();
+        let date_ok = date.len() == 10
+            && date
+                .iter()
+                .enumerate()
+                .all(|(i, b)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() });
+        check(date_ok, "model.date", &self.model.date, "a day such as 2024-07-26");
     }
 
     fn check_rollout(&self, check: &mut Check) {

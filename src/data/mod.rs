@@ -2,11 +2,11 @@
 //!
 //! Built-in tasks are pure functions of (`tasks.seed`, id): the 12th held-out task stays the same whatever the
 //! other splits' sizes. Easy tasks carry answer and solution; practice and measuring tasks carry the answer
-//! alone, and [`Split`] says who may read it. This room reads no file: contents come from the caller.
+//! alone, and [`Split`] says who may read it. This room opens no file: contents come from the caller.
 
 pub mod countdown;
 mod draw;
-mod file;
+mod files;
 pub mod relations;
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 
-pub use file::utf8;
+pub use files::{FileReport, Overlap, Report, SourceFile, utf8};
 
 use crate::config::{TaskSource, TasksConfig};
 use crate::domain::{Address, Purpose, Split, Task, TaskKind, Variant};
@@ -24,20 +24,27 @@ use crate::domain::{Address, Purpose, Split, Task, TaskKind, Variant};
 /// Draws of one task before its level counts as exhausted.
 const ATTEMPTS_MAX: u32 = 1000;
 
-/// All tasks of all splits, easy ones first. `file` holds the contents of `tasks.file` (see [`utf8`]), for that
-/// source alone.
+/// Tasks, and what their files were.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// All tasks of all splits, easy ones first.
+    pub tasks: Vec<Task>,
+    /// Empty for built-in tasks.
+    pub report: Report,
+}
+
+/// All tasks of all splits, easy ones first: built-in ones, or those of `files`, which only that source has.
 ///
 /// # Errors
-/// When the file has unusable rows (all of them are listed), when a level has too few different tasks, or when
+/// When a file has unusable rows (all of them are listed), when a level has too few different tasks, or when
 /// two splits share a question.
-pub fn dataset(cfg: &TasksConfig, file: Option<&str>) -> Result<Vec<Task>> {
-    let tasks = match (cfg.kind, file) {
-        (TaskSource::File, Some(contents)) => file::read(contents, &cfg.file, cfg.seed)?,
-        (TaskSource::File, None) => bail!("tasks.kind is \"file\", but no file was read"),
-        (_, _) => built_in(cfg)?,
+pub fn dataset(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<Dataset> {
+    let (tasks, report) = match cfg.kind {
+        TaskSource::File => files::read(cfg, files)?,
+        _ => (built_in(cfg)?, Report::default()),
     };
     check_contamination(&tasks)?;
-    Ok(tasks)
+    Ok(Dataset { tasks, report })
 }
 
 /// The question in a form in which questions that differ only in case and blanks are equal.
@@ -50,7 +57,7 @@ fn identity(kind: TaskKind, question: &str) -> String {
     let exact = match kind {
         TaskKind::Relations => relations::Chain::parse(question).map(|(chain, _)| chain.identity()),
         TaskKind::Countdown => countdown::identity(question),
-        TaskKind::Text => None,
+        _ => None,
     };
     exact.unwrap_or_else(|| normalised_question(question))
 }
@@ -282,7 +289,7 @@ pub fn variant(task: &Task, address: &Address) -> Option<Variant> {
     let question = match task.kind {
         TaskKind::Relations => relations::variant(&task.question, &mut rng)?,
         TaskKind::Countdown => countdown::variant(&task.question, &mut rng)?,
-        TaskKind::Text => return None,
+        _ => return None,
     };
     Some(Variant { address: address.clone(), question })
 }
@@ -294,7 +301,7 @@ pub fn retold(kind: TaskKind, from: &str, to: &str, text: &str) -> Option<String
         TaskKind::Relations => relations::retold(from, to, text),
         // The variants of a countdown differ in the order of the question alone.
         TaskKind::Countdown => Some(text.to_owned()),
-        TaskKind::Text => None,
+        _ => None,
     }
 }
 
@@ -306,7 +313,7 @@ pub fn corrupted(task: &Task, address: &Address) -> Option<String> {
     match task.kind {
         TaskKind::Relations => relations::corrupted(&task.question, &mut rng),
         TaskKind::Countdown => countdown::corrupted(&task.question, &mut rng),
-        TaskKind::Text => None,
+        _ => None,
     }
 }
 

@@ -36,13 +36,38 @@ pub enum TaskKind {
     Countdown,
     /// Free text from a file; the answer is compared after normalisation.
     Text,
+    /// From a file: the answer is a number.
+    Number,
+    /// From a file: the answer is the letter of one of the choices in the question.
+    Choice,
+    /// From a file: the answer is a formula, boxed in LaTeX.
+    Math,
+    /// From a file: the answer is a text that is compared word for word.
+    Exact,
+    /// From a file: the answer is any expression that reaches a target with the given numbers (Game of 24).
+    Game24,
+    /// From a file: the answer is code that unit tests judge.
+    Code,
 }
 
 named_enum!(TaskKind {
     Relations => "relations",
     Countdown => "countdown",
     Text => "text",
+    Number => "number",
+    Choice => "choice",
+    Math => "math",
+    Exact => "exact",
+    Game24 => "game24",
+    Code => "code",
 });
+
+impl TaskKind {
+    /// Whether such tasks come from a file; the others are generated.
+    pub const fn is_from_file(self) -> bool {
+        !matches!(self, Self::Relations | Self::Countdown)
+    }
+}
 
 /// A reference problem.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -23,6 +23,28 @@ pub(super) fn answer(completion: &str) -> Option<String> {
     Some(Expression::parse(expression)?.ordered().to_string())
 }
 
+/// The expression that a completion in free words claims, in the same notation: signs may be LaTeX's, and what stands
+/// behind `=` proves nothing.
+pub(super) fn claimed(completion: &str) -> Option<String> {
+    let text = super::claim::plain(completion);
+    let claim = super::claim::claimed(&text).or_else(|| last_line(&text))?;
+    // Longer texts are no expression of a game.
+    let claim = claim.split('=').next().filter(|claim| claim.len() <= super::ANSWER_BYTES_MAX)?;
+    let mut claim = claim.trim_matches(['$', '`', ' ', '.']).to_owned();
+    for (from, to) in [
+        ("\\times", "*"),
+        ("\\cdot", "*"),
+        ("\\div", "/"),
+        ("\\left", ""),
+        ("\\right", ""),
+        ("\\(", ""),
+        ("\\)", ""),
+    ] {
+        claim = claim.replace(from, to);
+    }
+    Some(Expression::parse(&claim)?.ordered().to_string())
+}
+
 /// Whether the expression uses exactly the question's numbers and gives its target; `None` if the question names
 /// no numbers and target. The target follows "target", "make", "reach" or "get"; else it is the last number.
 pub(super) fn is_right(question: &str, answer: Option<&str>) -> Option<bool> {
@@ -309,6 +331,24 @@ mod tests {
         assert_eq!(right("A: 24"), Some(false));
         assert_eq!(right("no idea"), Some(false));
         assert_eq!(is_right("Make something", Some("1")), None);
+    }
+
+    #[test]
+    fn expressions_are_found_in_free_words() {
+        for text in [
+            "The answer is (4 + 8) * (6 - 4) = 24.",
+            "**Answer:** $(4 + 8) \\times (6 - 4)$",
+            "so \\boxed{(4+8) \\cdot (6-4)}",
+            "thus\n(6 - 4) × (8 + 4) = 24",
+        ] {
+            let answer = claimed(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(is_right("Use 4 4 6 8 to make 24.", Some(&answer)), Some(true), "{text}");
+        }
+        assert_eq!(claimed("The answer is impossible."), None);
+        assert_eq!(
+            is_right("Use 4 4 6 8 to make 24.", claimed("The answer is 4 * 6 = 24").as_deref()),
+            Some(false)
+        );
     }
 
     #[test]

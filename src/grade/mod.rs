@@ -7,11 +7,18 @@
 //! - countdown: the expression behind `A:` (or on the last line), commutative operands in rising order; it is right
 //!   when it uses exactly the given numbers and evaluates to the target;
 //! - text: what follows the last `A:`, `####`, `\boxed{}` or "answer is", else the last line; numbers are compared as
-//!   numbers, everything else without case, surrounding punctuation and repeated spaces.
+//!   numbers, everything else without case, surrounding punctuation and repeated spaces;
+//! - number, choice, math, exact and game24 (tasks from files): what is claimed last, read as what it must be: a number
+//!   by value, a letter, a formula in one spelling, words, an expression that is worked out.
 //!
-//! Left out: equality of formulas beyond numbers, units, and execution of model output.
+//! Left out: algebra on formulas, conversion of units, and execution of model output: code has no verdict.
 
+mod choice;
+mod claim;
 mod countdown;
+mod exact;
+mod math;
+mod number;
 mod relations;
 mod text;
 
@@ -28,6 +35,12 @@ pub fn answer(kind: TaskKind, completion: &str) -> Option<String> {
         TaskKind::Relations => relations::answer(completion)?.to_string(),
         TaskKind::Countdown => countdown::answer(completion)?,
         TaskKind::Text => text::answer(completion)?,
+        TaskKind::Number => number::answer(completion)?,
+        TaskKind::Choice => choice::answer(completion)?,
+        TaskKind::Math => math::answer(completion)?,
+        TaskKind::Exact => exact::answer(completion)?,
+        TaskKind::Game24 => countdown::claimed(completion)?,
+        TaskKind::Code => return None,
     };
     (answer.len() <= ANSWER_BYTES_MAX).then_some(answer)
 }
@@ -37,13 +50,20 @@ pub fn answer(kind: TaskKind, completion: &str) -> Option<String> {
 /// A missing answer is wrong: the attempt certainly didn't give the gold answer. The verdict is `None` only if
 /// the task has nothing to compare with.
 pub fn grade(task: &Task, answer: Option<&str>) -> Grade {
-    let correct = match task.kind {
+    let normalised = match task.kind {
         // Many expressions are right, so the question is what checks them, not the one gold expression.
-        TaskKind::Countdown => countdown::is_right(&task.question, answer),
-        TaskKind::Relations => gold(task, relations::normalised).map(|gold| answer == Some(gold.as_str())),
-        TaskKind::Text => gold(task, text::normalised_gold).map(|gold| answer == Some(gold.as_str())),
+        TaskKind::Countdown | TaskKind::Game24 => {
+            return Grade { correct: countdown::is_right(&task.question, answer) };
+        }
+        TaskKind::Code => return Grade { correct: None },
+        TaskKind::Relations => relations::normalised,
+        TaskKind::Text => text::normalised_gold,
+        TaskKind::Number => number::normalised,
+        TaskKind::Choice => choice::normalised,
+        TaskKind::Math => math::normalised,
+        TaskKind::Exact => exact::normalised,
     };
-    Grade { correct }
+    Grade { correct: gold(task, normalised).map(|gold| answer == Some(gold.as_str())) }
 }
 
 fn gold(task: &Task, normalised: fn(&str) -> Option<String>) -> Option<String> {
@@ -69,7 +89,7 @@ pub fn criteria(task: &Task, thoughts: &[&str]) -> Option<Vec<Criteria>> {
     match task.kind {
         TaskKind::Relations => relations::criteria(&task.question, thoughts),
         TaskKind::Countdown => countdown::criteria(&task.question, thoughts),
-        TaskKind::Text => None,
+        _ => None,
     }
 }
 
@@ -106,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_missing_answer_is_wrong_and_a_missing_gold_is_no_verdict() {
-        for kind in [TaskKind::Relations, TaskKind::Text] {
+        for kind in [TaskKind::Relations, TaskKind::Text, TaskKind::Number] {
             assert_eq!(grade(&task(kind, "?", Some("8")), Some("8")).correct, Some(true));
             assert_eq!(grade(&task(kind, "?", Some(" 08 ")), Some("8")).correct, Some(true));
             assert_eq!(grade(&task(kind, "?", Some("8")), Some("18")).correct, Some(false));
@@ -125,6 +145,12 @@ mod tests {
         assert_eq!(criteria(&task, &["Paul minus 5 is Tina 11\n", "A: 11"]), Some(vec![good; 2]));
         task.kind = TaskKind::Text;
         assert_eq!(criteria(&task, &["A: 11"]), None);
+    }
+
+    #[test]
+    fn code_has_no_answer_and_no_verdict() {
+        assert_eq!(answer(TaskKind::Code, "return 1"), None);
+        assert_eq!(grade(&task(TaskKind::Code, "?", Some("check(f)")), None).correct, None);
     }
 
     #[test]
@@ -147,6 +173,12 @@ mod tests {
             Just("3*5/0".to_string()),
             Just("\n".to_string()),
             Just("The answer is ".to_string()),
+            Just("\\text{".to_string()),
+            Just("\\sqrt".to_string()),
+            Just("-$1,234.5".to_string()),
+            Just("(B)".to_string()),
+            Just("**".to_string()),
+            Just("= ".to_string()),
             ".{0,6}",
         ];
         prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
@@ -171,6 +203,11 @@ mod tests {
             for kind in [TaskKind::Relations, TaskKind::Countdown] {
                 if let Some(read) = answer(kind, &text) {
                     prop_assert_eq!(answer(kind, &format!("A: {read}")), Some(read));
+                }
+            }
+            for kind in [TaskKind::Number, TaskKind::Choice, TaskKind::Game24] {
+                if let Some(read) = answer(kind, &text) {
+                    prop_assert_eq!(answer(kind, &format!("The answer is {read}")), Some(read));
                 }
             }
             if let Some(read) = text::answer(&text) {

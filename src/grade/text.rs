@@ -89,7 +89,7 @@ fn undecorated(answer: &str) -> &str {
 
 /// A number's one spelling: sign, digits, and what is left of decimals; fractions in lowest terms, as decimals
 /// where that is exact. Currency, percent signs and thousands separators don't count.
-fn number(text: &str) -> Option<String> {
+pub(super) fn number(text: &str) -> Option<String> {
     let text = text.trim_start_matches(['$', '€', '£']).trim_end_matches(['%', '€', '£']);
     let text = text.strip_suffix('\\').unwrap_or(text).trim();
     let (negative, text) = match text.strip_prefix(['-', '−']) {

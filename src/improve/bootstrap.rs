@@ -149,7 +149,7 @@ impl Graded {
             let Some(leaf) = tree.leaves.first() else { continue };
             jobs.push(Job {
                 task_id: tree.task_id.clone(),
-                kind: session.config.tasks.kind.kind(),
+                kind: session.task(&tree.task_id)?.kind,
                 variant: None,
                 prompt_ids: tree.prompt_ids.clone(),
                 address: tree.address.clone(),

@@ -17,12 +17,14 @@ mod rereading;
 mod rollouts;
 mod selection;
 mod session;
+mod tasks;
 mod training;
 
 pub use checkpoints::{FOLDER as CHECKPOINTS_FOLDER, ensure_space, write as write_checkpoint};
 pub use host::{Event, Host};
 pub use policy::{Policy, PolicyKind, with_tools};
-pub use session::{STORE_FILE, Session, dataset};
+pub use session::{STORE_FILE, Session};
+pub use tasks::{check_tasks, dataset, ensure_gradable};
 
 use anyhow::Result;
 

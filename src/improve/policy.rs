@@ -25,7 +25,7 @@ pub fn with_tools<T>(
     on_tokens: &(dyn Fn(usize) + Sync),
     work: impl FnOnce(&Tools) -> Result<T>,
 ) -> Result<T> {
-    let kind = config.tasks.kind.kind();
+    let kind = config.tasks.task_kind();
     work(&Tools {
         engine: policy.engine(),
         decode: &|ids| text.decode(ids),
@@ -35,7 +35,7 @@ pub fn with_tools<T>(
             tokens_max: config.rollout.tokens_max,
             thoughts_max: config.rollout.thoughts_max,
         },
-        answer: &|completion| grade::answer(kind, completion),
+        answer: &grade::answer,
         on_tokens,
     })
 }
@@ -125,9 +125,10 @@ impl PolicyKind {
     pub fn text(self, config: &Config) -> Result<Text> {
         let text = match (self, config.model.path.as_str()) {
             (Self::Scripted, _) | (_, EMBEDDED) => Text::embedded()?,
-            (Self::Model, path) => Text::load(Path::new(path))?,
+            (Self::Model, path) => Text::load_as(Path::new(path), &config.model)?,
         };
-        Ok(text.asking(config.tasks.kind.kind(), prompts(config)?))
+        let prompts = prompts(config)?.few_shot(config.tasks.few_shot);
+        Ok(text.asking(config.tasks.task_kind(), prompts))
     }
 
     /// The policy the run starts from.

@@ -56,7 +56,7 @@ fn jobs(session: &Session, iteration: u32) -> Result<Vec<Job>> {
             let place = Address::new(seed, Purpose::Variant, iteration, &task.id, &[v]);
             let variant = if config.variants > 1 { data::variant(task, &place) } else { None };
             let question = variant.as_ref().map_or(&task.question, |v| &v.question);
-            let prompt_ids = session.text.prompt_ids(question)?;
+            let prompt_ids = session.text.prompt_ids_of(task.kind, question)?;
             for s in 0..config.samples {
                 jobs.push(Job {
                     task_id: task.id.clone(),
@@ -73,7 +73,7 @@ fn jobs(session: &Session, iteration: u32) -> Result<Vec<Job>> {
 
 /// A job that asks the task in its own words.
 pub(super) fn plain_job(session: &Session, task: &Task, address: Address) -> Result<Job> {
-    let prompt_ids = session.text.prompt_ids(&task.question)?;
+    let prompt_ids = session.text.prompt_ids_of(task.kind, &task.question)?;
     Ok(Job { task_id: task.id.clone(), kind: task.kind, variant: None, prompt_ids, address })
 }
 

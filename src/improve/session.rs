@@ -1,6 +1,6 @@
 //! One process's hold on a run: the lock, the store, the tasks and the policy in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::checkpoints::{self, ensure_space};
 use super::lock::RunLock;
 use super::policy::{Policy, PolicyKind};
-use super::{Event, Host, Outcome};
+use super::{Event, Host, Outcome, tasks};
 use crate::config::Config;
 use crate::critic::Formula;
 use crate::data;
@@ -53,8 +53,8 @@ impl<'a> Session<'a> {
         }
         let text = kind.text(config)?;
         let base = kind.base(config, &text)?;
-        let dataset = dataset(config)?;
-        check_tasks(&dataset, &text, base.engine().context_max())?;
+        let data::Dataset { tasks: dataset, report } = tasks::dataset(config)?;
+        tasks::check_tasks(config, &dataset, &text, base.engine().context_max())?;
         let store = Store::open(&dir.join(STORE_FILE)).await?;
         let identity = Identity { config, text: &text, base: &base, tasks_hash: &tasks_hash(&dataset)? };
         let (run, resumed) = find_or_begin(host, &store, &identity, arm).await?;
@@ -70,6 +70,9 @@ impl<'a> Session<'a> {
             tasks.entry(task.split.name()).or_default().push(task);
         }
         (host.on_event)(Event::Started { run: run.id, arm, resumed });
+        if !resumed {
+            tell(host, &store, run.id, &report).await?;
+        }
         let started = (host.seconds)();
         let session = Self {
             host,
@@ -229,15 +232,20 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Every task of every split, as the configuration says.
-pub fn dataset(config: &Config) -> Result<Vec<Task>> {
-    if config.tasks.file.is_empty() {
-        return data::dataset(&config.tasks, None);
+/// Stores what was left out of the files, and shows how much.
+async fn tell(host: &Host<'_>, store: &Store, run: i64, report: &data::Report) -> Result<()> {
+    for (level, message) in tasks::events(report) {
+        store.put_event(Some(run), level, &message, &(host.now)()).await?;
     }
-    let path = &config.tasks.file;
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the tasks in {path}"))?;
-    let text = data::utf8(&bytes, path)?;
-    data::dataset(&config.tasks, Some(text)).with_context(|| format!("cannot use the tasks in {path}"))
+    let (repeated, overlaps) = (report.repeated.len(), report.overlaps.len());
+    if repeated + overlaps > 0 {
+        let message = format!(
+            "{overlaps} rows were removed because they overlap with measuring ones, {repeated} because they repeat \
+             others; which ones is stored as events of run {run}"
+        );
+        (host.on_event)(Event::Warning { message });
+    }
+    Ok(())
 }
 
 /// The stored run of this arm, checked against the configuration, or a new one.
@@ -331,34 +339,24 @@ fn tasks_hash(tasks: &[Task]) -> Result<String> {
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
-/// Finds now what would stop the run in the middle of the night.
-fn check_tasks(tasks: &[Task], text: &Text, context_max: usize) -> Result<()> {
-    ensure!(
-        tasks.iter().any(|t| t.split == Split::Easy && t.solution.is_some()),
-        "there is no labelled easy task with a solution, which the critique head and the replay learn from: give some \
-         rows \"split\": \"easy\" and a \"solution\""
-    );
-    for task in tasks {
-        let tokens = text.prompt_ids(&task.question).with_context(|| format!("in task {}", task.id))?.len();
-        ensure!(
-            tokens < context_max,
-            "the prompt of task {} has {tokens} tokens and leaves no room in the model's context of {context_max}",
-            task.id
-        );
-    }
-    Ok(())
-}
-
 /// `section.key: stored → given` for every key that differs.
 fn differences(stored: &str, config: &Config) -> String {
     let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
     let (stored, given) = (parse(stored), parse(&serde_json::to_string(config).unwrap_or_default()));
     let mut lines = Vec::new();
-    for (section, keys) in given.as_object().into_iter().flatten() {
-        for (key, value) in keys.as_object().into_iter().flatten() {
-            let was = &stored[section][key];
+    let keys = |config: &serde_json::Value, section: &str| -> BTreeSet<String> {
+        config[section].as_object().into_iter().flat_map(|keys| keys.keys().cloned()).collect()
+    };
+    for section in given.as_object().into_iter().flat_map(|sections| sections.keys()) {
+        // A key that has its default may be missing on either side.
+        for key in keys(&stored, section).union(&keys(&given, section)) {
+            let (was, value) = (&stored[section][key], &given[section][key]);
             if was != value && !is_free(section, key) {
-                lines.push(format!("{section}.{key}: {was} then, {value} now"));
+                let shown = |value: &serde_json::Value| match value {
+                    serde_json::Value::Null => "the default".to_owned(),
+                    value => value.to_string(),
+                };
+                lines.push(format!("{section}.{key}: {} then, {} now", shown(was), shown(value)));
             }
         }
     }

@@ -95,7 +95,7 @@ async fn kept_examples(session: &Session<'_>, iteration: u32, trees: &[StoredTre
 fn replay_examples(session: &Session) -> Result<Vec<Example>> {
     let easy = session.tasks(Split::Easy).iter();
     let example = |(task, solution): (&crate::domain::Task, &String)| {
-        let prompt = session.text.prompt_ids(&task.question)?;
+        let prompt = session.text.prompt_ids_of(task.kind, &task.question)?;
         Ok(train::example_from_solution(&prompt, &session.text.completion_ids(solution)?, &task.id))
     };
     easy.filter_map(|task| Some((task, task.solution.as_ref()?))).map(example).collect()

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::thought::texts;
 use super::{Job, Tools};
-use crate::domain::{FinishReason, Leaf, Strategy, Thought, Tree};
+use crate::domain::{FinishReason, Leaf, Strategy, TaskKind, Thought, Tree};
 use crate::engine::{Boundary, Completion, Request};
 
 pub fn chains(tools: &Tools, jobs: &[Job]) -> Result<Vec<Tree>> {
@@ -58,7 +58,8 @@ fn chain(tools: &Tools, job: &Job, mut completion: Completion) -> Result<Tree> {
         start = end;
     }
     let text: String = thoughts.iter().map(|t| t.text.as_str()).collect();
-    let leaf = Leaf { thought: thoughts.len() as u32 - 1, finish, answer: claimed(tools, finish, &text) };
+    let leaf =
+        Leaf { thought: thoughts.len() as u32 - 1, finish, answer: claimed(tools, job.kind, finish, &text) };
     Ok(Tree {
         address: job.address.clone(),
         strategy: Strategy::Cot,
@@ -71,8 +72,8 @@ fn chain(tools: &Tools, job: &Job, mut completion: Completion) -> Result<Tree> {
 }
 
 /// The answer of a trajectory: one that was cut off claims nothing.
-pub fn claimed(tools: &Tools, finish: FinishReason, text: &str) -> Option<String> {
-    if finish.is_complete() { (tools.answer)(text) } else { None }
+pub fn claimed(tools: &Tools, kind: TaskKind, finish: FinishReason, text: &str) -> Option<String> {
+    if finish.is_complete() { (tools.answer)(kind, text) } else { None }
 }
 
 /// Refuses what no engine may return, before it is indexed.

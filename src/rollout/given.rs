@@ -46,7 +46,7 @@ pub fn given(tools: &Tools, jobs: &[Job], completions: &[Vec<u32>]) -> Result<Ve
             .with_context(|| format!("{} has an empty completion", job.address))?;
         let ended = ids.last().is_some_and(|id| tools.stops.eos_ids.contains(id));
         let finish = if ended { FinishReason::Eos } else { FinishReason::TokensMax };
-        let answer = if finish.is_complete() { (tools.answer)(&text) } else { None };
+        let answer = if finish.is_complete() { (tools.answer)(job.kind, &text) } else { None };
         trees.push(Tree {
             address: job.address.clone(),
             strategy: Strategy::Cot,

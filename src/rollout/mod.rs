@@ -42,8 +42,8 @@ pub struct Limits {
     pub thoughts_max: usize,
 }
 
-/// Reads the answer that a finished completion claims.
-pub type Answer<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+/// Reads the answer that a finished completion of a task of this kind claims.
+pub type Answer<'a> = &'a (dyn Fn(TaskKind, &str) -> Option<String> + Sync);
 
 /// Decodes token ids, special tokens left out.
 pub type Decode<'a> = &'a (dyn Fn(&[u32]) -> Result<String> + Sync);

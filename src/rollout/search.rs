@@ -8,7 +8,7 @@ use super::chain::{check, claimed};
 use super::thought::added_text;
 use super::{Job, Tools};
 use crate::config::TreeConfig;
-use crate::domain::{FinishReason, Leaf, PruneReason, Scorer, Strategy, Thought, Tree};
+use crate::domain::{FinishReason, Leaf, PruneReason, Scorer, Strategy, TaskKind, Thought, Tree};
 use crate::engine::{Completion, Request};
 
 pub fn trees(tools: &Tools, jobs: &[Job], config: &TreeConfig, scorer: &dyn Scorer) -> Result<Vec<Tree>> {
@@ -79,6 +79,7 @@ struct Proposal {
 
 /// One job's search between two depths.
 struct Search {
+    kind: TaskKind,
     tree: Tree,
     /// Thoughts to be continued; `None` is the root.
     beam: Vec<Option<u32>>,
@@ -96,7 +97,7 @@ impl Search {
             thoughts: Vec::new(),
             leaves: Vec::new(),
         };
-        Self { tree, beam: vec![None], open: Vec::new() }
+        Self { kind: job.kind, tree, beam: vec![None], open: Vec::new() }
     }
 
     /// Indices from the first thought to `last`.
@@ -221,7 +222,7 @@ impl Search {
             } else {
                 let finish =
                     if finish == FinishReason::Boundary { FinishReason::ThoughtsMax } else { finish };
-                let answer = claimed(tools, finish, &self.path_text(Some(thought)));
+                let answer = claimed(tools, self.kind, finish, &self.path_text(Some(thought)));
                 self.tree.leaves.push(Leaf { thought, finish, answer });
             }
         }

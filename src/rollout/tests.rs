@@ -22,7 +22,7 @@ fn ended(text: &str) -> Vec<u32> {
     [ids(text), vec![EOS]].concat()
 }
 
-fn answer(text: &str) -> Option<String> {
+fn answer(_: TaskKind, text: &str) -> Option<String> {
     text.rsplit_once("A: ").map(|(_, answer)| answer.to_owned())
 }
 

@@ -1,5 +1,6 @@
 //! The files of a Hugging Face checkpoint directory that concern text, and the special tokens they name.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -76,11 +77,7 @@ pub(super) fn special_ids(files: &[TokenizerFile], tokenizer: &Tokenizer) -> Res
     let tokens = json(files, "tokenizer_config.json")?;
     let map = json(files, "special_tokens_map.json")?;
     let named = |key: &str| -> Result<Option<u32>> {
-        let name = |file: &Value| match &file[key] {
-            Value::String(name) => Some(name.clone()),
-            Value::Object(token) => token.get("content").and_then(Value::as_str).map(str::to_owned),
-            _ => None,
-        };
+        let name = |file: &Value| token_text(&file[key]).map(str::to_owned);
         let Some(name) = name(&tokens).or_else(|| name(&map)) else { return Ok(None) };
         let id = tokenizer.token_to_id(&name);
         id.map(Some).ok_or_else(|| anyhow!("{key} is {name:?}, which tokenizer.json doesn't have"))
@@ -106,6 +103,64 @@ pub(super) fn special_ids(files: &[TokenizerFile], tokenizer: &Tokenizer) -> Res
         );
     };
     Ok(SpecialIds { pad: pad.unwrap_or(end), bos, eos })
+}
+
+/// A special token as `tokenizer_config.json` writes it: its text, or an object with `content`.
+fn token_text(token: &Value) -> Option<&str> {
+    token.as_str().or_else(|| token.get("content")?.as_str())
+}
+
+/// The special tokens' texts by name, as chat templates get them: every key that ends in `_token`.
+pub(super) fn special_texts(files: &[TokenizerFile]) -> Result<BTreeMap<String, String>> {
+    let mut texts = BTreeMap::new();
+    // The tokenizer's own file is read last, because it is the one that counts.
+    for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+        for (key, token) in json(files, name)?.as_object().into_iter().flatten() {
+            if let Some(text) = token_text(token).filter(|_| key.ends_with("_token")) {
+                texts.insert(key.clone(), text.to_owned());
+            }
+        }
+    }
+    Ok(texts)
+}
+
+/// The checkpoint's chat template: `chat_template.jinja`, or what `tokenizer_config.json` has, one or several
+/// with names, of which `default` is meant.
+pub(super) fn chat_template(files: &[TokenizerFile]) -> Result<Option<String>> {
+    const FILE: &str = "chat_template.jinja";
+    if let Some(source) = find(files, FILE) {
+        let source = std::str::from_utf8(source).with_context(|| format!("{FILE} is not UTF-8"))?;
+        return Ok(Some(source.to_owned()));
+    }
+    let config = json(files, "tokenizer_config.json")?;
+    match &config["chat_template"] {
+        Value::Null => Ok(None),
+        Value::String(source) => Ok(Some(source.clone())),
+        Value::Array(named) => {
+            let pair = |entry: &Value| {
+                Some((entry["name"].as_str()?.to_owned(), entry["template"].as_str()?.to_owned()))
+            };
+            let named: Vec<(String, String)> = named.iter().filter_map(pair).collect();
+            let default = named.iter().find(|(name, _)| name == "default");
+            match default.or(if named.len() == 1 { named.first() } else { None }) {
+                Some((_, source)) => Ok(Some(source.clone())),
+                None => bail!(
+                    "tokenizer_config.json has {} chat templates and none is named \"default\" ({}); put the one that \
+                     is meant into {FILE}",
+                    named.len(),
+                    named.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+                ),
+            }
+        }
+        other => bail!(
+            "tokenizer_config.json: chat_template is neither a text nor a list of named ones: {other:.80}"
+        ),
+    }
+}
+
+/// Whether `tokenizer_config.json` says that a plain text begins with the beginning token.
+pub(super) fn adds_bos(files: &[TokenizerFile]) -> Result<Option<bool>> {
+    Ok(json(files, "tokenizer_config.json")?["add_bos_token"].as_bool())
 }
 
 /// The token ids under `key`: a number, a list of them, or nothing.

@@ -1,13 +1,18 @@
-//! Text in, token ids out, and back: tokenizer, special tokens, prompt templates, and where thoughts end.
+//! Text in, token ids out, and back: tokenizer, special tokens, prompt templates, chat templates, and where
+//! thoughts end.
 //!
 //! There are two ways to token ids of a task and everything uses them, pretraining and the loop alike:
-//! [`Text::prompt_ids`] and [`Text::completion_ids`]. What a policy drew is never tokenized again. The beginning
-//! token stands before a prompt if the checkpoint's own tokenizer puts it there; the seed's doesn't.
+//! [`Text::prompt_ids_of`] and [`Text::completion_ids`]. What a policy drew is never tokenized again. A checkpoint
+//! with a chat template is asked through it, and the template alone says which special tokens a prompt has. Without
+//! one, the beginning token stands before a prompt if the checkpoint's own tokenizer puts it there; the seed's
+//! doesn't.
 
 mod bytes;
+mod chat;
 mod files;
 mod prompts;
 mod seed;
+mod talk;
 #[cfg(test)]
 mod tests;
 
@@ -16,13 +21,16 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokenizers::Tokenizer;
 
+pub use chat::{ChatRequest, ChatTemplate, Date};
 pub use files::TokenizerFile;
 pub use prompts::{Prompts, TEMPLATES};
 pub use seed::{SPECIALS, seed_tokenizer};
 
+use crate::config::{Config, ModelSource};
 use crate::domain::TaskKind;
 use crate::engine::Stops;
 use bytes::Spelling;
+use talk::Talk;
 
 /// A tokenizer with its special tokens, and the template that prompts are made with.
 #[derive(Clone)]
@@ -34,8 +42,14 @@ pub struct Text {
     special: SpecialIds,
     /// Special tokens as they are written.
     special_texts: Vec<String>,
+    /// Whether some token swallows the blanks beside it, so that ids don't give back every byte.
+    strips: bool,
     prompts: Prompts,
     kind: TaskKind,
+    /// The beginning token, if plain texts begin with it.
+    leading_bos: Option<u32>,
+    /// How a question is asked of a checkpoint with a chat template.
+    talk: Option<Talk>,
     /// What has to lie beside a checkpoint so that others can use it.
     files: Vec<TokenizerFile>,
     hash: String,
@@ -53,26 +67,36 @@ pub(crate) struct SpecialIds {
 impl Text {
     /// The seed model's tokenizer, from the binary itself.
     pub fn embedded() -> Result<Self> {
-        Self::from_files(files::embedded()).context("the embedded tokenizer is broken")
+        Self::from_files(files::embedded(), None).context("the embedded tokenizer is broken")
     }
 
     /// The tokenizer of a Hugging Face checkpoint directory: `tokenizer.json`, and where there are any
-    /// `tokenizer_config.json`, `generation_config.json` and `config.json` for the special tokens.
+    /// `tokenizer_config.json`, `generation_config.json` and `config.json` for the special tokens, and
+    /// `chat_template.jinja`.
     pub fn load(dir: &std::path::Path) -> Result<Self> {
+        let config = Config::load(None, &[]).context("the built-in configuration is broken")?;
+        Self::load_as(dir, &config.model)
+    }
+
+    /// The same, spoken to as `cfg` says.
+    pub fn load_as(dir: &std::path::Path, cfg: &ModelSource) -> Result<Self> {
         let files = files::read(dir)?;
-        Self::from_files(files).with_context(|| format!("the tokenizer in {} can't be used", dir.display()))
+        Self::from_files(files, Some(cfg))
+            .with_context(|| format!("the tokenizer in {} can't be used", dir.display()))
     }
 
     /// A tokenizer from the contents of a `tokenizer.json` alone, with the ids that end a trajectory.
     pub fn from_tokenizer_json(json: &[u8], eos_ids: &[u32]) -> Result<Self> {
         let generation = serde_json::json!({ "eos_token_id": eos_ids }).to_string();
-        Self::from_files(vec![
+        let files = vec![
             TokenizerFile { name: "tokenizer.json".to_owned(), contents: json.to_vec() },
             TokenizerFile { name: "generation_config.json".to_owned(), contents: generation.into_bytes() },
-        ])
+        ];
+        Self::from_files(files, None)
     }
 
-    fn from_files(mut files: Vec<TokenizerFile>) -> Result<Self> {
+    /// Without `cfg` there is no conversation, whatever the files say.
+    fn from_files(mut files: Vec<TokenizerFile>, cfg: Option<&ModelSource>) -> Result<Self> {
         let json = files::find(&files, "tokenizer.json").context("there is no tokenizer.json")?;
         let mut tokenizer =
             Tokenizer::from_bytes(json).map_err(|error| anyhow!("tokenizer.json can't be read: {error}"))?;
@@ -87,21 +111,44 @@ impl Text {
         let special_texts = added.values().filter(|t| t.special).map(|t| t.content.clone()).collect();
         let spelling = Spelling::of(&tokenizer);
         let token_bytes = Arc::new(bytes::table(&tokenizer, spelling)?);
-        let prompts = Prompts::embedded()?;
-        let kind = TaskKind::Relations;
+        let talk = cfg.map(|cfg| Talk::new(&files, cfg)).transpose()?.flatten();
+        let leading_bos = match files::adds_bos(&files)? {
+            Some(adds) => special.bos.filter(|_| adds),
+            None => own_first_token(&tokenizer)?.filter(|&first| Some(first) == special.bos),
+        };
         let mut text = Self {
+            leading_bos,
             tokenizer,
             spelling,
             token_bytes,
             special,
             special_texts,
-            prompts,
-            kind,
+            strips: added.values().any(|token| token.lstrip || token.rstrip),
+            prompts: Prompts::embedded()?,
+            kind: TaskKind::Relations,
+            talk,
             files,
             hash: String::new(),
         };
+        text.end_turns()?;
         text.hash = text.identity();
         Ok(text)
+    }
+
+    /// In a conversation, completions end with what the template writes after an answer.
+    fn end_turns(&mut self) -> Result<()> {
+        let Some(after) = self.talk.as_ref().and_then(Talk::after_answer) else { return Ok(()) };
+        let first = self.encode_parsing(after.trim_start())?.first().copied();
+        if let Some(end) = first.filter(|id| self.is_special(*id)) {
+            self.special.eos.retain(|&id| id != end);
+            self.special.eos.insert(0, end);
+        }
+        Ok(())
+    }
+
+    fn is_special(&self, id: u32) -> bool {
+        let text = self.tokenizer.id_to_token(id);
+        text.is_some_and(|text| self.special_texts.contains(&text))
     }
 
     /// The same tokenizer, asking questions of `kind` with `prompts`.
@@ -118,7 +165,9 @@ impl Text {
         let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 tokenizer and template v1");
         let special = format!("{:?}", self.special);
         let json = files::find(&self.files, "tokenizer.json").unwrap_or_default();
-        for part in [json, special.as_bytes(), self.prompts.question_source(self.kind).as_bytes()] {
+        let question = self.prompts.question_source(self.kind);
+        let talk = self.talk.as_ref().map(|talk| talk.identity().as_bytes());
+        for part in [json, special.as_bytes(), question.as_bytes()].into_iter().chain(talk) {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
@@ -154,7 +203,7 @@ impl Text {
         let ids =
             encoding.map_err(|error| anyhow!("{text:?} can't be tokenized: {error}"))?.get_ids().to_vec();
         // Byte-pair encoding without an unknown token drops what it can't write, and says nothing.
-        if self.spelling == Spelling::ByteLevel && self.tokenizer.get_normalizer().is_none() {
+        if self.spelling == Spelling::ByteLevel && !self.strips && self.tokenizer.get_normalizer().is_none() {
             self.check_complete(text, &ids)?;
         }
         Ok(ids)
@@ -195,20 +244,28 @@ impl Text {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The prompt for a question: the template's text, after the beginning token if this tokenizer has it so.
+    /// The prompt for a question of the kind that [`Text::asking`] named.
     pub fn prompt_ids(&self, question: &str) -> Result<Vec<u32>> {
+        self.prompt_ids_of(self.kind, question)
+    }
+
+    /// The prompt for a question: the template's text as a chat message, or as it is, after the beginning token
+    /// if this tokenizer has it so.
+    pub fn prompt_ids_of(&self, kind: TaskKind, question: &str) -> Result<Vec<u32>> {
         self.refuse_special(question)?;
-        let ids = self.encode_parsing(&self.prompts.question(self.kind, question)?)?;
+        let asked = self.prompts.question(kind, question)?;
+        let ids = match &self.talk {
+            Some(talk) => self.encode_parsing(&talk.prompt(asked.trim())?)?,
+            None => self.encode_parsing(&asked)?,
+        };
         ensure!(!ids.is_empty(), "the prompt for {question:?} is empty; check the template");
-        let bos = self.leading_bos()?.filter(|bos| ids.first() != Some(bos));
+        let bos = self.leading_bos.filter(|bos| self.talk.is_none() && ids.first() != Some(bos));
         Ok(bos.into_iter().chain(ids).collect())
     }
 
-    /// The beginning token, if the tokenizer itself puts one before a text.
-    fn leading_bos(&self) -> Result<Option<u32>> {
-        let empty =
-            self.tokenizer.encode_fast("", true).map_err(|error| anyhow!("tokenizing nothing: {error}"))?;
-        Ok(empty.get_ids().first().copied().filter(|&first| Some(first) == self.special.bos))
+    /// Whether questions are asked through the checkpoint's chat template.
+    pub fn is_chat(&self) -> bool {
+        self.talk.is_some()
     }
 
     /// A solution as a policy should have drawn it: its tokens and the end-of-sequence token.
@@ -280,4 +337,10 @@ impl Text {
         }
         Ok(())
     }
+}
+
+/// The token that the tokenizer itself puts before a text.
+fn own_first_token(tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    let empty = tokenizer.encode_fast("", true).map_err(|error| anyhow!("tokenizing nothing: {error}"))?;
+    Ok(empty.get_ids().first().copied())
 }

@@ -12,12 +12,18 @@ use minijinja::{Environment, UndefinedBehavior, Value, context};
 use crate::domain::{ScorerKind, TaskKind};
 
 /// Every template: its file name and the embedded source, as `autodidact init` writes them.
-pub const TEMPLATES: [(&str, &str); 8] = [
+pub const TEMPLATES: [(&str, &str); 14] = [
+    ("choice.jinja", include_str!("../../prompts/choice.jinja")),
+    ("code.jinja", include_str!("../../prompts/code.jinja")),
     ("cot.jinja", include_str!("../../prompts/cot.jinja")),
     ("countdown.jinja", include_str!("../../prompts/countdown.jinja")),
     ("critique_accuracy.jinja", include_str!("../../prompts/critique_accuracy.jinja")),
     ("critique_coherence.jinja", include_str!("../../prompts/critique_coherence.jinja")),
     ("critique_completeness.jinja", include_str!("../../prompts/critique_completeness.jinja")),
+    ("exact.jinja", include_str!("../../prompts/exact.jinja")),
+    ("game24.jinja", include_str!("../../prompts/game24.jinja")),
+    ("math.jinja", include_str!("../../prompts/math.jinja")),
+    ("number.jinja", include_str!("../../prompts/number.jinja")),
     ("relations.jinja", include_str!("../../prompts/relations.jinja")),
     ("tot_propose.jinja", include_str!("../../prompts/tot_propose.jinja")),
     ("tot_value.jinja", include_str!("../../prompts/tot_value.jinja")),
@@ -27,6 +33,8 @@ pub const TEMPLATES: [(&str, &str); 8] = [
 #[derive(Clone, Debug)]
 pub struct Prompts {
     sources: BTreeMap<String, String>,
+    /// Whether questions come after worked examples.
+    few_shot: bool,
     environment: Environment<'static>,
 }
 
@@ -57,9 +65,18 @@ impl Prompts {
                 .add_template_owned(name.clone(), source.clone())
                 .with_context(|| format!("prompt template {name} is not valid Jinja"))?;
         }
-        let prompts = Self { sources, environment };
-        prompts.check()?;
+        let mut prompts = Self { sources, few_shot: false, environment };
+        for few_shot in [true, false] {
+            prompts.few_shot = few_shot;
+            prompts.check()?;
+        }
         Ok(prompts)
+    }
+
+    /// The same templates, with worked examples before the question or without.
+    pub fn few_shot(mut self, few_shot: bool) -> Self {
+        self.few_shot = few_shot;
+        self
     }
 
     /// Renders every template once, so that a missing variable shows now.
@@ -77,14 +94,24 @@ impl Prompts {
         Ok(())
     }
 
-    /// The source of the template that tasks of `kind` are asked with.
-    pub(super) fn question_source(&self, kind: TaskKind) -> &str {
-        self.sources.get(file_of(kind)).map_or("", String::as_str)
+    /// What decides how tasks of a source are asked, of which `kind` is one: the source of its template, and for
+    /// tasks from a file, which may be of several kinds, those of all such kinds.
+    pub(super) fn question_source(&self, kind: TaskKind) -> String {
+        let source = |kind: TaskKind| self.sources.get(file_of(kind)).map_or("", String::as_str);
+        if !kind.is_from_file() {
+            return source(kind).to_owned();
+        }
+        let kinds = TaskKind::ALL.iter().filter(|kind| kind.is_from_file());
+        kinds
+            .map(|&kind| source(kind))
+            .chain([if self.few_shot { "few-shot" } else { "" }])
+            .collect::<Vec<_>>()
+            .join("\0")
     }
 
     /// The prompt that asks a task's question.
     pub fn question(&self, kind: TaskKind, question: &str) -> Result<String> {
-        self.render(file_of(kind), context! { question })
+        self.render(file_of(kind), context! { question, few_shot => self.few_shot })
     }
 
     /// Asks for `count` possible next thoughts, one per line (Yao et al. 2023, "propose prompt").
@@ -123,6 +150,12 @@ fn file_of(kind: TaskKind) -> &'static str {
         TaskKind::Relations => "relations.jinja",
         TaskKind::Countdown => "countdown.jinja",
         TaskKind::Text => "cot.jinja",
+        TaskKind::Number => "number.jinja",
+        TaskKind::Choice => "choice.jinja",
+        TaskKind::Math => "math.jinja",
+        TaskKind::Exact => "exact.jinja",
+        TaskKind::Game24 => "game24.jinja",
+        TaskKind::Code => "code.jinja",
     }
 }
 

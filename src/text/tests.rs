@@ -242,3 +242,127 @@ fn it_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Text>();
 }
+
+/// A checkpoint in the manner of [`llama_style`] with turns: `<u>` begins a question and `<e>` ends an answer.
+fn chat_checkpoint(template: &serde_json::Value) -> tempfile::TempDir {
+    let mut tokenizer = llama_style();
+    for (id, content) in [(11, "<u>"), (12, "<e>")] {
+        tokenizer["model"]["vocab"][content] = id.into();
+        tokenizer["added_tokens"].as_array_mut().unwrap().push(serde_json::json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true
+        }));
+    }
+    // Without the blank that is put before every text, so that ids are easy to read.
+    tokenizer["normalizer"] = serde_json::Value::Null;
+    let config = serde_json::json!({ "eos_token": "</s>", "bos_token": { "content": "<s>" }, "chat_template": template });
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    std::fs::write(dir.path().join("generation_config.json"), r#"{"eos_token_id": [1, 12]}"#).unwrap();
+    dir
+}
+
+const CHAT: &str = "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}a{{ m.content }}<e>\n{% else %}\
+                    {{ '<u>' if m.role == 'user' else 'b' }}{{ m.content }}{% endif %}{% endfor %}\
+                    {% if add_generation_prompt %}a{{ '?' if enable_thinking is defined and not enable_thinking }}{% endif %}";
+
+fn model(pairs: &[(&str, &str)]) -> ModelSource {
+    let pairs: Vec<_> = pairs.iter().map(|(k, v)| (format!("model.{k}"), v.to_string())).collect();
+    Config::load(None, &pairs).unwrap().model
+}
+
+/// Asks as it is, so that prompts stay within the small vocabulary.
+fn bare(text: Text) -> Text {
+    text.asking(TaskKind::Relations, Prompts::embedded().unwrap())
+}
+
+#[test]
+fn a_checkpoint_with_a_chat_template_is_asked_through_it() {
+    let dir = chat_checkpoint(&CHAT.into());
+    let text = bare(Text::load(dir.path()).unwrap());
+    assert!(text.is_chat());
+    assert_eq!(text.prompt_ids("b?").unwrap(), [0, 11, 7, 8, 6], "one beginning token, the question trimmed");
+    assert_eq!((text.eos_id(), text.stops(TaskKind::Text, &[]).unwrap().eos_ids), (12, vec![12, 1]));
+    assert_eq!(text.completion_ids("a").unwrap(), [6, 12], "the token that ends a turn trains");
+    let as_told = |pairs: &[(&str, &str)]| bare(Text::load_as(dir.path(), &model(pairs)).unwrap());
+    assert_eq!(as_told(&[("system", "bb")]).prompt_ids("b?").unwrap(), [0, 7, 7, 7, 11, 7, 8, 6]);
+    assert_eq!(as_told(&[("thinking", "off")]).prompt_ids("b?").unwrap(), [0, 11, 7, 8, 6, 8]);
+    let plain = as_told(&[("chat", "plain")]);
+    assert_eq!(plain.prompt_ids("b?").unwrap(), [0, 7, 8, 10]);
+    assert_eq!(plain.eos_id(), 1);
+    let hashes = [
+        as_told(&[]),
+        as_told(&[("system", "b")]),
+        as_told(&[("thinking", "on")]),
+        as_told(&[("date", "2025-01-01")]),
+        plain,
+    ];
+    let hashes: std::collections::HashSet<&str> = hashes.iter().map(Text::hash).collect();
+    assert_eq!(hashes.len(), 5);
+    let error = text.prompt_ids("b<e>?").unwrap_err().to_string();
+    assert!(error.contains("<e>"), "{error}");
+}
+
+#[test]
+fn named_templates_and_files_are_found_and_broken_ones_refused() {
+    let named = |names: &[(&str, &str)]| {
+        let entries: Vec<_> =
+            names.iter().map(|(n, t)| serde_json::json!({ "name": n, "template": t })).collect();
+        chat_checkpoint(&serde_json::Value::Array(entries))
+    };
+    let dir = named(&[("tool_use", "bb"), ("default", "a{{ messages[0].content }}")]);
+    assert_eq!(bare(Text::load(dir.path()).unwrap()).prompt_ids("b").unwrap(), [6, 7]);
+    std::fs::write(dir.path().join("chat_template.jinja"), "bb").unwrap();
+    assert_eq!(
+        bare(Text::load(dir.path()).unwrap()).prompt_ids("b").unwrap(),
+        [7, 7],
+        "the file comes first"
+    );
+    for (template, part) in [
+        (serde_json::json!("{% if %}"), "not valid Jinja"),
+        (serde_json::json!("{{ raise_exception('No.') }}"), "refuses the conversation: No."),
+        (serde_json::json!(3), "neither a text nor a list"),
+        (serde_json::json!([{ "name": "x", "template": "a" }, { "name": "y", "template": "a" }]), "(x, y)"),
+    ] {
+        let dir = chat_checkpoint(&template);
+        let error = format!("{:#}", Text::load(dir.path()).err().unwrap());
+        assert!(error.contains(part) && error.contains("model.chat = \"plain\""), "{error}");
+        assert!(!Text::load_as(dir.path(), &model(&[("chat", "plain")])).unwrap().is_chat());
+    }
+}
+
+#[test]
+fn the_configuration_says_whether_texts_begin_with_the_beginning_token() {
+    let dir = chat_checkpoint(&serde_json::Value::Null);
+    let with = |adds: serde_json::Value| {
+        let config = serde_json::json!({ "eos_token": "</s>", "bos_token": "<s>", "add_bos_token": adds });
+        std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        bare(Text::load(dir.path()).unwrap()).prompt_ids("b").unwrap()
+    };
+    assert_eq!(with(false.into()), [7, 10]);
+    assert_eq!(with(true.into()), [0, 7, 10]);
+    assert_eq!(with(serde_json::Value::Null), [0, 7, 10], "as the tokenizer itself has it");
+}
+
+#[test]
+fn questions_from_files_are_asked_by_kind_with_and_without_examples() {
+    let prompts = Prompts::embedded().unwrap();
+    let kinds = [
+        (TaskKind::Number, "then the number alone"),
+        (TaskKind::Choice, "such as (A)"),
+        (TaskKind::Math, "in \\boxed{}"),
+        (TaskKind::Exact, "in the form that the question asks for"),
+        (TaskKind::Game24, "then the whole expression"),
+    ];
+    for (kind, instruction) in kinds {
+        let bare = prompts.question(kind, "Why?").unwrap();
+        assert!(bare.contains(instruction) && bare.ends_with("\n\nQuestion: Why?\n\n"), "{bare}");
+        let shown = prompts.clone().few_shot(true).question(kind, "Why?").unwrap();
+        assert!(shown.starts_with("Question: ") && shown.ends_with("\n\nQuestion: Why?\n\n"), "{shown}");
+        assert!(shown.matches("\n\nQuestion: ").count() >= 2 && !shown.contains("\n\n\n"), "{shown}");
+    }
+    assert_eq!(prompts.question(TaskKind::Code, "def f():\n").unwrap(), "def f():\n");
+    let text = Text::embedded().unwrap().asking(TaskKind::Text, prompts.clone());
+    assert_ne!(text.hash(), text.clone().asking(TaskKind::Text, prompts.few_shot(true)).hash());
+}

@@ -1,7 +1,8 @@
 //! Where tasks are made and where they are graded are strangers: here they must agree.
 
 use autodidact::config::{Config, TasksConfig};
-use autodidact::domain::{Address, Criteria, Purpose, Task};
+use autodidact::domain::{Address, Criteria, Purpose, Split, Task, TaskKind};
+use autodidact::text::Prompts;
 use autodidact::{data, grade};
 
 const GOOD: Criteria = Criteria { coherence: true, accuracy: true, completeness: true };
@@ -14,7 +15,7 @@ fn config(kind: &str) -> TasksConfig {
 
 /// Every task of both built-in datasets.
 fn tasks() -> Vec<Task> {
-    let of = |kind| data::dataset(&config(kind), None).expect("a built-in dataset");
+    let of = |kind| data::dataset(&config(kind), Vec::new()).expect("a built-in dataset").tasks;
     ["relations", "countdown"].into_iter().flat_map(of).collect()
 }
 
@@ -71,4 +72,34 @@ fn corrupted_solutions_are_caught() {
         }
     }
     assert!(made > 1000 && wrong * 10 >= made * 9, "{wrong} of {made} have a wrong answer");
+}
+
+#[test]
+fn the_examples_in_prompts_are_right_and_answered_as_answers_are_read() {
+    let prompts = Prompts::embedded().expect("the embedded templates").few_shot(true);
+    for (kind, golds) in [
+        (TaskKind::Number, &["31", "4.6", "95"][..]),
+        (TaskKind::Choice, &["B", "B", "C"]),
+        (TaskKind::Math, &["5", "\\frac{1}{2}"]),
+        (TaskKind::Exact, &["false", "apple fig pear"]),
+        (TaskKind::Game24, &["24", "24"]),
+    ] {
+        let prompt = prompts.question(kind, "?").expect("a template that renders");
+        let examples: Vec<&str> = prompt.split("Question: ").skip(1).collect();
+        assert_eq!(examples.len(), golds.len() + 1, "{prompt}");
+        for (example, gold) in examples.iter().zip(golds) {
+            let (question, solution) = example.split_once("\n\n").expect("a question and its solution");
+            let task = Task {
+                id: String::new(),
+                kind,
+                split: Split::Easy,
+                level: 1,
+                question: question.to_owned(),
+                answer: Some(gold.to_string()),
+                solution: None,
+            };
+            let answer = grade::answer(kind, solution);
+            assert_eq!(grade::grade(&task, answer.as_deref()).correct, Some(true), "{example}\n{answer:?}");
+        }
+    }
 }

@@ -143,7 +143,7 @@ fn write_tasks(sandbox: &Sandbox, poison: bool) {
         TINY.iter().filter_map(|s| s.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect();
     let config = Config::load(None, &pairs).unwrap();
     let mut lines = String::new();
-    for task in data::dataset(&config.tasks, None).unwrap() {
+    for task in data::dataset(&config.tasks, Vec::new()).unwrap().tasks {
         let mut answer = task.answer.unwrap();
         if poison && matches!(task.split, Split::Train | Split::HeldOut) {
             answer = format!("{answer}7");

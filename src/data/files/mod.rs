@@ -1,0 +1,274 @@
+//! Tasks from files: JSON lines, and the public benchmarks as they are published.
+//!
+//! Nothing is dropped silently. A row that can't be used is an error that names line, value and reason, all of
+//! them at once; a row that is left out, because it repeats another or overlaps with a measuring one, is in the
+//! [`Report`]. Rows without a split get one from a hash of their question, so adding rows moves no other row.
+//! Contents come from the caller; no file is opened here.
+
+mod columns;
+mod lines;
+mod overlap;
+mod rows;
+mod sniff;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+pub use overlap::Overlap;
+
+use super::normalised_question;
+use crate::config::{AnswerForm, TaskFormat, TasksConfig};
+use crate::domain::{Split, Task};
+use rows::{Read, Row};
+
+/// A file of tasks, as it lies on the disk.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// Its path, for messages and ids.
+    pub name: String,
+    pub contents: Vec<u8>,
+    /// Whether all its rows are held out.
+    pub heldout: bool,
+}
+
+/// What was read, recognised and left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    pub files: Vec<FileReport>,
+    /// Rows of published files that ask what an earlier row of the same file asks, in words.
+    pub repeated: Vec<String>,
+    /// Rows removed because measuring on what overlaps with them would be measuring what was practised.
+    pub overlaps: Vec<Overlap>,
+    /// Rows beyond `tasks.split_max`.
+    pub beyond_max: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileReport {
+    pub name: String,
+    pub format: TaskFormat,
+    /// What the format was recognised by, if it was.
+    pub recognised_by: Option<&'static str>,
+    pub rows: usize,
+}
+
+/// The text of a file, or an error that names the line with the first byte that isn't UTF-8.
+pub fn utf8<'a>(contents: &'a [u8], name: &str) -> Result<&'a str> {
+    std::str::from_utf8(contents).map_err(|error| {
+        let good = &contents[..error.valid_up_to()];
+        let line = good.iter().filter(|&&b| b == b'\n').count() + 1;
+        let byte = contents[error.valid_up_to()];
+        anyhow!("{name}, line {line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8")
+    })
+}
+
+/// The tasks of all files in splits that share nothing, and what became of the rest.
+pub(super) fn read(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<(Vec<Task>, Report)> {
+    ensure!(!files.is_empty(), "tasks.kind is \"file\", but no file was read");
+    let mut report = Report::default();
+    let own_heldout = files.iter().any(|file| file.heldout);
+    let several = files.len() > 1;
+    let (mut tasks, mut names) = (Vec::new(), Names::default());
+    let all: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+    for file in files {
+        let stem = names.unique(&file.name);
+        let kept = read_file(cfg, file, &mut report)?;
+        let format = report.files.last().map_or(TaskFormat::Jsonl, |file| file.format);
+        let prefix = match (format, several) {
+            (TaskFormat::Jsonl, false) => "text".to_owned(),
+            (TaskFormat::Jsonl, true) => format!("text/{stem}"),
+            (format, false) => format.name().to_owned(),
+            (format, true) => format!("{}/{stem}", format.name()),
+        };
+        let place = Place { prefix, format, seed: cfg.seed, own_heldout };
+        tasks.extend(kept.into_iter().map(|(number, heldout, row)| place.task(row, number, heldout)));
+    }
+    let name = all.join(", ");
+    check_splits(&tasks, &name)?;
+    tasks.sort_by_key(|task: &Task| task.split);
+    report.overlaps = overlap::remove(&mut tasks, cfg.overlap_words);
+    report.beyond_max = capped(&mut tasks, cfg);
+    check_splits(&tasks, &name).with_context(|| {
+        format!("{} rows overlap with measuring ones and were removed", report.overlaps.len())
+    })?;
+    Ok((tasks, report))
+}
+
+/// The usable rows of one file with their numbers and whether they are held out.
+fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result<Vec<(usize, bool, Row)>> {
+    let SourceFile { name, contents, heldout } = file;
+    let contents = match columns::is_parquet(&contents) {
+        true => columns::json_lines(contents, &name)?,
+        false => unpack::unpacked(contents, &name)?,
+    };
+    let text = utf8(&contents, &name)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    ensure!(!text.is_empty(), "{name} is empty (0 bytes); write one JSON object per line");
+    let (format, recognised_by) = match cfg.format {
+        TaskFormat::Auto if cfg.fields.is_empty() && cfg.answer == AnswerForm::Auto => {
+            sniff::format(text, &name)
+        }
+        TaskFormat::Auto => (TaskFormat::Jsonl, None),
+        format => (format, None),
+    };
+    let read = parsed(cfg, format, text).with_context(|| format!("{name} is no {} file", format.name()))?;
+    ensure!(!read.is_empty(), "{name} has only blank lines; write one JSON object per line");
+    let (mut kept, mut problems) = (Vec::new(), Vec::new());
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let total = read.len();
+    for mut read in read {
+        let row = match std::mem::replace(&mut read.row, Err(anyhow!("taken"))) {
+            Ok(row) => row,
+            Err(problem) => {
+                problems.push(read.problem(&problem));
+                continue;
+            }
+        };
+        let first = *seen.entry(normalised_question(&row.question)).or_insert(read.number);
+        if first == read.number {
+            // A held-out file is held out whatever its rows say.
+            kept.push((read.number, heldout, row));
+        } else if format == TaskFormat::Jsonl {
+            problems.push(read.problem(&anyhow!("the same question as {} {first}", read.unit)));
+        } else {
+            report
+                .repeated
+                .push(format!("{name}, {} {}: asks what {} {first} asks", read.unit, read.number, read.unit));
+        }
+    }
+    if !problems.is_empty() {
+        let by = recognised_by
+            .map(|by| format!(" (read as {}, for it has {by})", format.name()))
+            .unwrap_or_default();
+        bail!("{name}: {} of its rows can't be used{by}:{}", problems.len(), rows::listed(&problems));
+    }
+    report.files.push(FileReport { name, format, recognised_by, rows: total });
+    Ok(kept)
+}
+
+fn parsed(cfg: &TasksConfig, format: TaskFormat, text: &str) -> Result<Vec<Read>> {
+    match format {
+        TaskFormat::Bbh => tables::bbh(text),
+        TaskFormat::Game24 => tables::game24(text),
+        TaskFormat::Mmlu if !text.trim_start().starts_with(['{', '[']) => tables::mmlu(text),
+        _ => lines::read(text, &lines::Reading { format, kind: cfg.answer.kind(), fields: &cfg.fields }),
+    }
+}
+
+/// Names of files without folders and endings, each once.
+#[derive(Default)]
+struct Names {
+    taken: HashSet<String>,
+}
+
+impl Names {
+    fn unique(&mut self, path: &str) -> String {
+        let file = path.rsplit(['/', '\\']).next().unwrap_or(path);
+        let stem = file.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or("file").to_owned();
+        let mut name = stem.clone();
+        let mut copies = 1;
+        while !self.taken.insert(name.clone()) {
+            copies += 1;
+            name = format!("{stem}-{copies}");
+        }
+        name
+    }
+}
+
+/// Where a file's rows go.
+struct Place {
+    prefix: String,
+    format: TaskFormat,
+    seed: u64,
+    /// Whether some file is held out as a whole, so that no other row needs to be.
+    own_heldout: bool,
+}
+
+impl Place {
+    fn task(&self, row: Row, number: usize, heldout: bool) -> Task {
+        let split = match (heldout, row.split) {
+            (true, _) => Split::HeldOut,
+            (false, Some(split)) => split,
+            (false, None) => self.assigned(&row.question),
+        };
+        Task {
+            id: format!("{}/{split}/{number:06}", self.prefix),
+            kind: row.kind,
+            split,
+            level: row.level,
+            question: row.question,
+            answer: row.answer,
+            // Only labelled easy tasks may show how they are solved.
+            solution: row.solution.filter(|_| matches!(split, Split::Easy | Split::Anchor)),
+        }
+    }
+
+    /// A split by a hash of the question. Own rows: train, gate, held-out as 6 : 2 : 2, for labels to learn from
+    /// are marked as such. Published rows: easy, anchor, gate, held-out, train as 2 : 1 : 4 : 4 : 9, the
+    /// held-out share going to train where a file of its own is held out.
+    fn assigned(&self, question: &str) -> Split {
+        let byte = hash(self.seed, question).as_bytes()[0];
+        match (self.format, self.own_heldout) {
+            (TaskFormat::Jsonl, own_heldout) => match byte % 10 {
+                0..6 => Split::Train,
+                6..8 => Split::Gate,
+                _ if own_heldout => Split::Train,
+                _ => Split::HeldOut,
+            },
+            (_, own_heldout) => match byte % 20 {
+                0..2 => Split::Easy,
+                2 => Split::Anchor,
+                3..7 => Split::Gate,
+                7..11 if !own_heldout => Split::HeldOut,
+                _ => Split::Train,
+            },
+        }
+    }
+}
+
+/// What decides a row's split and its rank under `tasks.split_max`.
+fn hash(seed: u64, question: &str) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 split of a task v1");
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(normalised_question(question).as_bytes());
+    hasher.finalize()
+}
+
+/// Removes what is beyond `tasks.split_max` in each split, by rank of the hash; the number of removed rows.
+fn capped(tasks: &mut Vec<Task>, cfg: &TasksConfig) -> usize {
+    if cfg.split_max == 0 {
+        return 0;
+    }
+    let before = tasks.len();
+    let mut keep = HashSet::new();
+    for &split in Split::ALL {
+        let mut ranked: Vec<_> = tasks.iter().filter(|task| task.split == split).collect();
+        // The first byte decides the split already.
+        ranked.sort_by_cached_key(|task| hash(cfg.seed, &task.question).as_bytes()[1..].to_vec());
+        keep.extend(ranked.into_iter().take(cfg.split_max).map(|task| task.id.clone()));
+    }
+    tasks.retain(|task| keep.contains(&task.id));
+    before - tasks.len()
+}
+
+/// The loop can't run without tasks to practise on and tasks to measure with.
+fn check_splits(tasks: &[Task], name: &str) -> Result<()> {
+    let missing: Vec<&str> = [Split::Train, Split::Gate, Split::HeldOut]
+        .into_iter()
+        .filter(|&split| !tasks.iter().any(|task| task.split == split))
+        .map(Split::name)
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "{name} has {} usable rows and none in split {}; add rows, or give them \"split\"",
+            tasks.len(),
+            missing.join(", ")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! Packed files: gzip and Zstandard by their first bytes, whatever they are called.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, ensure};
+
+/// Largest contents, unpacked, in bytes.
+pub(super) const BYTES_MAX: u64 = 1 << 30;
+
+/// The contents, unpacked if they are packed.
+pub(super) fn unpacked(contents: Vec<u8>, name: &str) -> Result<Vec<u8>> {
+    let broken = || format!("{name} can't be unpacked; is it complete?");
+    let out = match contents.as_slice() {
+        [0x1f, 0x8b, ..] => {
+            read(flate2::read::MultiGzDecoder::new(contents.as_slice())).with_context(broken)?
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => frames(&contents).with_context(broken)?,
+        _ => return Ok(contents),
+    };
+    ensure!(
+        out.len() as u64 <= BYTES_MAX,
+        "{name} has more than {BYTES_MAX} bytes when it is unpacked; split it into several files"
+    );
+    Ok(out)
+}
+
+/// One byte more than allowed is read, so that the caller sees that there is more.
+fn read(packed: impl Read) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    packed.take(BYTES_MAX + 1).read_to_end(&mut out)?;
+    Ok(out)
+}
+
+/// Every Zstandard frame of the file, one after the other.
+fn frames(contents: &[u8]) -> Result<Vec<u8>> {
+    let (mut rest, mut out) = (contents, Vec::new());
+    while !rest.is_empty() && out.len() as u64 <= BYTES_MAX {
+        let mut decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest)?;
+        decoder.by_ref().take(BYTES_MAX + 1).read_to_end(&mut out)?;
+    }
+    Ok(out)
+}
