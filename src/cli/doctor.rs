@@ -11,7 +11,7 @@ use super::Common;
 use crate::config::Config;
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
-use crate::improve::{Policy, PolicyKind, dataset, ensure_space, with_tools};
+use crate::improve::{Policy, PolicyKind, dataset, ensure_space, trainee, with_tools};
 use crate::model::Weights;
 use crate::rollout::{self, Job};
 use crate::text::Text;
@@ -199,7 +199,7 @@ fn probe_training(config: &Config, text: &Text, policy: &Policy, tasks: &[Task])
         batch.push(example);
     }
     let mut trainer =
-        Trainer::new(model.weights.deep_copy()?, Hyper::from(&config.train), config.train.steps)?;
+        Trainer::new(trainee(model, config, 1)?, Hyper::from(&config.train), config.train.steps)?;
     let began = Instant::now();
     let report = trainer.step(&batch)?;
     Ok(report.tokens as f64 / began.elapsed().as_secs_f64())

@@ -1,6 +1,6 @@
 //! One process's hold on a run: the lock, the store, the tasks and the policy in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -353,13 +353,20 @@ fn check_tasks(tasks: &[Task], text: &Text, context_max: usize) -> Result<()> {
 fn differences(stored: &str, config: &Config) -> String {
     let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
     let (stored, given) = (parse(stored), parse(&serde_json::to_string(config).unwrap_or_default()));
+    let mut keys = BTreeSet::new();
+    for (section, values) in [&given, &stored].into_iter().filter_map(|text| text.as_object()).flatten() {
+        keys.extend(values.as_object().into_iter().flatten().map(|(key, _)| (section, key)));
+    }
+    // A key at its default may be left out.
+    let said = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => "the default".to_owned(),
+        value => value.to_string(),
+    };
     let mut lines = Vec::new();
-    for (section, keys) in given.as_object().into_iter().flatten() {
-        for (key, value) in keys.as_object().into_iter().flatten() {
-            let was = &stored[section][key];
-            if was != value && !is_free(section, key) {
-                lines.push(format!("{section}.{key}: {was} then, {value} now"));
-            }
+    for (section, key) in keys {
+        let (was, value) = (&stored[section][key], &given[section][key]);
+        if was != value && !is_free(section, key) {
+            lines.push(format!("{section}.{key}: {} then, {} now", said(was), said(value)));
         }
     }
     lines.join("; ")

@@ -66,7 +66,7 @@ pub(super) fn normal(address: &Address, count: usize, std: f64) -> Vec<f32> {
 }
 
 /// Uniform on (-1, 1), from one word.
-fn uniform(stream: &mut ChaCha8Rng) -> f64 {
+pub(super) fn uniform(stream: &mut ChaCha8Rng) -> f64 {
     (f64::from(stream.next_u32()) + 0.5) / f64::from(1u32 << 31) - 1.0
 }
 

@@ -4,6 +4,7 @@
 //!   is differentiable.
 //! - [`Packed`] is a read-only copy laid out for rollouts; [`decode`] runs it over a ragged batch with cached keys
 //!   and values ([`cache::KvCache`]). Both use the same kernels: their log-probabilities are equal bit for bit.
+//! - [`Lora`] is a policy of frozen weights and an [`Adapter`], which [`forward`] trains instead; it samples merged.
 //! - [`Head`] is the critique head that reads the decoder's hidden states.
 //!
 //! What checkpoint families differ in is a flag of [`ModelConfig`]: where norms stand and what they norm, biases, windows,
@@ -19,10 +20,13 @@ mod family;
 mod forward;
 mod head;
 mod init;
+mod lora;
 mod packed;
+mod peft;
 mod read;
 mod rope;
 mod shards;
+mod stored;
 mod weights;
 
 pub use config::{
@@ -30,10 +34,13 @@ pub use config::{
 };
 pub use decode::{Scratch, Span, decode};
 pub use family::Family;
-pub use forward::{forward, logprobs, output_weight};
+pub use forward::{Parameters, forward, logprobs, output_weight};
 pub use head::{Head, OUTPUTS, TrainableHead};
+pub use lora::{ALL_LINEAR, Adapter, Dropout, Lora, LoraSettings};
 pub use packed::Packed;
+pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 pub use rope::{RopeParameters, RopeScaling};
+pub use stored::StoredTypes;
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};
 
 #[cfg(test)]

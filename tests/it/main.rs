@@ -3,6 +3,7 @@
 mod crash;
 mod errors;
 mod grading;
+mod lora;
 mod model;
 mod sandbox;
 mod tidy;
