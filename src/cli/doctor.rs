@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
-use crate::improve::{Policy, PolicyKind, check_tasks, dataset, ensure_space, with_tools};
+use crate::improve::{Policy, PolicyKind, check_tasks, dataset, ensure_space, trainee, with_tools};
 use crate::model::Weights;
 use crate::rollout::{self, Job};
 use crate::text::Text;
@@ -264,7 +264,7 @@ fn probe_training(config: &Config, text: &Text, policy: &Policy, tasks: &[Task])
         batch.push(example);
     }
     let mut trainer =
-        Trainer::new(model.weights.deep_copy()?, Hyper::from(&config.train), config.train.steps)?;
+        Trainer::new(trainee(model, config, 1)?, Hyper::from(&config.train), config.train.steps)?;
     let began = Instant::now();
     let report = trainer.step(&batch)?;
     Ok(report.tokens as f64 / began.elapsed().as_secs_f64())

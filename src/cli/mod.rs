@@ -5,6 +5,7 @@
 
 mod doctor;
 mod evaluate;
+mod export;
 mod generate;
 mod init;
 mod inspect;
@@ -71,6 +72,8 @@ enum Command {
     Logprobs(generate::LogprobsArgs),
     /// Look into a run: its iterations, one iteration, one trajectory
     Inspect(inspect::InspectArgs),
+    /// Take a policy away, for other programs to load
+    Export(export::ExportArgs),
     /// Check the store and the checkpoints against their hashes
     Verify,
     /// Check the machine, the configuration, and what a run will need
@@ -112,6 +115,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Generate(args) => generate::perform(&config, &args),
         Command::Logprobs(args) => generate::logprobs(&config, &args),
         Command::Inspect(args) => inspect::perform(&common, &config, &args),
+        Command::Export(args) => export::perform(&common, &config, &args),
         Command::Verify => verify::perform(&common, &config),
         Command::Doctor => doctor::perform(&common, &config),
         Command::Pretrain(args) => pretrain::perform(&config, &args),

@@ -7,13 +7,13 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::domain::Arm;
-use crate::improve::{Policy, PolicyKind};
+use crate::improve::{Policy, PolicyKind, is_adapter};
 use crate::store::{CheckpointKind, Reader};
 use crate::text::Text;
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct PolicyArgs {
-    /// Checkpoint folder (default: model.path of the configuration)
+    /// Checkpoint folder, or one of an adapter to model.path (default: model.path of the configuration)
     #[arg(long, value_name = "DIR", conflicts_with = "iteration")]
     model: Option<PathBuf>,
     /// The candidate that this iteration of the run trained
@@ -22,10 +22,20 @@ pub struct PolicyArgs {
 }
 
 impl PolicyArgs {
+    /// Whether the command line says which.
+    pub fn is_given(&self) -> bool {
+        self.model.is_some() || self.iteration.is_some()
+    }
+
+    /// The same, or `iteration` where it says nothing.
+    pub fn or_iteration(&self, iteration: Option<u32>) -> Self {
+        Self { model: self.model.clone(), iteration: self.iteration.or(iteration) }
+    }
+
     /// Tokenizer and prompts that belong to the policy.
     pub fn text(&self, config: &Config) -> Result<Text> {
         let mut config = config.clone();
-        if let Some(dir) = &self.model {
+        if let Some(dir) = self.model.as_ref().filter(|dir| !is_adapter(dir)) {
             config.model.path = dir.display().to_string();
         }
         PolicyKind::Model.text(&config)

@@ -30,6 +30,8 @@ pub struct Config {
     pub reward: RewardConfig,
     pub select: SelectConfig,
     pub train: TrainConfig,
+    #[serde(skip_serializing_if = "LoraConfig::is_default")]
+    pub lora: LoraConfig,
     pub gate: GateConfig,
     pub eval: EvalConfig,
     pub checkpoints: CheckpointsConfig,
@@ -51,6 +53,8 @@ pub struct RunConfig {
 #[serde(deny_unknown_fields)]
 pub struct ModelSource {
     pub path: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub adapter: String,
     pub prompts: String,
     // Keys that are left out of the stored form while they have their default: a run that began before they
     // existed is still the same run.
@@ -172,9 +176,61 @@ pub enum OptimizerKind {
     AdamW,
 }
 
+/// What training changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainMethod {
+    /// Every weight.
+    Full,
+    /// A low-rank adapter beside frozen weights.
+    Lora,
+}
+
+impl TrainMethod {
+    fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraConfig {
+    pub r: usize,
+    pub alpha: u32,
+    pub dropout: f64,
+    pub target_modules: TargetModules,
+    pub rslora: bool,
+}
+
+impl LoraConfig {
+    /// Keys added since the first release are left out of a run's identity where they are as they were before.
+    fn is_default(&self) -> bool {
+        Config::load(None, &[]).is_ok_and(|config| config.lora == *self)
+    }
+}
+
+/// One name or several, as PEFT writes them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetModules {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl TargetModules {
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
+    #[serde(skip_serializing_if = "TrainMethod::is_full")]
+    pub method: TrainMethod,
     pub steps: u32,
     pub step_tokens: usize,
     pub optimizer: OptimizerKind,

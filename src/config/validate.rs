@@ -166,6 +166,7 @@ impl Config {
         positive(check, "pretrain.converged_loss", pretrain.converged_loss);
         let decay_ok = (1..=pretrain.steps).contains(&pretrain.decay_steps);
         check(decay_ok, "pretrain.decay_steps", &pretrain.decay_steps, "1 to pretrain.steps");
+        self.check_lora(check);
         let gate = &self.gate;
         check(
             gate.regression_points.is_finite(),
@@ -177,6 +178,21 @@ impl Config {
         check(confidence_ok, "gate.confidence", &gate.confidence, "above 0, below 1");
         check(self.checkpoints.keep >= 1, "checkpoints.keep", &self.checkpoints.keep, "at least 1");
         not_negative(check, "checkpoints.logprob_tolerance", self.checkpoints.logprob_tolerance);
+    }
+
+    fn check_lora(&self, check: &mut Check) {
+        let lora = &self.lora;
+        check((1..=65_536).contains(&lora.r), "lora.r", &lora.r, "1 to 65536");
+        check(lora.alpha > 0, "lora.alpha", &lora.alpha, "at least 1");
+        check((0.0..1.0).contains(&lora.dropout), "lora.dropout", &lora.dropout, "from 0, below 1");
+        let names = lora.target_modules.names();
+        let named = !names.is_empty() && names.iter().all(|name| !name.is_empty());
+        check(
+            named,
+            "lora.target_modules",
+            &names,
+            "\"all-linear\", or names such as [\"q_proj\", \"v_proj\"]",
+        );
     }
 }
 

@@ -4,10 +4,12 @@
 //! commits each unit. Resuming is not a feature; it is the only way the loop runs. Control arms
 //! ([`crate::domain::Arm`]) are runs of their own beside the loop proper, in the same store.
 
+mod adapter;
 mod bootstrap;
 mod checkpoints;
 mod critique;
 mod evaluate;
+mod export;
 mod gate;
 mod host;
 mod lock;
@@ -20,7 +22,9 @@ mod session;
 mod tasks;
 mod training;
 
+pub use adapter::{is_adapter, trainee};
 pub use checkpoints::{FOLDER as CHECKPOINTS_FOLDER, ensure_space, write as write_checkpoint};
+pub use export::{ExportFormat, export};
 pub use host::{Event, Host};
 pub use policy::{Policy, PolicyKind, with_tools};
 pub use session::{STORE_FILE, Session};

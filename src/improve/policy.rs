@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use crate::config::Config;
+use super::adapter;
+use crate::config::{Config, TrainMethod};
 use crate::data;
 use crate::domain::{Address, Purpose};
 use crate::engine::native::Native;
 use crate::engine::scripted::{Play, Script, Scripted};
 use crate::engine::{Generate, Sampling};
 use crate::grade;
-use crate::model::Weights;
+use crate::model::{Lora, Weights};
 use crate::rollout::{Limits, Tools};
 use crate::text::{Prompts, TEMPLATES, Text};
+use crate::train::Trainee;
 
 /// Hands `work` what rollouts of `policy` on the configured tasks need.
 pub fn with_tools<T>(
@@ -59,12 +61,14 @@ const SCRIPT_MISTAKES: u32 = 4;
 const EMBEDDED: &str = "embedded";
 
 /// The embedded seed model, a Hugging Face checkpoint.
-const SEED_CONFIG: &str = include_str!("../../assets/seed/config.json");
-const SEED_WEIGHTS: &[u8] = include_bytes!("../../assets/seed/model.safetensors");
+pub(super) const SEED_CONFIG: &str = include_str!("../../assets/seed/config.json");
+pub(super) const SEED_WEIGHTS: &[u8] = include_bytes!("../../assets/seed/model.safetensors");
 
 /// A model with the engine that samples it: one policy, one copy of the weights.
 pub struct ModelPolicy {
     pub weights: Weights,
+    /// What `weights` were merged from, if they were.
+    pub lora: Option<Lora>,
     engine: Native,
     hash: String,
 }
@@ -80,7 +84,24 @@ impl Policy {
     pub fn model(weights: Weights, config: &Config) -> Result<Self> {
         let engine = Native::new(&weights, config.engine.batch_tokens)?;
         let hash = weights.hash();
-        Ok(Self::Model(Box::new(ModelPolicy { weights, engine, hash })))
+        Ok(Self::Model(Box::new(ModelPolicy { weights, lora: None, engine, hash })))
+    }
+
+    /// A policy of an adapter and the weights it stands beside.
+    pub fn adapted(lora: Lora, config: &Config) -> Result<Self> {
+        let mut policy = Self::model(lora.weights().clone(), config)?;
+        if let Self::Model(model) = &mut policy {
+            model.lora = Some(lora);
+        }
+        Ok(policy)
+    }
+
+    /// A policy of what a trainer has trained.
+    pub(super) fn trained(trainee: Trainee, config: &Config) -> Result<Self> {
+        match trainee {
+            Trainee::Full(weights) => Self::model(weights, config),
+            Trainee::Lora { lora, .. } => Self::adapted(*lora, config),
+        }
     }
 
     pub fn hash(&self) -> &str {
@@ -100,18 +121,25 @@ impl Policy {
     /// About how large its checkpoint will be.
     pub(super) fn bytes_estimate(&self) -> u64 {
         match self {
-            Self::Model(model) => model.weights.parameter_count() as u64 * 4,
+            Self::Model(model) => {
+                let adapter = model.lora.as_ref().map(|lora| lora.adapter.parameter_count());
+                adapter.unwrap_or_else(|| model.weights.parameter_count()) as u64 * 4
+            }
             Self::Scripted(_) => 4096,
         }
     }
 
-    /// Writes the files of its checkpoint into `dir`: for a model a Hugging Face checkpoint with its tokenizer.
-    pub(super) fn save(&self, dir: &Path, text: &Text) -> Result<()> {
+    /// Writes the files of its checkpoint into `dir`: for a model a Hugging Face checkpoint with its tokenizer, or, if
+    /// an adapter was trained, that alone in the format of PEFT.
+    pub(super) fn save(&self, dir: &Path, config: &Config, text: &Text) -> Result<()> {
         match self {
-            Self::Model(model) => {
-                model.weights.save(dir)?;
-                text.save(dir)
-            }
+            Self::Model(model) => match &model.lora {
+                Some(lora) => adapter::save(lora, config, dir),
+                None => {
+                    model.weights.save(dir)?;
+                    text.save(dir)
+                }
+            },
             Self::Scripted(script) => {
                 let state = serde_json::json!({ "skill": script.skill(), "version": script.version() });
                 std::fs::write(dir.join("script.json"), state.to_string()).context("cannot write script.json")
@@ -135,14 +163,24 @@ impl PolicyKind {
     pub fn base(self, config: &Config, text: &Text) -> Result<Policy> {
         match (self, config.model.path.as_str()) {
             (Self::Scripted, _) => Ok(Policy::Scripted(Scripted::new(script(config, text)?, SCRIPT_SKILL)?)),
-            (Self::Model, EMBEDDED) => Policy::model(Weights::from_bytes(SEED_CONFIG, SEED_WEIGHTS)?, config),
-            (Self::Model, path) => Policy::model(Weights::load(Path::new(path))?, config),
+            (Self::Model, _) if config.model.adapter.is_empty() => {
+                Policy::model(base_weights(config)?, config)
+            }
+            (Self::Model, _) => {
+                let lora = adapter::load(Path::new(&config.model.adapter), config)
+                    .with_context(|| format!("model.adapter = {:?} can't be used", config.model.adapter))?;
+                match config.train.method {
+                    TrainMethod::Lora => Policy::adapted(lora, config),
+                    TrainMethod::Full => Policy::model(lora.weights().clone(), config),
+                }
+            }
         }
     }
 
-    /// The policy in a checkpoint folder.
+    /// The policy in a checkpoint folder; one with an adapter stands beside the configured model.
     pub fn load(self, dir: &Path, config: &Config, text: &Text) -> Result<Policy> {
         match self {
+            Self::Model if adapter::is_adapter(dir) => Policy::adapted(adapter::load(dir, config)?, config),
             Self::Model => Policy::model(Weights::load(dir)?, config),
             Self::Scripted => {
                 let path = dir.join("script.json");
@@ -154,6 +192,18 @@ impl PolicyKind {
                 Ok(Policy::Scripted(script.at_version(state.version)))
             }
         }
+    }
+}
+
+pub(super) fn is_embedded(config: &Config) -> bool {
+    config.model.path == EMBEDDED
+}
+
+/// The weights of the configured model, without an adapter.
+pub(super) fn base_weights(config: &Config) -> Result<Weights> {
+    match config.model.path.as_str() {
+        EMBEDDED => Weights::from_bytes(SEED_CONFIG, SEED_WEIGHTS),
+        path => Weights::load(Path::new(path)),
     }
 }
 
@@ -212,7 +262,7 @@ mod tests {
         for kept in 0..200 {
             let dir = tempfile::tempdir().unwrap();
             let policy = Policy::Scripted(base.improved(kept));
-            policy.save(dir.path(), &text).unwrap();
+            policy.save(dir.path(), &config, &text).unwrap();
             let again = PolicyKind::Scripted.load(dir.path(), &config, &text).unwrap();
             assert_eq!(again.hash(), policy.hash(), "after {kept} kept trajectories");
         }

@@ -343,21 +343,20 @@ fn tasks_hash(tasks: &[Task]) -> Result<String> {
 fn differences(stored: &str, config: &Config) -> String {
     let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
     let (stored, given) = (parse(stored), parse(&serde_json::to_string(config).unwrap_or_default()));
-    let mut lines = Vec::new();
-    let keys = |config: &serde_json::Value, section: &str| -> BTreeSet<String> {
-        config[section].as_object().into_iter().flat_map(|keys| keys.keys().cloned()).collect()
+    let mut keys = BTreeSet::new();
+    for (section, values) in [&given, &stored].into_iter().filter_map(|text| text.as_object()).flatten() {
+        keys.extend(values.as_object().into_iter().flatten().map(|(key, _)| (section, key)));
+    }
+    // A key at its default may be left out.
+    let said = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => "the default".to_owned(),
+        value => value.to_string(),
     };
-    for section in given.as_object().into_iter().flat_map(|sections| sections.keys()) {
-        // A key that has its default may be missing on either side.
-        for key in keys(&stored, section).union(&keys(&given, section)) {
-            let (was, value) = (&stored[section][key], &given[section][key]);
-            if was != value && !is_free(section, key) {
-                let shown = |value: &serde_json::Value| match value {
-                    serde_json::Value::Null => "the default".to_owned(),
-                    value => value.to_string(),
-                };
-                lines.push(format!("{section}.{key}: {} then, {} now", shown(was), shown(value)));
-            }
+    let mut lines = Vec::new();
+    for (section, key) in keys {
+        let (was, value) = (&stored[section][key], &given[section][key]);
+        if was != value && !is_free(section, key) {
+            lines.push(format!("{section}.{key}: {} then, {} now", said(was), said(value)));
         }
     }
     lines.join("; ")

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
 
+use super::adapter;
 use super::checkpoints::{self, ensure_space};
 use super::policy::Policy;
 use super::{Flow, Session};
@@ -119,7 +120,7 @@ async fn train_model(
     let examples: Vec<&Example> = kept.iter().chain(&replay).collect();
 
     let hyper = train::Hyper::from(config);
-    let mut trainer = Trainer::new(model.weights.deep_copy()?, hyper, config.steps)?;
+    let mut trainer = Trainer::new(adapter::trainee(model, session.config, iteration)?, hyper, config.steps)?;
     let first = resume_state(session, iteration, &mut trainer).await?;
     let every = if config.checkpoint_steps == 0 { config.steps } else { config.checkpoint_steps } as usize;
     session.announce(iteration, Phase::Train, schedule.len() - first);
@@ -142,7 +143,7 @@ async fn train_model(
             }
         }
     }
-    let candidate = Policy::model(trainer.into_weights(), session.config)?;
+    let candidate = Policy::trained(trainer.into_trainee(), session.config)?;
     let note = format!(
         "{} updates on {} kept and {} easy, loss {loss:.4}",
         schedule.len(),
@@ -242,7 +243,7 @@ async fn save_candidate(
         // The arm is part of the name: control arms may come to the same weights, and retention is per run.
         name: format!("{}-{iteration}-{:.16}", session.arm, candidate.hash()),
     };
-    saved.write(session, iteration, rows, |dir| candidate.save(dir, &session.text)).await
+    saved.write(session, iteration, rows, |dir| candidate.save(dir, session.config, &session.text)).await
 }
 
 /// A checkpoint about to be written.

@@ -4,42 +4,93 @@
 //! rotary positions, window, norms of queries and keys, biases and soft cap, a gated feed-forward or a mixture of
 //! them. It stops at the final norm, so that a loss can fold the output layer and the log-softmax into one operator
 //! ([`logprobs`]). Same kernels as [`super::decode`], so the same bits. Not here: dropout, because a policy that trains
-//! must be the policy that samples; a router's auxiliary losses, because what is learnt is the rows that were kept.
+//! must be the policy that samples (an adapter's own dropout excepted, where it is asked for); a router's auxiliary
+//! losses, because what is learnt is the rows that were kept.
 
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
-use super::Weights;
 use super::config::{Activation, Experts, ModelConfig, QkNorm};
+use super::{Dropout, Lora, Weights};
 use crate::ops;
 use crate::ops::kernels::rows_of_experts;
+
+/// What a forward pass reads, and what of it gets a gradient.
+#[derive(Clone, Copy)]
+pub enum Parameters<'a> {
+    /// Everything gets one.
+    Full(&'a Weights),
+    /// The adapter alone, which reads its inputs through dropout if told where to draw it.
+    Lora(&'a Lora, Option<&'a Dropout>),
+}
+
+impl<'a> From<&'a Weights> for Parameters<'a> {
+    fn from(weights: &'a Weights) -> Self {
+        Self::Full(weights)
+    }
+}
+
+impl<'a> Parameters<'a> {
+    fn weights(self) -> &'a Weights {
+        match self {
+            Self::Full(weights) => weights,
+            Self::Lora(lora, _) => lora.weights(),
+        }
+    }
+
+    fn tensor(self, name: &str) -> Result<&'a Tensor> {
+        match self {
+            Self::Full(weights) => weights.tensor(name),
+            Self::Lora(lora, _) => lora.frozen(name),
+        }
+    }
+
+    /// x wᵀ of the layer called `module`.
+    fn linear(self, x: &Tensor, module: &str) -> Result<Tensor> {
+        match self {
+            Self::Full(weights) => ops::linear(x, weights.tensor(&format!("{module}.weight"))?),
+            Self::Lora(lora, dropout) => lora.linear(x, module, dropout),
+        }
+    }
+}
 
 /// Final-norm hidden states (ΣT, hidden) of sequences laid end to end.
 ///
 /// `ids` holds ΣT token ids; sequence `s` is `ids[starts[s]..starts[s + 1]]`, its positions count from 0.
-pub fn forward(weights: &Weights, ids: &[u32], starts: &Arc<Vec<usize>>) -> Result<Tensor> {
-    let config = &*weights.config;
+pub fn forward<'a>(
+    parameters: impl Into<Parameters<'a>>,
+    ids: &[u32],
+    starts: &Arc<Vec<usize>>,
+) -> Result<Tensor> {
+    let parameters = parameters.into();
+    let config = &*parameters.weights().config;
     let positions = positions(ids.len(), starts, config.max_position_embeddings)?;
-    let mut x = ops::embedding(weights.tensor("model.embed_tokens.weight")?, ids)?; // (ΣT, D)
+    let mut x = ops::embedding(parameters.tensor("model.embed_tokens.weight")?, ids)?; // (ΣT, D)
     if let Some(factor) = config.embedding_scale() {
         x = ops::scale(&x, factor)?;
     }
     let norms = config.blocks.norms.names();
     for index in 0..config.layers.len() {
-        let layer = Layer { weights, config, index, prefix: format!("model.layers.{index}.") };
+        let layer = Layer { parameters, config, index, prefix: format!("model.layers.{index}.") };
         let attended = layer.attention(&layer.normed(norms.attention_in, &x)?, &positions, starts)?;
         x = ops::add(&x, &layer.normed(norms.attention_out, &attended)?)?;
         let gained = layer.mlp(&layer.normed(norms.mlp_in, &x)?)?;
         x = ops::add(&x, &layer.normed(norms.mlp_out, &gained)?)?;
     }
-    norm(config, &x, weights.tensor("model.norm.weight")?)
+    norm(config, &x, parameters.tensor("model.norm.weight")?)
 }
 
 /// Log-probabilities (N) of `targets` from final-norm hidden states (N, hidden), by the policy's output layer.
-pub fn logprobs(weights: &Weights, hidden: &Tensor, targets: &Arc<Vec<u32>>) -> Result<Tensor> {
-    ops::capped_linear_logprob(hidden, output_weight(weights), targets, weights.config.logit_cap())
+pub fn logprobs<'a>(
+    parameters: impl Into<Parameters<'a>>,
+    hidden: &Tensor,
+    targets: &Arc<Vec<u32>>,
+) -> Result<Tensor> {
+    let parameters = parameters.into();
+    let config = &parameters.weights().config;
+    ops::capped_linear_logprob(hidden, parameters.tensor(config.output_name())?, targets, config.logit_cap())
 }
 
 /// The output layer (vocab, hidden): the embeddings where they are tied.
@@ -54,7 +105,7 @@ fn norm(config: &ModelConfig, x: &Tensor, w: &Tensor) -> Result<Tensor> {
 
 /// One decoder layer.
 struct Layer<'a> {
-    weights: &'a Weights,
+    parameters: Parameters<'a>,
     config: &'a ModelConfig,
     index: usize,
     /// Of its parameters' names.
@@ -63,7 +114,7 @@ struct Layer<'a> {
 
 impl Layer<'_> {
     fn param(&self, name: &str) -> Result<&Tensor> {
-        self.weights.tensor(&format!("{}{name}.weight", self.prefix))
+        self.parameters.tensor(&format!("{}{name}.weight", self.prefix))
     }
 
     /// The norm of that name, if the layer has it.
@@ -76,10 +127,11 @@ impl Layer<'_> {
 
     /// x wᵀ, and the bias where there is one.
     fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
-        let y = ops::linear(x, self.param(name)?)?;
-        match self.weights.tensors.get(&format!("{}{name}.bias", self.prefix)) {
-            Some(bias) => ops::add_bias(&y, bias.as_tensor()),
-            None => Ok(y),
+        let y = self.parameters.linear(x, &format!("{}{name}", self.prefix))?;
+        let bias = format!("{}{name}.bias", self.prefix);
+        match self.parameters.weights().tensors.contains_key(&bias) {
+            true => ops::add_bias(&y, self.parameters.tensor(&bias)?),
+            false => Ok(y),
         }
     }
 
@@ -96,7 +148,7 @@ impl Layer<'_> {
             }
             QkNorm::Full => norm(self.config, &y, self.param(&format!("self_attn.{which}_norm"))?)?,
         };
-        match self.weights.rope(self.index) {
+        match self.parameters.weights().rope(self.index) {
             Some(table) => ops::rope(&y, heads, &table, positions),
             None => Ok(y),
         }

@@ -49,7 +49,7 @@ impl Weights {
 }
 
 /// `count` deviates of N(0, std²).
-fn normal(address: &Address, count: usize, std: f64) -> Vec<f32> {
+pub(super) fn normal(address: &Address, count: usize, std: f64) -> Vec<f32> {
     let mut stream = address.stream();
     let mut data = Vec::with_capacity(count + 1);
     while data.len() < count {
@@ -66,7 +66,7 @@ fn normal(address: &Address, count: usize, std: f64) -> Vec<f32> {
 }
 
 /// Uniform on (-1, 1), from one word.
-fn uniform(stream: &mut ChaCha8Rng) -> f64 {
+pub(super) fn uniform(stream: &mut ChaCha8Rng) -> f64 {
     (f64::from(stream.next_u32()) + 0.5) / f64::from(1u32 << 31) - 1.0
 }
 

@@ -4,6 +4,7 @@
 //!   is differentiable.
 //! - [`Packed`] is a read-only copy laid out for rollouts; [`decode`] runs it over a ragged batch with cached keys
 //!   and values ([`cache::KvCache`]). Both use the same kernels: their log-probabilities are equal bit for bit.
+//! - [`Lora`] is a policy of frozen weights and an [`Adapter`], which [`forward`] trains instead; it samples merged.
 //!
 //! What checkpoint families differ in is a flag of [`ModelConfig`]: where norms stand and what they norm, biases, windows,
 //! rotary scalings, soft caps, mixtures of experts. [`Family`] names and defaults them; neither forward asks for it.
@@ -17,10 +18,13 @@ mod decode;
 mod family;
 mod forward;
 mod init;
+mod lora;
 mod packed;
+mod peft;
 mod read;
 mod rope;
 mod shards;
+mod stored;
 mod weights;
 
 pub use config::{
@@ -28,9 +32,12 @@ pub use config::{
 };
 pub use decode::{Scratch, Span, decode};
 pub use family::Family;
-pub use forward::{forward, logprobs, output_weight};
+pub use forward::{Parameters, forward, logprobs, output_weight};
+pub use lora::{ALL_LINEAR, Adapter, Dropout, Lora, LoraSettings};
 pub use packed::Packed;
+pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 pub use rope::{RopeParameters, RopeScaling};
+pub use stored::StoredTypes;
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};
 
 #[cfg(test)]

@@ -45,13 +45,7 @@ impl<'a> Reader<'a> {
 
     /// Reads every file of the directory.
     pub fn read_dir(&mut self, dir: &Path) -> Result<()> {
-        let single = dir.join(WEIGHTS_FILE);
-        let index = dir.join(INDEX_FILE);
-        let files = match index.exists() && !single.exists() {
-            true => shards(&index)?,
-            false => BTreeSet::from([WEIGHTS_FILE.to_owned()]),
-        };
-        for name in files {
+        for name in files(dir)? {
             let path = dir.join(&name);
             let bytes = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
             self.read_bytes(&bytes).with_context(|| format!("can't load {}", path.display()))?;
@@ -87,7 +81,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The parameter a stored tensor is; `None` for one of a part that isn't the language model.
-    fn name(&self, stored: &str) -> Option<String> {
+    pub fn name(&self, stored: &str) -> Option<String> {
         if self.config.family != Family::Gemma3 {
             return Some(stored.to_owned());
         }
@@ -120,6 +114,15 @@ impl<'a> Reader<'a> {
             );
         }
         Ok(self.tensors)
+    }
+}
+
+/// The files that hold the tensors of a checkpoint directory.
+pub(super) fn files(dir: &Path) -> Result<BTreeSet<String>> {
+    let index = dir.join(INDEX_FILE);
+    match index.exists() && !dir.join(WEIGHTS_FILE).exists() {
+        true => shards(&index),
+        false => Ok(BTreeSet::from([WEIGHTS_FILE.to_owned()])),
     }
 }
 

@@ -88,6 +88,11 @@ impl Weights {
     pub fn save(&self, dir: &Path) -> Result<()> {
         let path = dir.join(WEIGHTS_FILE);
         std::fs::write(&path, self.to_bytes()?).with_context(|| format!("can't write {}", path.display()))?;
+        self.save_config(dir)
+    }
+
+    /// Writes `config.json` into `dir`.
+    pub(super) fn save_config(&self, dir: &Path) -> Result<()> {
         let path = dir.join(CONFIG_FILE);
         let json = self.config.to_json();
         let again = ModelConfig::parse(&json).context("the configuration can't be written")?;
@@ -163,7 +168,7 @@ impl Weights {
 }
 
 /// A tensor's elements in row-major order, as a safetensors file holds them.
-fn little_endian(var: &Var) -> Result<Vec<u8>> {
+pub(super) fn little_endian(var: &Var) -> Result<Vec<u8>> {
     let data: Vec<f32> = var.flatten_all()?.to_vec1()?;
     Ok(data.iter().flat_map(|x| x.to_le_bytes()).collect())
 }

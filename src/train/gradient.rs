@@ -3,14 +3,17 @@
 //! Which thread computes a chunk, and when, can't change a bit: a chunk's gradient depends on the chunk alone,
 //! and the sum is taken in the order of chunks. At most as many chunk gradients as threads exist at a time.
 
+use std::ops::Range;
+
 use anyhow::{Result, bail, ensure};
-use candle_core::{Storage, Tensor};
+use candle_core::{Storage, Tensor, Var};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::Example;
 use super::pack::{Pack, chunks, pack};
-use crate::model::{self, Weights};
+use super::trainee::Pass;
+use super::{Example, Trainee};
+use crate::model;
 use crate::ops;
 
 /// Sources named in an error; the rest are counted.
@@ -30,21 +33,28 @@ pub(super) struct ChunkGradient {
     pub gradients: Vec<Option<Tensor>>,
 }
 
-/// Mean loss over all targets of `examples` and its gradient with respect to every tensor of `weights`.
-pub(super) fn of_step(pool: &ThreadPool, weights: &Weights, examples: &[&Example]) -> Result<StepGradient> {
+/// Mean loss over all targets of `examples` and its gradient with respect to everything trainable, for update `step`.
+pub(super) fn of_step(
+    pool: &ThreadPool,
+    trainee: &Trainee,
+    step: u32,
+    examples: &[&Example],
+) -> Result<StepGradient> {
     examples.iter().try_for_each(|example| example.check())?;
     let examples: Vec<&Example> = examples.iter().copied().filter(|e| e.targets() > 0).collect();
     let targets: usize = examples.iter().map(|e| e.targets()).sum();
     ensure!(targets > 0, "no example of the update has a target token: there is nothing to learn from");
     let lengths: Vec<usize> = examples.iter().map(|e| e.tokens()).collect();
-    let chunks = chunks(&lengths);
+    let chunks: Vec<_> = chunks(&lengths).into_iter().enumerate().collect();
+    let trained: Vec<_> = trainee.trainable().values().collect();
 
-    let mut sum = StepGradient { loss: 0.0, targets, gradients: vec![None; weights.tensors.len()] };
+    let mut sum = StepGradient { loss: 0.0, targets, gradients: vec![None; trained.len()] };
     for wave in chunks.chunks(pool.current_num_threads().max(1)) {
-        let computed: Vec<Result<ChunkGradient>> = pool.install(|| {
-            wave.par_iter().map(|chunk| of_chunk(weights, &pack(&examples[chunk.clone()]), targets)).collect()
-        });
-        for (chunk, computed) in wave.iter().zip(computed) {
+        let compute = |(index, chunk): &(usize, Range<usize>)| {
+            of_chunk(&trainee.pass(step, *index), &trained, &pack(&examples[chunk.clone()]), targets)
+        };
+        let computed: Vec<Result<ChunkGradient>> = pool.install(|| wave.par_iter().map(compute).collect());
+        for ((_, chunk), computed) in wave.iter().zip(computed) {
             let computed = computed?;
             sum.loss += negative_sum(&computed.logprobs, &examples[chunk.clone()])?;
             pool.install(|| add(&mut sum.gradients, &computed.gradients))?;
@@ -55,17 +65,17 @@ pub(super) fn of_step(pool: &ThreadPool, weights: &Weights, examples: &[&Example
 }
 
 /// Gradient of −Σ log-probability / `targets` over the chunk's targets.
-pub(super) fn of_chunk(weights: &Weights, pack: &Pack, targets: usize) -> Result<ChunkGradient> {
-    let hidden = model::forward(weights, &pack.ids, &pack.starts)?; // (T, D)
+pub(super) fn of_chunk(pass: &Pass, trained: &[&Var], pack: &Pack, targets: usize) -> Result<ChunkGradient> {
+    let hidden = model::forward(pass.parameters(), &pack.ids, &pack.starts)?; // (T, D)
     let predicting = ops::embedding(&hidden, &pack.rows)?; // (N, D)
-    let logprobs = model::logprobs(weights, &predicting, &pack.targets)?; // (N)
+    let logprobs = model::logprobs(pass.parameters(), &predicting, &pack.targets)?; // (N)
     // candle starts from a gradient of ones for every element, so the sum needs no node of its own.
     let mut store = logprobs.affine(-1.0 / targets as f64, 0.0)?.backward()?;
-    let gradients = weights.tensors.values().map(|var| store.remove(var.as_tensor())).collect();
+    let gradients = trained.iter().map(|var| store.remove(var.as_tensor())).collect();
     Ok(ChunkGradient { logprobs: logprobs.to_vec1()?, gradients })
 }
 
-/// −Σ of the log-probabilities of a chunk's targets; an error names the examples where one is not finite.
+/// −Σ of the log-probabilities of a chunk's targets; an error trained the examples where one is not finite.
 fn negative_sum(logprobs: &[f32], examples: &[&Example]) -> Result<f64> {
     let mut rest = logprobs;
     let mut broken = Vec::new();

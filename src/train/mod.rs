@@ -17,6 +17,7 @@ mod schedule;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trainee;
 mod trainer;
 mod update;
 
@@ -25,4 +26,5 @@ pub use pack::{CHUNK_TOKENS, Pack, chunks, pack};
 pub use pretrain::pretrain;
 pub use read::logprobs;
 pub use schedule::{LearningRate, schedule};
+pub use trainee::Trainee;
 pub use trainer::{Hyper, StepReport, Trainer};

@@ -1,5 +1,7 @@
 //! The trainer on a tiny model: gradients, masks, determinism, resuming, and what it refuses.
 
+mod lora;
+
 use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
@@ -55,7 +57,7 @@ fn run_step(trainer: &mut Trainer, step: usize, stretch: usize) -> StepReport {
 
 fn gradient_of(weights: &Weights, examples: &[Example]) -> gradient::StepGradient {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    gradient::of_step(&pool, weights, &examples.iter().collect::<Vec<_>>()).unwrap()
+    gradient::of_step(&pool, &weights.clone().into(), 1, &examples.iter().collect::<Vec<_>>()).unwrap()
 }
 
 #[test]
@@ -136,9 +138,10 @@ fn chunks_are_summed_in_order() {
     let whole = gradient_of(&weights, &batch);
     let lengths: Vec<_> = batch.iter().map(Example::tokens).collect();
     let mut sum: Vec<Vec<f32>> = Vec::new();
+    let (trainee, trained) = (Trainee::Full(weights.clone()), weights.tensors.values().collect::<Vec<_>>());
     for chunk in chunks(&lengths) {
-        let part =
-            gradient::of_chunk(&weights, &pack(&batch[chunk].iter().collect::<Vec<_>>()), whole.targets);
+        let pack = pack(&batch[chunk].iter().collect::<Vec<_>>());
+        let part = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, whole.targets);
         let part = part.unwrap().gradients;
         let part = part.iter().map(|g| g.as_ref().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
         if sum.is_empty() {

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::gradient::{self, StepGradient, sources};
 use super::update::Update;
-use super::{Example, LearningRate, state};
+use super::{Example, LearningRate, Trainee, state};
 use crate::config::{OptimizerKind, PretrainConfig, TrainConfig};
-use crate::model::{ModelConfig, Weights};
+use crate::model::Weights;
 use crate::ops::optimizer::clip_global_norm;
 
 /// candle walks a graph recursively: its depth, some fifteen operators a layer, needs stack.
@@ -97,15 +97,15 @@ pub struct StepReport {
     pub learning_rate: f64,
 }
 
-/// Trains a copy of some weights.
+/// Trains a copy of some weights, or of an adapter beside them.
 pub struct Trainer {
-    weights: Weights,
+    trainee: Trainee,
     hyper: Hyper,
     steps_total: u32,
     step: u32,
     update: Update,
     pool: ThreadPool,
-    /// Whether the next update is a phase's first.
+    /// Whether the next update is a phase's first, or some tensor has been waiting for another to move.
     audit: bool,
 }
 
@@ -120,9 +120,9 @@ struct Header {
 }
 
 impl Trainer {
-    /// A trainer at step 0 of `steps_total`. It trains its own copy: `weights` stays as it is. Uses as many
+    /// A trainer at step 0 of `steps_total`. It trains its own copy: what it is given stays as it is. Uses as many
     /// threads as the rayon pool it is called in.
-    pub fn new(weights: Weights, hyper: Hyper, steps_total: u32) -> Result<Self> {
+    pub fn new(trainee: impl Into<Trainee>, hyper: Hyper, steps_total: u32) -> Result<Self> {
         ensure!(steps_total > 0, "training for 0 steps changes nothing; give at least 1");
         let pool = ThreadPoolBuilder::new()
             .num_threads(rayon::current_num_threads())
@@ -130,18 +130,22 @@ impl Trainer {
             .thread_name(|i| format!("train-{i}"))
             .build()
             .context("can't start the training threads")?;
-        let weights = weights.deep_copy()?;
+        let trainee = trainee.into().deep_copy()?;
         let update = Update::new(&hyper);
-        Ok(Self { weights, hyper, steps_total, step: 0, update, pool, audit: true })
+        Ok(Self { trainee, hyper, steps_total, step: 0, update, pool, audit: true })
     }
 
     /// The weights as of the last update.
     pub fn weights(&self) -> &Weights {
-        &self.weights
+        self.trainee.weights()
     }
 
     pub fn into_weights(self) -> Weights {
-        self.weights
+        self.trainee.weights().clone()
+    }
+
+    pub fn into_trainee(self) -> Trainee {
+        self.trainee
     }
 
     /// Updates made so far.
@@ -157,7 +161,7 @@ impl Trainer {
             self.steps_total
         );
         let number = self.step + 1;
-        let gradient = gradient::of_step(&self.pool, &self.weights, examples)
+        let gradient = gradient::of_step(&self.pool, &self.trainee, number, examples)
             .and_then(|gradient| self.audited(gradient))
             .with_context(|| format!("update {number} was not made"))?;
         let StepGradient { loss, targets, gradients } = gradient;
@@ -168,17 +172,23 @@ impl Trainer {
         let grad_norm = self.pool.install(|| clip_global_norm(&mut slices, clip_norm));
         if !grad_norm.is_finite() {
             let broken = |(_, g): &(&String, &Vec<f32>)| g.iter().any(|v| !v.is_finite());
-            let names = self.weights.tensors.keys().zip(&gradients).filter(broken).map(|(n, _)| n.as_str());
+            let names =
+                self.trainee.trainable().keys().zip(&gradients).filter(broken).map(|(n, _)| n.as_str());
             bail!(
                 "update {number} was not made: the gradient is not finite (norm {grad_norm}) in {} on {}",
                 names.collect::<Vec<_>>().join(", "),
                 sources(examples)
             );
         }
+        // As of the gradient: what waited in this update is audited in the next.
+        let waiting = self.audit && self.trainee.is_waiting()?;
         let factor = self.hyper.schedule.factor(self.step, self.steps_total);
-        self.pool.install(|| self.update.apply(&self.weights, &gradients, &self.hyper, factor))?;
+        self.pool.install(|| {
+            self.update.apply(self.trainee.trainable(), &gradients, &self.hyper, factor)?;
+            self.trainee.updated()
+        })?;
         self.step = number;
-        self.audit = false;
+        self.audit = self.audit && waiting;
         Ok(StepReport {
             step: number,
             loss,
@@ -192,9 +202,8 @@ impl Trainer {
     /// Refuses a gradient that misses a tensor or, at a phase's first update, is zero all over one: a cut graph
     /// trains part of the model without a word.
     fn audited(&self, mut gradient: StepGradient) -> Result<StepGradient> {
-        for ((name, var), gradient) in self.weights.tensors.iter().zip(&mut gradient.gradients) {
-            // An expert that the router sent nothing has nothing to learn; the router itself always has.
-            let may_rest = ModelConfig::is_of_expert(name);
+        for ((name, var), gradient) in self.trainee.trainable().iter().zip(&mut gradient.gradients) {
+            let may_rest = self.trainee.may_rest(name)?;
             if gradient.is_none() && may_rest {
                 *gradient = Some(vec![0.0; var.elem_count()]);
             }
@@ -212,8 +221,8 @@ impl Trainer {
     /// Saves weights, optimizer state and step to the directory `dir`, all or nothing.
     pub fn save_state(&self, dir: &Path) -> Result<()> {
         let header =
-            Header { step: self.step, settings: self.settings()?, model: self.weights.config.to_json() };
-        state::save(dir, &header, &self.update.save(&self.weights)?)
+            Header { step: self.step, settings: self.settings()?, model: self.weights().config.to_json() };
+        state::save(dir, &header, &self.update.save(self.trainee.trainable())?)
     }
 
     /// Goes on from the state at `dir`, which must have been saved with the same model, hyper-parameters and
@@ -221,7 +230,7 @@ impl Trainer {
     pub fn load_state(&mut self, dir: &Path) -> Result<()> {
         let (header, tensors): (Header, _) = state::load(dir)?;
         let at = dir.display();
-        ensure!(header.model == self.weights.config.to_json(), "the state at {at} is of another model");
+        ensure!(header.model == self.weights().config.to_json(), "the state at {at} is of another model");
         let settings = self.settings()?;
         ensure!(
             header.settings == settings,
@@ -229,7 +238,9 @@ impl Trainer {
             header.settings
         );
         ensure!(header.step <= self.steps_total, "the state at {at} claims step {}", header.step);
-        self.update.restore(&self.weights, tensors).with_context(|| format!("in the state at {at}"))?;
+        let restored = self.update.restore(self.trainee.trainable(), tensors);
+        restored.with_context(|| format!("in the state at {at}"))?;
+        self.trainee.updated()?;
         self.step = header.step;
         self.audit = true;
         Ok(())
@@ -241,6 +252,11 @@ impl Trainer {
     }
 
     fn settings(&self) -> Result<String> {
-        Ok(serde_json::to_string(&(&self.hyper, self.steps_total))?)
+        Ok(match &self.trainee {
+            Trainee::Full(_) => serde_json::to_string(&(&self.hyper, self.steps_total))?,
+            Trainee::Lora { lora, .. } => {
+                serde_json::to_string(&(&self.hyper, self.steps_total, &lora.adapter.settings))?
+            }
+        })
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Muon takes the matrices inside blocks, if it is chosen; AdamW takes the rest: embeddings, output layer, norms.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use candle_core::{Tensor, Var};
 
@@ -9,7 +11,6 @@ use super::Hyper;
 use super::gradient::read;
 use super::state::Tensors;
 use crate::config::OptimizerKind;
-use crate::model::Weights;
 use crate::ops::optimizer::{AdamW, Muon, Parameter, State};
 
 // Prefixes under which a saved state holds weights and each optimizer's buffers.
@@ -29,17 +30,17 @@ impl Update {
         Self { adamw: AdamW::new(beta1, beta2, hyper.eps), muon: Muon::new(hyper.momentum) }
     }
 
-    /// Moves every tensor of `weights` by its gradient (in order of name), at `factor` times the base rates.
+    /// Moves every tensor by its gradient (in order of name), at `factor` times the base rates.
     pub fn apply(
         &mut self,
-        weights: &Weights,
+        trainable: &BTreeMap<String, Var>,
         gradients: &[Vec<f32>],
         hyper: &Hyper,
         factor: f64,
     ) -> Result<()> {
-        let mut values = weights.tensors.values().map(values).collect::<Result<Vec<_>>>()?;
+        let mut values = trainable.values().map(values).collect::<Result<Vec<_>>>()?;
         let (mut matrices, mut rest) = (Vec::new(), Vec::new());
-        for (((name, var), values), gradient) in weights.tensors.iter().zip(&mut values).zip(gradients) {
+        for (((name, var), values), gradient) in trainable.iter().zip(&mut values).zip(gradients) {
             let by_muon = hyper.optimizer == OptimizerKind::Muon && is_block_matrix(name, var);
             let rate = if by_muon { hyper.learning_rate_matrix } else { hyper.learning_rate };
             let parameter = Parameter {
@@ -55,16 +56,16 @@ impl Update {
         }
         self.muon.step(&mut matrices)?;
         self.adamw.step(&mut rest)?;
-        for (var, values) in weights.tensors.values().zip(values) {
+        for (var, values) in trainable.values().zip(values) {
             var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
         }
         Ok(())
     }
 
     /// Weights and buffers by prefixed name.
-    pub fn save(&self, weights: &Weights) -> Result<Tensors> {
+    pub fn save(&self, trainable: &BTreeMap<String, Var>) -> Result<Tensors> {
         let mut tensors = Tensors::new();
-        for (name, var) in &weights.tensors {
+        for (name, var) in trainable {
             tensors.insert(format!("{WEIGHTS}{name}"), (var.dims().to_vec(), values(var)?));
         }
         for (prefix, state) in [(ADAMW, self.adamw.state()), (MUON, self.muon.state())] {
@@ -76,7 +77,7 @@ impl Update {
     }
 
     /// Goes on from what [`Update::save`] gave. On an error neither weights nor buffers have changed.
-    pub fn restore(&mut self, weights: &Weights, tensors: Tensors) -> Result<()> {
+    pub fn restore(&mut self, trainable: &BTreeMap<String, Var>, tensors: Tensors) -> Result<()> {
         let (mut saved, mut adamw, mut muon) = (Tensors::new(), State::new(), State::new());
         for (name, (shape, values)) in tensors {
             if let Some(name) = name.strip_prefix(WEIGHTS) {
@@ -87,14 +88,14 @@ impl Update {
                 muon.insert(name.to_owned(), values);
             }
         }
-        for (name, var) in &weights.tensors {
+        for (name, var) in trainable {
             let (shape, _) = saved.get(name).with_context(|| format!("tensor `{name}` is missing"))?;
             ensure!(shape == var.dims(), "tensor `{name}` is {shape:?}; the model has {:?}", var.dims());
         }
         let mut fresh = Self { adamw: self.adamw.clone(), muon: self.muon.clone() };
         fresh.adamw.restore(adamw)?;
         fresh.muon.restore(muon)?;
-        for (name, var) in &weights.tensors {
+        for (name, var) in trainable {
             let (shape, values) =
                 saved.remove(name).with_context(|| format!("tensor `{name}` is missing"))?;
             var.set(&Tensor::from_vec(values, shape, var.device())?)?;

@@ -88,6 +88,36 @@ fn linear_is_right() {
 }
 
 #[test]
+fn lora_linear_is_right() {
+    for (n, inp, out, r) in [(5, 7, 3, 2), (1, 33, 40, 1), (30, 16, 17, 8), (3, 20, 2, 5)] {
+        let inputs = [var(1, &[n, inp]), var(2, &[r, inp]), var(3, &[out, r])];
+        let w = var(4, &[out, inp]).as_detached_tensor();
+        let keep: Vec<f32> = (0..n * inp).map(|i| if i % 3 == 0 { 0.0 } else { 1.5 }).collect();
+        for mask in [None, Some(Arc::new(keep))] {
+            let custom: Operator = &|t| {
+                let merged = lora_merge(&w, &t[1], &t[2], 0.7)?;
+                lora_linear(&t[0], &t[1], &t[2], &merged, 0.7, mask.clone())
+            };
+            let composed: Operator = &|t| {
+                let read = match &mask {
+                    Some(mask) => (&t[0] * Tensor::from_vec(mask.to_vec(), (n, inp), &Device::Cpu)?)?,
+                    None => t[0].clone(),
+                };
+                let adapted = composed::linear(&composed::linear(&read, &t[1])?, &t[2])?;
+                Ok((composed::linear(&t[0], &w)? + (adapted * 0.7)?)?)
+            };
+            check("lora_linear", custom, composed, &inputs);
+        }
+        // Without dropout, the bits of a plain layer of the merged weight.
+        let merged = lora_merge(&w, &inputs[1], &inputs[2], 0.7).unwrap();
+        let y = lora_linear(&inputs[0], &inputs[1], &inputs[2], &merged, 0.7, None).unwrap();
+        assert_eq!(bits(&values(&y)), bits(&values(&linear(&inputs[0], &merged).unwrap())));
+        // The frozen weight gets no gradient.
+        assert!(loss(&y).backward().unwrap().get(&merged).is_none());
+    }
+}
+
+#[test]
 fn rms_norm_is_right() {
     for (n, d) in [(1, 3), (4, 19), (3, 48), (300, 5)] {
         let inputs = [var(1, &[n, d]), var(2, &[d])];

@@ -1,0 +1,84 @@
+//! `autodidact export`: what a run has made, as files that other programs load.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::policy::PolicyArgs;
+use super::{Common, block_on};
+use crate::config::Config;
+use crate::domain::Arm;
+use crate::improve::{self, ExportFormat, STORE_FILE};
+
+#[derive(Args)]
+pub struct ExportArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// The weights of a policy, or its adapter
+    Policy(PolicyExport),
+}
+
+#[derive(Args)]
+struct PolicyExport {
+    /// Which policy (default: the one that was promoted last)
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Folder to write, which must not exist or be empty
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[arg(long, value_enum, default_value_t = Format::Merged)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// A Hugging Face checkpoint with its tokenizer, in the base model's types
+    Merged,
+    /// An adapter in the format of PEFT (of runs with train.method = "lora")
+    Peft,
+}
+
+pub fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Result<ExitCode> {
+    let What::Policy(args) = &args.what;
+    let text = args.policy.text(config)?;
+    let policy = block_on(async {
+        let iteration = match args.policy.is_given() {
+            true => None,
+            false => promoted(config).await?,
+        };
+        args.policy.or_iteration(iteration).load(config, &text).await
+    })?;
+    let format = match args.format {
+        Format::Merged => ExportFormat::Merged,
+        Format::Peft => ExportFormat::Peft,
+    };
+    improve::export(&policy, config, &text, &args.out, format)?;
+    let out = args.out.display();
+    if common.json {
+        let json = serde_json::json!({ "policy_hash": policy.hash(), "out": out.to_string() });
+        super::print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
+    } else {
+        super::print(&format!("policy {:.10} written to {out}\n", policy.hash()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The iteration whose candidate was promoted last; 0 for the base.
+async fn promoted(config: &Config) -> Result<Option<u32>> {
+    let store = Path::new(&config.run.dir).join(STORE_FILE);
+    anyhow::ensure!(
+        store.exists(),
+        "there is no run in {} to export from; name a policy with --model DIR, or the run's folder with --set run.dir=…",
+        config.run.dir
+    );
+    let reader = super::inspect::reader(config).await?;
+    let run = reader.run_of_arm(Arm::Reward).await?.context("the store holds no run yet")?;
+    let promotions = reader.promotions(run.id).await?;
+    Ok(Some(promotions.iter().rfind(|(_, p)| p.promoted).map_or(0, |(iteration, _)| *iteration)))
+}

@@ -1,0 +1,88 @@
+//! Low-rank adapters as the loop uses them: what is trained, how a candidate lies on disk, and how it comes back.
+//!
+//! A candidate's folder holds the adapter alone, in the format of PEFT, with the hashes of the weights it belongs to;
+//! it stands beside the configured model. Successive candidates go on with the incumbent's adapter.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::policy::{ModelPolicy, base_weights};
+use crate::config::{Config, TrainMethod};
+use crate::domain::{Address, Purpose};
+use crate::model::{ADAPTER_CONFIG, Adapter, Lora, LoraSettings};
+use crate::train::Trainee;
+
+/// Beside the files of PEFT: which weights the adapter belongs to.
+const BELONGS: &str = "autodidact.json";
+
+#[derive(Serialize, Deserialize)]
+struct Belongs {
+    /// Hash of the weights without the adapter.
+    base_policy_hash: String,
+    /// Hash of the merged weights.
+    policy_hash: String,
+}
+
+/// Whether the folder holds an adapter rather than weights.
+pub fn is_adapter(dir: &Path) -> bool {
+    dir.join(ADAPTER_CONFIG).is_file()
+}
+
+/// The adapter in `dir` beside the configured model.
+pub(super) fn load(dir: &Path, config: &Config) -> Result<Lora> {
+    let base = base_weights(config)?;
+    let adapter = Adapter::load(dir, &base.config)?;
+    let path = dir.join(BELONGS);
+    if path.exists() {
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let Belongs { base_policy_hash, .. } =
+            serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let found = base.hash();
+        ensure!(
+            base_policy_hash == found,
+            "the adapter in {} was trained beside weights that hash to {base_policy_hash:.16}; model.path = {:?} hashes \
+             to {found:.16}: give the model it belongs to",
+            dir.display(),
+            config.model.path
+        );
+    }
+    Lora::new(base, adapter)
+}
+
+/// Writes the adapter's files into `dir`.
+pub(super) fn save(lora: &Lora, config: &Config, dir: &Path) -> Result<()> {
+    lora.adapter.save(&lora.base().config, &config.model.path, dir)?;
+    let belongs = Belongs { base_policy_hash: lora.base().hash(), policy_hash: lora.weights().hash() };
+    let path = dir.join(BELONGS);
+    let json = serde_json::to_string_pretty(&belongs)? + "\n";
+    std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What training in `iteration` changes, starting from `incumbent`: its weights, its adapter, or a new adapter.
+pub fn trainee(incumbent: &ModelPolicy, config: &Config, iteration: u32) -> Result<Trainee> {
+    if config.train.method == TrainMethod::Full {
+        return Ok(Trainee::Full(incumbent.weights.clone()));
+    }
+    let address = |task: &str, purpose: Purpose| Address::new(config.run.seed, purpose, iteration, task, &[]);
+    let lora = match &incumbent.lora {
+        Some(lora) => lora.clone(),
+        None => {
+            let base = incumbent.weights.clone();
+            let settings = LoraSettings {
+                r: config.lora.r,
+                lora_alpha: f64::from(config.lora.alpha),
+                lora_dropout: config.lora.dropout,
+                use_rslora: config.lora.rslora,
+            };
+            let targets = config.lora.target_modules.names();
+            let address = address("lora", Purpose::Init);
+            let adapter =
+                Adapter::init(&base.config, settings, targets, &address).context("lora.target_modules")?;
+            Lora::new(base, adapter)?
+        }
+    };
+    Ok(Trainee::Lora { lora: Box::new(lora), address: address("dropout", Purpose::Training) })
+}

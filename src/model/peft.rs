@@ -1,0 +1,146 @@
+//! Adapters on disk, in the format of Hugging Face PEFT: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! What would change the result and isn't done here (DoRA, ranks per layer, trained biases or embeddings) is refused by
+//! name. The same adapter gives the same bytes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+
+use super::lora::{adaptable, suffix};
+use super::weights::{finite_f32, little_endian, var};
+use super::{Adapter, LoraSettings, ModelConfig};
+
+/// The file that says what the adapter is; a folder that has it is an adapter.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// The file that holds its tensors.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
+/// What stands before a module's name in a file of PEFT.
+const PREFIX: &str = "base_model.model.";
+
+/// Keys that ask for something else than plain LoRA, unless they are absent, null, false or empty.
+const UNSUPPORTED: [&str; 12] = [
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "fan_in_fan_out",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_dora",
+    "use_qalora",
+];
+
+impl Adapter {
+    /// Writes both files into `dir`, which must exist. `base` is the name or path of the base model, for tools that
+    /// look it up.
+    pub fn save(&self, config: &ModelConfig, base: &str, dir: &Path) -> Result<()> {
+        let write = |name: &str, bytes: &[u8]| {
+            let path = dir.join(name);
+            std::fs::write(&path, bytes).with_context(|| format!("can't write {}", path.display()))
+        };
+        let bytes = self.tensors.values().map(little_endian).collect::<Result<Vec<_>>>()?;
+        let tensors = self.tensors.iter().zip(&bytes);
+        let views = tensors
+            .map(|((name, var), bytes)| {
+                Ok((format!("{PREFIX}{name}"), TensorView::new(Dtype::F32, var.dims().to_vec(), bytes)?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        write(ADAPTER_WEIGHTS, &safetensors::serialize(views, Some(metadata))?)?;
+        write(ADAPTER_CONFIG, format!("{:#}\n", self.config_json(config, base)).as_bytes())
+    }
+
+    fn config_json(&self, config: &ModelConfig, base: &str) -> Value {
+        let LoraSettings { r, lora_alpha, lora_dropout, use_rslora } = self.settings;
+        // PEFT's lora_alpha is an integer.
+        let whole = lora_alpha.fract() == 0.0 && lora_alpha < 1e15;
+        let alpha = if whole { json!(lora_alpha as u64) } else { json!(lora_alpha) };
+        json!({
+            "base_model_name_or_path": base,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "inference_mode": true,
+            "init_lora_weights": true,
+            "lora_alpha": alpha,
+            "lora_dropout": lora_dropout,
+            "modules_to_save": null,
+            "peft_type": "LORA",
+            "r": r,
+            "target_modules": self.target_modules(config),
+            "task_type": "CAUSAL_LM",
+            "use_dora": false,
+            "use_rslora": use_rslora,
+        })
+    }
+
+    /// Names that hit the adapted layers and no other: the shortest that do.
+    fn target_modules(&self, config: &ModelConfig) -> Vec<String> {
+        let mut short: Vec<String> = self.modules.iter().map(|m| suffix(m).to_owned()).collect();
+        short.sort();
+        short.dedup();
+        let hit = adaptable(config).into_keys().filter(|m| short.iter().any(|s| s == suffix(m)));
+        if hit.eq(self.modules.iter().cloned()) && config.experts.is_none() {
+            short
+        } else {
+            self.modules.clone()
+        }
+    }
+
+    /// Reads the adapter in `dir`, which must be of a model of this configuration.
+    pub fn load(dir: &Path, config: &ModelConfig) -> Result<Self> {
+        let read = |name: &str| {
+            let path = dir.join(name);
+            std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))
+        };
+        let json = read(ADAPTER_CONFIG)?;
+        let settings =
+            parse(&json).with_context(|| format!("can't use {ADAPTER_CONFIG} in {}", dir.display()))?;
+        let bytes = read(ADAPTER_WEIGHTS)?;
+        let context = || format!("can't use {ADAPTER_WEIGHTS} in {}", dir.display());
+        let file = SafeTensors::deserialize(&bytes).context("it is damaged").with_context(context)?;
+        let mut tensors = BTreeMap::new();
+        for (stored, view) in file.tensors() {
+            let name = stored.strip_prefix(PREFIX).unwrap_or(&stored).to_owned();
+            let tensor = var(finite_f32(&stored, &view).with_context(context)?, view.shape())?;
+            tensors.insert(name, tensor);
+        }
+        Self::from_tensors(config, settings, tensors)
+            .with_context(|| format!("the adapter in {} can't be used with this model", dir.display()))
+    }
+}
+
+/// Reads an `adapter_config.json`.
+fn parse(bytes: &[u8]) -> Result<LoraSettings> {
+    let value: Value = serde_json::from_slice(bytes).context("it is not JSON")?;
+    let peft_type = &value["peft_type"];
+    ensure!(peft_type == "LORA", "peft_type is {peft_type}; only \"LORA\" is supported");
+    for key in UNSUPPORTED {
+        let asked = match &value[key] {
+            Value::Null | Value::Bool(false) => false,
+            Value::Object(map) => !map.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            _ => true,
+        };
+        ensure!(!asked, "{key} is {}, which is not supported", value[key]);
+    }
+    let bias = &value["bias"];
+    ensure!(bias.is_null() || bias == "none", "bias is {bias}; only \"none\" is supported");
+    let Some(r) = value["r"].as_u64() else { bail!("r is {}; it must be a whole number", value["r"]) };
+    let alpha = &value["lora_alpha"];
+    let Some(lora_alpha) = alpha.as_f64() else { bail!("lora_alpha is {alpha}; it must be a number") };
+    Ok(LoraSettings {
+        r: usize::try_from(r)?,
+        lora_alpha,
+        lora_dropout: value["lora_dropout"].as_f64().unwrap_or(0.0),
+        use_rslora: value["use_rslora"].as_bool().unwrap_or(false),
+    })
+}

@@ -1,0 +1,131 @@
+//! Training an adapter: its gradient, what stays frozen, what is saved, and going on from it.
+
+use super::*;
+use crate::model::{ALL_LINEAR, Adapter, Lora, LoraSettings};
+
+fn address(task: &str) -> Address {
+    Address::new(11, Purpose::Init, 0, task, &[])
+}
+
+fn lora(dropout: f64) -> Lora {
+    let base = weights(21);
+    let settings = LoraSettings { r: 4, lora_alpha: 8.0, lora_dropout: dropout, use_rslora: false };
+    let targets = [ALL_LINEAR.to_owned()];
+    let adapter = Adapter::init(&base.config, settings, &targets, &address("lora")).unwrap();
+    Lora::new(base, adapter).unwrap()
+}
+
+fn trainee(lora: &Lora) -> Trainee {
+    Trainee::Lora { lora: Box::new(lora.clone()), address: address("dropout") }
+}
+
+fn trainer(dropout: f64, steps: u32, threads: usize) -> Trainer {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| Trainer::new(trainee(&lora(dropout)), hyper(), steps)).unwrap()
+}
+
+/// Moves every B away from zero, by numbers that are easily made.
+fn moved(dropout: f64) -> Lora {
+    let lora = lora(dropout);
+    for (name, var) in lora.adapter.tensors.iter().filter(|(name, _)| name.contains("lora_B")) {
+        let data: Vec<f32> =
+            (0..var.elem_count()).map(|i| ((i * 7 + name.len()) % 13) as f32 / 40.0 - 0.15).collect();
+        var.set(&Tensor::from_vec(data, var.shape(), var.device()).unwrap()).unwrap();
+    }
+    lora.merge().unwrap();
+    lora
+}
+
+#[test]
+fn the_adapters_gradient_agrees_with_finite_differences() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    for dropout in [0.0, 0.3] {
+        let lora = moved(dropout);
+        let (trainee, batch) = (trainee(&lora), batch(1, 1));
+        let batch: Vec<&Example> = batch.iter().collect();
+        let analytic = gradient::of_step(&pool, &trainee, 3, &batch).unwrap();
+        for (i, (name, var)) in lora.adapter.tensors.iter().enumerate() {
+            let gradient = analytic.gradients[i].as_ref().unwrap();
+            let at =
+                (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs())).unwrap();
+            let values: Vec<f32> = var.flatten_all().unwrap().to_vec1().unwrap();
+            let loss_at = |shift: f32| {
+                let mut moved = values.clone();
+                moved[at] += shift;
+                var.set(&Tensor::from_vec(moved, var.shape(), var.device()).unwrap()).unwrap();
+                trainee.updated().unwrap();
+                gradient::of_step(&pool, &trainee, 3, &batch).unwrap().loss
+            };
+            let h = 4e-3;
+            let numeric = ((loss_at(h) - loss_at(-h)) / (2.0 * f64::from(h))) as f32;
+            loss_at(0.0);
+            let exact = gradient[at];
+            assert!((numeric - exact).abs() < 2e-2 * exact.abs() + 2e-4, "{name}: {numeric} against {exact}");
+        }
+    }
+}
+
+#[test]
+fn only_the_adapter_moves_and_only_it_is_saved() {
+    let home = tempfile::tempdir().unwrap();
+    let mut trainer = trainer(0.0, 8, 2);
+    let (base, begun) = (weights(21).hash(), trainer.weights().hash());
+    assert_eq!(begun, base, "a new adapter changes nothing");
+    let losses: Vec<f64> = (0..8).map(|_| run_step(&mut trainer, 0, 1).loss).collect();
+    assert!(losses.is_sorted_by(|a, b| a > b), "{losses:?}");
+    trainer.save_state(home.path()).unwrap();
+    let bytes = std::fs::read(home.path().join("tensors.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert!(file.names().iter().all(|name| name.contains(".lora_")), "{:?}", file.names());
+    let Trainee::Lora { lora, .. } = trainer.into_trainee() else { panic!() };
+    assert_eq!(lora.base().hash(), base);
+    assert_ne!(lora.weights().hash(), base);
+    for (name, var) in &weights(21).tensors {
+        let adapted = name.contains("_proj");
+        let now = lora.weights().tensor(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(now != var.flatten_all().unwrap().to_vec1::<f32>().unwrap(), adapted, "{name}");
+    }
+    // The merged weights are what a fresh merge gives.
+    let again = Lora::new(lora.base().clone(), lora.adapter.deep_copy().unwrap()).unwrap();
+    assert_eq!(again.weights().hash(), lora.weights().hash());
+}
+
+#[test]
+fn going_on_from_a_saved_adapter_gives_the_same_bits() {
+    for dropout in [0.0, 0.2] {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("state");
+        let mut straight = trainer(dropout, 5, 2);
+        (0..5).for_each(|step| drop(run_step(&mut straight, step, 40)));
+        for stop in [1, 3] {
+            let mut first = trainer(dropout, 5, 1);
+            (0..stop).for_each(|step| drop(run_step(&mut first, step, 40)));
+            first.save_state(&dir).unwrap();
+            let mut second = trainer(dropout, 5, 3);
+            second.load_state(&dir).unwrap();
+            assert_eq!(second.weights().hash(), first.weights().hash());
+            (stop..5).for_each(|step| drop(run_step(&mut second, step, 40)));
+            assert_eq!(second.weights().hash(), straight.weights().hash(), "dropout {dropout}, from {stop}");
+        }
+        let mut other = trainer(0.5, 5, 1);
+        assert!(format!("{:#}", other.load_state(&dir).unwrap_err()).contains("other settings"));
+    }
+}
+
+#[test]
+fn what_an_adapter_waits_for_is_audited_when_it_comes() {
+    let mut trainer = trainer(0.0, 3, 1);
+    run_step(&mut trainer, 0, 1);
+    let Trainee::Lora { lora, .. } = trainer.into_trainee() else { panic!() };
+    // B has moved, so that A must get a gradient now; nothing flows through a value projection of zeros.
+    let zeros = |var: &Var| var.set(&Tensor::zeros(var.shape(), var.dtype(), var.device()).unwrap()).unwrap();
+    let base = lora.base().deep_copy().unwrap();
+    zeros(&base.tensors["model.layers.1.self_attn.v_proj.weight"]);
+    zeros(&lora.adapter.tensors["model.layers.1.self_attn.v_proj.lora_B.weight"]);
+    let broken = Lora::new(base, lora.adapter.clone()).unwrap();
+    let mut trainer = Trainer::new(trainee(&broken), hyper(), 3).unwrap();
+    let batch = batch(0, 1);
+    let error = format!("{:#}", trainer.step(&batch.iter().collect::<Vec<_>>()).unwrap_err());
+    assert!(error.contains("model.layers.1.self_attn.k_proj.lora_A.weight"), "{error}");
+    assert!(error.contains("zero throughout"), "{error}");
+}

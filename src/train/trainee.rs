@@ -1,0 +1,106 @@
+//! What is trained: all weights of a policy, or an adapter beside frozen ones.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use candle_core::Var;
+
+use crate::domain::Address;
+use crate::model::{Dropout, Lora, ModelConfig, Parameters, Weights};
+
+/// A policy, divided into what is trained and what is frozen.
+pub enum Trainee {
+    Full(Weights),
+    Lora {
+        lora: Box<Lora>,
+        /// Dropout draws below it, from the children of an update, of a chunk, and of a layer.
+        address: Address,
+    },
+}
+
+impl From<Weights> for Trainee {
+    fn from(weights: Weights) -> Self {
+        Self::Full(weights)
+    }
+}
+
+/// One forward pass of an update.
+pub(super) enum Pass<'a> {
+    Full(&'a Weights),
+    Lora(&'a Lora, Dropout),
+}
+
+impl Pass<'_> {
+    pub fn parameters(&self) -> Parameters<'_> {
+        match self {
+            Self::Full(weights) => Parameters::Full(weights),
+            Self::Lora(lora, dropout) => Parameters::Lora(lora, Some(dropout)),
+        }
+    }
+}
+
+impl Trainee {
+    /// The weights of the policy, merged.
+    pub fn weights(&self) -> &Weights {
+        match self {
+            Self::Full(weights) => weights,
+            Self::Lora { lora, .. } => lora.weights(),
+        }
+    }
+
+    /// What gets a gradient, by name.
+    pub fn trainable(&self) -> &BTreeMap<String, Var> {
+        match self {
+            Self::Full(weights) => &weights.tensors,
+            Self::Lora { lora, .. } => &lora.adapter.tensors,
+        }
+    }
+
+    /// Shares nothing that is trained with this one.
+    pub(super) fn deep_copy(&self) -> Result<Self> {
+        Ok(match self {
+            Self::Full(weights) => Self::Full(weights.deep_copy()?),
+            Self::Lora { lora, address } => {
+                Self::Lora { lora: Box::new(lora.deep_copy()?), address: address.clone() }
+            }
+        })
+    }
+
+    /// The forward pass of chunk `chunk` of update `step`.
+    pub(super) fn pass(&self, step: u32, chunk: usize) -> Pass<'_> {
+        match self {
+            Self::Full(weights) => Pass::Full(weights),
+            Self::Lora { lora, address } => {
+                Pass::Lora(lora, Dropout { address: address.child(step).child(chunk as u32) })
+            }
+        }
+    }
+
+    /// Whether the tensor may have no gradient, or one of zeros, in an update: an expert that the router sent nothing
+    /// has nothing to learn (the router itself always has), and an adapter's A waits for its B to move.
+    pub(super) fn may_rest(&self, name: &str) -> Result<bool> {
+        match self {
+            Self::Full(_) => Ok(ModelConfig::is_of_expert(name)),
+            Self::Lora { lora, .. } => lora.adapter.must_rest(name),
+        }
+    }
+
+    /// Whether some tensor still waits for another to move.
+    pub(super) fn is_waiting(&self) -> Result<bool> {
+        let Self::Lora { lora, .. } = self else { return Ok(false) };
+        for name in lora.adapter.tensors.keys() {
+            if lora.adapter.must_rest(name)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Brings what is made of the trained tensors up to date.
+    pub(super) fn updated(&self) -> Result<()> {
+        match self {
+            Self::Full(_) => Ok(()),
+            Self::Lora { lora, .. } => lora.merge(),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! An adapter instead of all weights: through the loop, over crashes, out of the run and into another.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::crash::verified;
+use crate::model::tiny;
+use crate::sandbox::Sandbox;
+
+/// Two iterations, so that the second goes on with the first one's adapter; a gate that always promotes.
+const LORA: &[&str] = &["train.method=lora", "lora.r=4", "lora.alpha=8", "run.iterations=2"];
+const PROMOTED: &str = "gate.regression_points=-100";
+
+fn lora<'a>(settings: &[&'a str]) -> Vec<&'a str> {
+    tiny(&["run"], &[LORA, settings].concat())
+}
+
+fn rows(sandbox: &Sandbox, sql: &str) -> Vec<Value> {
+    serde_json::from_str(&sandbox.run(&["inspect", "sql", sql, "--json"]).success()).unwrap()
+}
+
+fn policies(sandbox: &Sandbox) -> Vec<String> {
+    let report: Value = serde_json::from_str(&sandbox.run(&["inspect", "run", "--json"]).success()).unwrap();
+    let iterations = report["iterations"].as_array().unwrap();
+    iterations.iter().map(|i| i["policy_hash"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Log-probabilities of a fixed text, as the program prints them.
+fn logprobs(sandbox: &Sandbox, args: &[&str]) -> String {
+    let line =
+        r#"{"prompt": "Paul plus 2 is Tina. Paul has 3. Tina?\n", "completion": "Paul plus 2 is Tina 5\n"}"#;
+    fs::write(sandbox.path().join("lines.jsonl"), format!("{line}\n")).unwrap();
+    sandbox.run(&[&["logprobs"], args, &["lines.jsonl"]].concat()).success()
+}
+
+#[test]
+fn an_adapter_goes_through_the_loop_and_over_crashes() {
+    let clean = Sandbox::new();
+    clean.run(&lora(&["lora.dropout=0.1", PROMOTED])).success();
+    let end = verified(&clean);
+    for row in rows(&clean, "SELECT max_abs_diff FROM parity") {
+        assert_eq!(row["max_abs_diff"].as_str().unwrap().parse::<f64>().unwrap(), 0.0);
+    }
+    // Candidates are adapters, each with the base's hash, and small.
+    let folders = rows(&clean, "SELECT path, bytes FROM checkpoints WHERE kind = 'candidate'");
+    assert_eq!(folders.len(), 2);
+    for row in &folders {
+        let folder = clean.path().join("autodidact-run").join(row["path"].as_str().unwrap());
+        let mut names: Vec<_> =
+            folder.read_dir().unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors", "autodidact.json"]);
+        assert!(row["bytes"].as_str().unwrap().parse::<u64>().unwrap() < 400_000);
+    }
+    // Milestones of this run: the base's evaluation, rollouts, training with a state every two updates, the second
+    // iteration from the first one's adapter.
+    let mut died = 0;
+    for moment in [12, 24, 32, 36, 40, 52, 64, 72, 76, 80] {
+        let sandbox = Sandbox::new();
+        let moment = moment.to_string();
+        let mut args = lora(&["lora.dropout=0.1", PROMOTED]);
+        args.extend(["--crash-at", &moment]);
+        let first = sandbox.run(&args);
+        if first.code == Some(0) {
+            break;
+        }
+        assert_eq!(first.code, None, "died otherwise than asked: {}", first.stderr);
+        died += 1;
+        sandbox.run(&lora(&["lora.dropout=0.1", PROMOTED])).success();
+        assert_eq!(verified(&sandbox), end, "resumed after dying at moment {moment}");
+    }
+    assert!(died > 4, "only {died} of the moments were reached");
+}
+
+#[test]
+fn a_policy_leaves_the_run_and_starts_another() {
+    let sandbox = Sandbox::new();
+    sandbox.run(&lora(&[PROMOTED])).success();
+    let policies = policies(&sandbox);
+    let own = logprobs(&sandbox, &["--iteration", "2"]);
+    assert_ne!(own, logprobs(&sandbox, &[]));
+
+    let export = |args: &[&str]| sandbox.run(&[&["export", "policy"], args].concat());
+    let said = export(&["--out", "merged", "--json"]).success();
+    assert!(said.contains(&policies[2]), "the default is the policy promoted last: {said}");
+    export(&["--iteration", "2", "--format", "peft", "--out", "peft"]).success();
+    assert_eq!(logprobs(&sandbox, &["--model", "merged"]), own, "merged");
+    assert_eq!(logprobs(&sandbox, &["--model", "peft"]), own, "as an adapter");
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        assert!(sandbox.path().join("merged").join(file).is_file(), "{file}");
+    }
+
+    // Into another run: to go on with the adapter, or with all weights.
+    for method in ["train.method=lora", "train.method=full"] {
+        let other = Sandbox::new();
+        let from = format!("model.adapter={}", sandbox.path().join("peft").display());
+        other.run(&tiny(&["run"], &[&from, method])).success();
+        assert_eq!(self::policies(&other)[0], policies[2], "{method} starts where the adapter ended");
+        verified(&other);
+    }
+
+    let refused = |args: &[&str], parts: &[&str]| {
+        let outcome = export(args);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
+        for part in parts {
+            assert!(outcome.stderr.contains(part), "`{part}` is not in:\n{}", outcome.stderr);
+        }
+    };
+    refused(&["--out", "merged"], &["merged", "there already"]);
+    refused(&["--iteration", "0", "--format", "peft", "--out", "none"], &["no adapter", "--format merged"]);
+    refused(&["--iteration", "9", "--out", "none"], &["iteration 9"]);
+    assert!(!sandbox.path().join("none").exists());
+    let outcome = Sandbox::new().run(&lora(&["lora.target_modules=query"]));
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("query") && outcome.stderr.contains("q_proj"), "{}", outcome.stderr);
+}
