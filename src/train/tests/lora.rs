@@ -96,15 +96,21 @@ fn going_on_from_a_saved_adapter_gives_the_same_bits() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("state");
         let mut straight = trainer(dropout, 5, 2);
-        (0..5).for_each(|step| drop(run_step(&mut straight, step, 40)));
+        (0..5).for_each(|step| {
+            run_step(&mut straight, step, 40);
+        });
         for stop in [1, 3] {
             let mut first = trainer(dropout, 5, 1);
-            (0..stop).for_each(|step| drop(run_step(&mut first, step, 40)));
+            (0..stop).for_each(|step| {
+                run_step(&mut first, step, 40);
+            });
             first.save_state(&dir).unwrap();
             let mut second = trainer(dropout, 5, 3);
             second.load_state(&dir).unwrap();
             assert_eq!(second.weights().hash(), first.weights().hash());
-            (stop..5).for_each(|step| drop(run_step(&mut second, step, 40)));
+            (stop..5).for_each(|step| {
+                run_step(&mut second, step, 40);
+            });
             assert_eq!(second.weights().hash(), straight.weights().hash(), "dropout {dropout}, from {stop}");
         }
         let mut other = trainer(0.5, 5, 1);
