@@ -35,6 +35,8 @@ struct Diagnosis {
     disk_free_mib: u64,
     model: String,
     parameters: usize,
+    /// Those that training changes: all, or an adapter's.
+    trained_parameters: usize,
     tasks: usize,
     /// Whether questions are asked through the checkpoint's chat template.
     chat: bool,
@@ -116,8 +118,9 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
     let dir = existing_parent(Path::new(&config.run.dir));
     let mut system = sysinfo::System::new().context("cannot ask for the memory")?;
     system.refresh_memory();
-    let memory_needed = memory_bytes(config, &model.weights);
-    let checkpoints = (config.checkpoints.keep as u64 + 3) * parameters as u64 * 4;
+    let trained_parameters = trainee(model, config, 1)?.trainable_count();
+    let memory_needed = memory_bytes(config, &model.weights, trained_parameters);
+    let checkpoints = (config.checkpoints.keep as u64 + 3) * trained_parameters as u64 * 4;
     let mut diagnosis = Diagnosis {
         threads: rayon::current_num_threads(),
         cpu: crate::ops::kernels::instruction_set(),
@@ -125,6 +128,7 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
         disk_free_mib: fs4::available_space(dir)? >> 20,
         model: config.model.path.clone(),
         parameters,
+        trained_parameters,
         tasks: tasks.len(),
         chat: text.is_chat(),
         prompt_tokens_max: tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0),
@@ -146,8 +150,8 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
     Ok(diagnosis)
 }
 
-/// Weights, packed weights, gradient and two moments; the KV cache; what training keeps of a step's forward.
-fn memory_bytes(config: &Config, weights: &Weights) -> u64 {
+/// Weights, packed weights, what is trained with its gradient and two moments; the KV cache; what training keeps of a step's forward.
+fn memory_bytes(config: &Config, weights: &Weights, trained: usize) -> u64 {
     let shape = &weights.config;
     let layers = shape.layers.len();
     let cache = config.engine.batch_tokens * layers * 2 * shape.kv_size();
@@ -159,7 +163,9 @@ fn memory_bytes(config: &Config, weights: &Weights) -> u64 {
             + 2 * shape.kv_size()
             + 3 * shape.intermediate_size);
     // Gradients of the activations live beside them.
-    (4 * (5 * weights.parameter_count() + cache + 2 * activations)) as u64
+    // Beside an adapter: frozen weights, those the sampler and the trainer have merged, and packed ones.
+    let copies = if trained < weights.parameter_count() { 4 } else { 1 };
+    (4 * (copies * weights.parameter_count() + 4 * trained + cache + 2 * activations)) as u64
 }
 
 fn problems(config: &Config, d: &Diagnosis, dir: &Path) -> Vec<String> {
@@ -287,8 +293,8 @@ fn text(config: &Config, d: &Diagnosis) -> String {
         d.disk_needed_mib, d.disk_free_mib, config.run.dir
     ));
     lines.push(format!(
-        "model        {} ({} parameters, context {} tokens)",
-        d.model, d.parameters, d.context_max
+        "model        {} ({} parameters, {} trained, context {} tokens)",
+        d.model, d.parameters, d.trained_parameters, d.context_max
     ));
     lines
         .push(format!("asked        {}", if d.chat { "through its chat template" } else { "as plain text" }));

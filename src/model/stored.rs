@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorView};
 use serde_json::{Value, json};
 
 use super::shards::{self, Reader};
@@ -34,7 +34,7 @@ impl StoredTypes {
         for name in shards::files(dir)? {
             let path = dir.join(&name);
             let header = header(&path).with_context(|| format!("can't read {}", path.display()))?;
-            types.add(&config, &header).with_context(|| format!("can't use {}", path.display()))?;
+            types.add(&config, &header);
         }
         Ok(types)
     }
@@ -42,19 +42,18 @@ impl StoredTypes {
     /// Of the text of a `config.json` and the bytes of a `model.safetensors`.
     pub fn of_bytes(config_json: &str, bytes: &[u8]) -> Result<Self> {
         let mut types = Self { by_name: BTreeMap::new() };
-        types.add(&ModelConfig::parse(config_json)?, bytes)?;
+        let (_, header) = SafeTensors::read_metadata(bytes)?;
+        types.add(&ModelConfig::parse(config_json)?, &header);
         Ok(types)
     }
 
-    fn add(&mut self, config: &ModelConfig, bytes: &[u8]) -> Result<()> {
+    fn add(&mut self, config: &ModelConfig, header: &Metadata) {
         let reader = Reader::new(config);
-        let (_, metadata) = SafeTensors::read_metadata(bytes)?;
-        for (stored, info) in metadata.tensors() {
+        for (stored, info) in header.tensors() {
             if let Some(name) = reader.name(&stored) {
                 self.by_name.insert(name, info.dtype);
             }
         }
-        Ok(())
     }
 
     /// F32 for one that isn't stored.
@@ -63,16 +62,16 @@ impl StoredTypes {
     }
 }
 
-/// The first bytes of a safetensors file, up to where the tensors begin.
-fn header(path: &Path) -> Result<Vec<u8>> {
+/// What a safetensors file says of its tensors, without reading them.
+fn header(path: &Path) -> Result<Metadata> {
     let mut file = File::open(path)?;
     let mut length = [0; 8];
     file.read_exact(&mut length)?;
     let bytes = u64::from_le_bytes(length);
     ensure!(bytes <= HEADER_MAX, "its header claims {bytes} bytes; it is no safetensors file");
-    let mut header = length.to_vec();
+    let mut header = Vec::new();
     file.take(bytes).read_to_end(&mut header)?;
-    Ok(header)
+    serde_json::from_slice(&header).context("its header is damaged")
 }
 
 impl Weights {

@@ -56,6 +56,11 @@ impl Trainee {
         }
     }
 
+    /// Elements of everything that gets a gradient.
+    pub fn trainable_count(&self) -> usize {
+        self.trainable().values().map(|var| var.elem_count()).sum()
+    }
+
     /// Shares nothing that is trained with this one.
     pub(super) fn deep_copy(&self) -> Result<Self> {
         Ok(match self {

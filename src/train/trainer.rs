@@ -203,7 +203,7 @@ impl Trainer {
     /// trains part of the model without a word.
     fn audited(&self, mut gradient: StepGradient) -> Result<StepGradient> {
         for ((name, var), gradient) in self.trainee.trainable().iter().zip(&mut gradient.gradients) {
-            let may_rest = self.trainee.may_rest(name)?;
+            let may_rest = (gradient.is_none() || self.audit) && self.trainee.may_rest(name)?;
             if gradient.is_none() && may_rest {
                 *gradient = Some(vec![0.0; var.elem_count()]);
             }

@@ -53,24 +53,16 @@ fn an_adapter_goes_through_the_loop_and_over_crashes() {
         assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors", "autodidact.json"]);
         assert!(row["bytes"].as_str().unwrap().parse::<u64>().unwrap() < 400_000);
     }
-    // Milestones of this run: the base's evaluation, rollouts, training with a state every two updates, the second
-    // iteration from the first one's adapter.
-    let mut died = 0;
-    for moment in [12, 24, 32, 36, 40, 52, 64, 72, 76, 80] {
+    // Between the states of the first iteration's training, at its end, and where the second goes on with its adapter.
+    for moment in ["36", "44", "80"] {
         let sandbox = Sandbox::new();
-        let moment = moment.to_string();
         let mut args = lora(&["lora.dropout=0.1", PROMOTED]);
-        args.extend(["--crash-at", &moment]);
+        args.extend(["--crash-at", moment]);
         let first = sandbox.run(&args);
-        if first.code == Some(0) {
-            break;
-        }
         assert_eq!(first.code, None, "died otherwise than asked: {}", first.stderr);
-        died += 1;
         sandbox.run(&lora(&["lora.dropout=0.1", PROMOTED])).success();
         assert_eq!(verified(&sandbox), end, "resumed after dying at moment {moment}");
     }
-    assert!(died > 4, "only {died} of the moments were reached");
 }
 
 #[test]

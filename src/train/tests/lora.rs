@@ -24,6 +24,13 @@ fn trainer(dropout: f64, steps: u32, threads: usize) -> Trainer {
     pool.install(|| Trainer::new(trainee(&lora(dropout)), hyper(), steps)).unwrap()
 }
 
+/// Makes these updates, of several chunks each.
+fn go_on(trainer: &mut Trainer, steps: std::ops::Range<usize>) {
+    for step in steps {
+        run_step(trainer, step, 40);
+    }
+}
+
 /// Moves every B away from zero, by numbers that are easily made.
 fn moved(dropout: f64) -> Lora {
     let lora = lora(dropout);
@@ -96,21 +103,15 @@ fn going_on_from_a_saved_adapter_gives_the_same_bits() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("state");
         let mut straight = trainer(dropout, 5, 2);
-        (0..5).for_each(|step| {
-            run_step(&mut straight, step, 40);
-        });
+        go_on(&mut straight, 0..5);
         for stop in [1, 3] {
             let mut first = trainer(dropout, 5, 1);
-            (0..stop).for_each(|step| {
-                run_step(&mut first, step, 40);
-            });
+            go_on(&mut first, 0..stop);
             first.save_state(&dir).unwrap();
             let mut second = trainer(dropout, 5, 3);
             second.load_state(&dir).unwrap();
             assert_eq!(second.weights().hash(), first.weights().hash());
-            (stop..5).for_each(|step| {
-                run_step(&mut second, step, 40);
-            });
+            go_on(&mut second, stop..5);
             assert_eq!(second.weights().hash(), straight.weights().hash(), "dropout {dropout}, from {stop}");
         }
         let mut other = trainer(0.5, 5, 1);
