@@ -1,7 +1,7 @@
 //! The critic: judges trajectories from what the policy itself computed while drawing them.
 //!
 //! A small head reads each thought's hidden state and log-probabilities, under its own prompt and reread under the
-//! prompts of other variants ([`features`]), and gives the probability that the thought is good, overall and by
+//! prompts of other variants ([`features()`]), and gives the probability that the thought is good, overall and by
 //! criterion; a trajectory is as good as its worst thought, however long the rest is. The head learns from at most
 //! 200 graded easy trajectories and from its own confident annotations ([`annotate`]), with a penalty for
 //! inconsistency between repeated evaluations, and is calibrated ([`Calibration`]). Beside it: the vote of a task's

@@ -1,6 +1,6 @@
 //! Rereading: what a policy thinks of a trajectory told in the words of other variants of its task.
 //!
-//! The log-probabilities under other words are what [`critic::features`] averages over. They are derived state:
+//! The log-probabilities under other words are what [`crate::critic::features`] averages over. They are derived state:
 //! made again whenever a head is trained or scores are given, never stored.
 
 use anyhow::Result;

@@ -19,7 +19,7 @@ pub(super) fn code(error: &sqlx::Error) -> Option<i32> {
     error.as_database_error()?.code()?.parse().ok()
 }
 
-/// By primary result code (https://www.sqlite.org/rescode.html).
+/// By primary result code (<https://www.sqlite.org/rescode.html>).
 fn advice(primary: i32) -> Option<&'static str> {
     Some(match primary {
         5 | 6 => {
