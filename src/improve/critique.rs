@@ -2,7 +2,8 @@
 //!
 //! Every trajectory is reread in the words of other variants. The bootstrapped head and the vote then give each
 //! trajectory a probability of being good; those whose predicted distribution has little entropy become labels, and
-//! the head is trained again on graded and annotated trajectories together. If it then ranks the anchor set too poorly it loses its vote in the reward, loudly.
+//! the head is trained again on graded and annotated trajectories together. If it then ranks the anchor set too poorly
+//! it loses its vote in the reward, loudly.
 
 use std::collections::BTreeMap;
 

@@ -30,17 +30,19 @@ pub(super) type Rereadings = Vec<Vec<Vec<f32>>>;
 pub(super) fn reread(session: &Session, policy: &Policy, told: &[Told]) -> Result<Vec<Rereadings>> {
     let mut all = Vec::with_capacity(told.len());
     for unit in told.chunks(UNIT) {
-        let mut retold = Vec::new();
+        let (mut requests, mut parts) = (Vec::new(), Vec::new());
         for (index, trajectory) in unit.iter().enumerate() {
             for n in 0..session.config.critic.rereads {
-                retold.extend(Retold::new(session, policy, trajectory, n)?.map(|r| (index, r)));
+                if let Some((request, lengths)) = retold(session, policy, trajectory, n)? {
+                    requests.push(request);
+                    parts.push((index, lengths));
+                }
             }
         }
-        let requests: Vec<ReadRequest> = retold.iter().map(|(_, r)| r.request.clone()).collect();
         let mut readings: Vec<Rereadings> = unit.iter().map(|t| vec![Vec::new(); t.thoughts.len()]).collect();
-        for ((index, retold), reading) in retold.iter().zip(policy.engine().read(&requests)?) {
+        for ((index, lengths), reading) in parts.into_iter().zip(policy.engine().read(&requests)?) {
             let mut rest = reading.logprobs.as_slice();
-            for (thought, &length) in readings[*index].iter_mut().zip(&retold.lengths) {
+            for (thought, length) in readings[index].iter_mut().zip(lengths) {
                 let (own, after) = rest.split_at(length);
                 thought.push(own.to_vec());
                 rest = after;
@@ -51,32 +53,28 @@ pub(super) fn reread(session: &Session, policy: &Policy, told: &[Told]) -> Resul
     Ok(all)
 }
 
-/// A trajectory in the words of another variant.
-struct Retold {
-    request: ReadRequest,
-    /// Tokens of each thought.
-    lengths: Vec<usize>,
-}
-
-impl Retold {
-    /// Rereading `n` of `told`; `None` where its kind has no variants, or the text can't be told in other words.
-    fn new(session: &Session, policy: &Policy, told: &Told, n: u32) -> Result<Option<Self>> {
-        let place = Address { purpose: Purpose::Variant, ..told.address.child(n) };
-        let Some(variant) = data::variant(told.task, &place) else { return Ok(None) };
-        let mut ids = session.text.prompt_ids(&variant.question)?;
-        let (from, mut lengths) = (ids.len(), Vec::with_capacity(told.thoughts.len()));
-        for thought in &told.thoughts {
-            let retold = data::retold(told.task.kind, told.question, &variant.question, &thought.text);
-            let Some(text) = retold else { return Ok(None) };
-            let start = ids.len();
-            // What a policy wrote need not be text that can be read back.
-            let Ok(own) = session.text.encode(&text) else { return Ok(None) };
-            ids.extend(own);
-            let eos = thought.token_ids.last().filter(|id| session.text.eos_ids().contains(id));
-            ids.extend(eos);
-            lengths.push(ids.len() - start);
-        }
-        let readable = ids.len() <= policy.engine().context_max() && !lengths.contains(&0);
-        Ok(readable.then(|| Self { request: ReadRequest { ids, from, hidden_at: Vec::new() }, lengths }))
+/// Rereading `n` of a trajectory and the tokens of each thought in it; `None` where its kind has no variants, or the
+/// text can't be told in other words.
+fn retold(
+    session: &Session,
+    policy: &Policy,
+    told: &Told,
+    n: u32,
+) -> Result<Option<(ReadRequest, Vec<usize>)>> {
+    let place = Address { purpose: Purpose::Variant, ..told.address.child(n) };
+    let Some(variant) = data::variant(told.task, &place) else { return Ok(None) };
+    let mut ids = session.text.prompt_ids(&variant.question)?;
+    let (from, mut lengths) = (ids.len(), Vec::with_capacity(told.thoughts.len()));
+    for thought in &told.thoughts {
+        let text = data::retold(told.task.kind, told.question, &variant.question, &thought.text);
+        let Some(text) = text else { return Ok(None) };
+        let start = ids.len();
+        // What a policy wrote need not be text that can be read back.
+        let Ok(own) = session.text.encode(&text) else { return Ok(None) };
+        ids.extend(own);
+        ids.extend(thought.token_ids.last().filter(|id| session.text.eos_ids().contains(id)));
+        lengths.push(ids.len() - start);
     }
+    let readable = ids.len() <= policy.engine().context_max() && !lengths.contains(&0);
+    Ok(readable.then(|| (ReadRequest { ids, from, hidden_at: Vec::new() }, lengths)))
 }

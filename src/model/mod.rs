@@ -6,8 +6,9 @@
 //!   and values ([`cache::KvCache`]). Both use the same kernels: their log-probabilities are equal bit for bit.
 //! - [`Lora`] is a policy of frozen weights and an [`Adapter`], which [`forward`] trains instead; it samples merged.
 //!
-//! What checkpoint families differ in is a flag of [`ModelConfig`]: where norms stand and what they norm, biases, windows,
-//! rotary scalings, soft caps, mixtures of experts. [`Family`] names and defaults them; neither forward asks for it.
+//! What checkpoint families differ in is a flag of [`ModelConfig`]: where norms stand and what they norm, biases,
+//! windows, rotary scalings, soft caps, mixtures of experts. [`Family`] names and defaults them; neither forward asks
+//! for it.
 //!
 //! The model owns no cache and knows no tokens beyond ids: no text, no sampling, no files except a checkpoint
 //! directory.

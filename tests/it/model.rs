@@ -61,6 +61,25 @@ fn the_sampler_and_the_trainer_agree_to_the_bit() {
 }
 
 #[test]
+fn every_trajectory_is_reread_in_other_words() {
+    let rows = |settings: &[&str]| -> Vec<Value> {
+        let sandbox = Sandbox::new();
+        sandbox.run(&tiny(&["run"], settings)).success();
+        let sql = "SELECT count(*) AS n, count(r.value) AS reread, sum(r.error = 'missing_input') AS missing,
+                   sum(r.value = m.value) AS unchanged
+                   FROM scores r JOIN scores m ON (m.trajectory, m.scoring) = (r.trajectory, r.scoring)
+                   WHERE r.scorer = 'reread' AND m.scorer = 'logprob_mean'";
+        serde_json::from_str(&sandbox.run(&["inspect", "sql", sql, "--json"]).success()).unwrap()
+    };
+    let number = |row: &Value, key: &str| row[key].as_str().unwrap().parse::<u32>().unwrap();
+    let reread = &rows(&[])[0];
+    assert_eq!((number(reread, "n"), number(reread, "reread")), (32, 32), "{reread}");
+    assert_eq!(number(reread, "unchanged"), 0, "other words give other log-probabilities: {reread}");
+    let never = &rows(&["critic.rereads=0"])[0];
+    assert_eq!((number(never, "reread"), number(never, "missing")), (0, 32), "{never}");
+}
+
+#[test]
 fn trees_of_thoughts_run_through_the_loop() {
     let sandbox = Sandbox::new();
     let settings = ["rollout.strategy=tot", "tree.proposals=2", "tree.beam=2", "rollout.variants=2"];
