@@ -13,7 +13,7 @@ use std::time::Instant;
 use autodidact::domain::{Address, Purpose};
 use autodidact::engine::native::Native;
 use autodidact::engine::{Generate, ReadRequest, Request, Sampling, Stops};
-use autodidact::model::{ModelConfig, Weights};
+use autodidact::model::{ModelConfig, Packed, Weights};
 use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::llama;
 
@@ -25,7 +25,7 @@ const BATCH_TOKENS: usize = 32_768;
 fn main() {
     let weights =
         Weights::init(ModelConfig::seed(VOCAB), &Address::new(0, Purpose::Init, 0, "", &[])).unwrap();
-    let engine = Native::new(&weights, BATCH_TOKENS).unwrap();
+    let engine = Native::new(Packed::new(&weights).unwrap(), BATCH_TOKENS).unwrap();
     println!("threads {}", rayon::current_num_threads());
 
     let distinct = requests(256, 1);

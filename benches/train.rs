@@ -12,7 +12,7 @@ use autodidact::config::Config;
 use autodidact::domain::{Address, Purpose};
 use autodidact::model::{self, ModelConfig, Weights};
 use autodidact::ops::{self, composed};
-use autodidact::train::{Example, Hyper, Pack, Trainer, chunks, example_from_solution, pack};
+use autodidact::train::{CHUNK_TOKENS, Example, Hyper, Pack, Trainer, chunks, example_from_solution, pack};
 use candle_core::Tensor;
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let examples = examples();
     let batch: Vec<&Example> = examples.iter().collect();
     let tokens: usize = batch.iter().map(|e| e.tokens()).sum();
-    let chunks = chunks(&batch.iter().map(|e| e.tokens()).collect::<Vec<_>>());
+    let chunks = chunks(&batch.iter().map(|e| e.tokens()).collect::<Vec<_>>(), CHUNK_TOKENS);
     let packs: Vec<Pack> = chunks.into_iter().map(|chunk| pack(&batch[chunk])).collect();
     println!(
         "seed shape, {tokens} tokens in {} chunks, {} threads",

@@ -13,14 +13,18 @@ use crate::config::Config;
 use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
-use crate::improve::{Policy, PolicyKind, check_tasks, dataset, ensure_space, trainee, with_tools};
-use crate::model::Weights;
+use crate::improve::{
+    ModelPolicy, Policy, PolicyKind, Use, check_tasks, dataset, ensure_space, trainee, with_tools,
+};
 use crate::rollout::{self, Job};
 use crate::text::Text;
-use crate::train::{self, Example, Hyper, Trainer};
+use crate::train::{self, Example, Hyper, Trainee, Trainer};
 
 /// Rows left out that are spelled out on the terminal; `--json` has them all.
 const LEFT_OUT_SHOWN: usize = 10;
+
+/// The program itself, its store and its tasks.
+const BINARY_BYTES: usize = 64 << 20;
 
 /// Trajectories of the probe.
 const PROBE_JOBS: usize = 64;
@@ -106,20 +110,23 @@ pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
 
 fn diagnose(config: &Config) -> Result<Diagnosis> {
     let text = PolicyKind::Model.text(config)?;
-    let policy = PolicyKind::Model.base(config, &text)?;
+    let policy = PolicyKind::Model.base(config, &text, Use::Train, None)?;
     let Dataset { tasks, report } = dataset(config)?;
     let (generation, drawn) = probe_generation(config, &text, &policy, &tasks)?;
     let training = probe_training(config, &text, &policy, &tasks)?;
     let Policy::Model(model) = &policy else { anyhow::bail!("only a model can be diagnosed") };
-    let parameters = model.weights.parameter_count();
+    let parameters = model.body.parameter_count();
     let work = Work::of(config, &tasks, drawn);
     let tokens = lengths::measure(&tasks, &text)?;
 
     let dir = existing_parent(Path::new(&config.run.dir));
     let mut system = sysinfo::System::new().context("cannot ask for the memory")?;
     system.refresh_memory();
-    let trained_parameters = trainee(model, config, 1)?.trainable_count();
-    let memory_needed = memory_bytes(config, &model.weights, trained_parameters);
+    let trainee = trainee(model, config, 1)?;
+    let trained_parameters = trainee.trainable_count();
+    let prompt_tokens_max = tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0);
+    let longest = prompt_tokens_max + config.rollout.tokens_max;
+    let memory_needed = memory_bytes(config, model, &trainee, longest) as u64;
     let checkpoints = (config.checkpoints.keep as u64 + 3) * trained_parameters as u64 * 4;
     let mut diagnosis = Diagnosis {
         threads: rayon::current_num_threads(),
@@ -131,7 +138,7 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
         trained_parameters,
         tasks: tasks.len(),
         chat: text.is_chat(),
-        prompt_tokens_max: tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0),
+        prompt_tokens_max,
         tokens,
         left_out: LeftOut::of(&report),
         context_max: policy.engine().context_max(),
@@ -150,29 +157,21 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
     Ok(diagnosis)
 }
 
-/// Weights, packed weights, what is trained with its gradient and two moments; the KV cache; what training keeps of a step's forward.
-fn memory_bytes(config: &Config, weights: &Weights, trained: usize) -> u64 {
-    let shape = &weights.config;
-    let layers = shape.layers.len();
-    let cache = config.engine.batch_tokens * layers * 2 * shape.kv_size();
-    // Per token and layer: two norms, queries, keys, values, attention, gate, up, their product, two sums.
-    let activations = config.train.step_tokens
-        * layers
-        * (6 * shape.hidden_size
-            + 2 * shape.query_size()
-            + 2 * shape.kv_size()
-            + 3 * shape.intermediate_size);
-    // Gradients of the activations live beside them.
-    // Beside an adapter: frozen weights, those the sampler and the trainer have merged, and packed ones.
-    let copies = if trained < weights.parameter_count() { 4 } else { 1 };
-    (4 * (copies * weights.parameter_count() + 4 * trained + cache + 2 * activations)) as u64
+/// The policy, what training it takes beside it, and the cache of rollouts; the two never have work at a time, but memory
+/// that was freed is not always given back.
+fn memory_bytes(config: &Config, model: &ModelPolicy, trainee: &Trainee, longest: usize) -> usize {
+    let shape = model.body.config();
+    let cache = 8 * config.engine.batch_tokens * shape.layers.len() * shape.kv_size();
+    let training =
+        train::memory_bytes(trainee, (&config.train).into(), longest, rayon::current_num_threads());
+    BINARY_BYTES + model.body.bytes() + cache.max(training)
 }
 
 fn problems(config: &Config, d: &Diagnosis, dir: &Path) -> Vec<String> {
     let mut problems = Vec::new();
     if d.memory_needed_mib > d.memory_free_mib {
         problems.push(format!(
-            "about {} MiB of memory are needed and {} are free: lower engine.batch_tokens or train.step_tokens",
+            "about {} MiB of memory are needed and {} are free: lower engine.batch_tokens or train.micro_batch_tokens, or set train.method = \"lora\" or model.quantize",
             d.memory_needed_mib, d.memory_free_mib
         ));
     }
@@ -269,8 +268,9 @@ fn probe_training(config: &Config, text: &Text, policy: &Policy, tasks: &[Task])
         tokens += example.tokens();
         batch.push(example);
     }
-    let mut trainer =
-        Trainer::new(trainee(model, config, 1)?, Hyper::from(&config.train), config.train.steps)?;
+    let trainee = trainee(model, config, 1)?;
+    let mut trainer = Trainer::new(trainee, Hyper::from(&config.train), config.train.steps)?
+        .in_passes((&config.train).into());
     let began = Instant::now();
     let report = trainer.step(&batch)?;
     Ok(report.tokens as f64 / began.elapsed().as_secs_f64())

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::domain::Arm;
-use crate::improve::{Policy, PolicyKind, is_adapter};
+use crate::improve::{Policy, PolicyKind, Use, is_adapter};
 use crate::store::{CheckpointKind, Reader};
 use crate::text::Text;
 
@@ -43,12 +43,12 @@ impl PolicyArgs {
 
     pub async fn load(&self, config: &Config, text: &Text) -> Result<Policy> {
         match (&self.model, self.iteration) {
-            (Some(dir), _) => PolicyKind::Model.load(dir, config, text),
-            (None, None | Some(0)) => PolicyKind::Model.base(config, text),
+            (Some(dir), _) => PolicyKind::Model.load(dir, config, text, Use::Read, None),
+            (None, None | Some(0)) => PolicyKind::Model.base(config, text, Use::Read, None),
             (None, Some(iteration)) => {
                 let (dir, hash) =
                     candidate(config, &super::inspect::reader(config).await?, iteration).await?;
-                let policy = PolicyKind::Model.load(&dir, config, text)?;
+                let policy = PolicyKind::Model.load(&dir, config, text, Use::Read, None)?;
                 ensure!(
                     policy.hash() == hash,
                     "the weights in {} have changed since iteration {iteration} wrote them; run `autodidact verify`",

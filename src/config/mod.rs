@@ -55,6 +55,8 @@ pub struct ModelSource {
     pub path: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub adapter: String,
+    #[serde(skip_serializing_if = "Quantize::is_none")]
+    pub quantize: Quantize,
     pub prompts: String,
     // Keys that are left out of the stored form while they have their default: a run that began before they
     // existed is still the same run.
@@ -86,6 +88,24 @@ pub enum Thinking {
     Auto,
     On,
     Off,
+}
+
+/// What the matrices of a frozen model are brought to as they are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantize {
+    /// What they were stored in.
+    None,
+    #[serde(rename = "q8_0")]
+    Q8_0,
+    #[serde(rename = "q4_k")]
+    Q4K,
+}
+
+impl Quantize {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 impl ChatMode {
@@ -186,6 +206,22 @@ pub enum TrainMethod {
     Lora,
 }
 
+/// What of a forward pass is kept for the backward one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checkpointing {
+    /// Everything while it is little, else the layers' inputs.
+    Auto,
+    /// The layers' inputs; the rest is computed again.
+    On,
+    /// Everything.
+    Off,
+}
+
+fn is_default_micro_batch(tokens: &usize) -> bool {
+    *tokens == 1024
+}
+
 impl TrainMethod {
     fn is_full(&self) -> bool {
         *self == Self::Full
@@ -233,6 +269,11 @@ pub struct TrainConfig {
     pub method: TrainMethod,
     pub steps: u32,
     pub step_tokens: usize,
+    #[serde(skip_serializing_if = "is_default_micro_batch")]
+    pub micro_batch_tokens: usize,
+    // It changes no bit, so it is no part of a run's identity.
+    #[serde(skip_serializing)]
+    pub checkpointing: Checkpointing,
     pub optimizer: OptimizerKind,
     pub learning_rate_matrix: f32,
     pub learning_rate: f32,

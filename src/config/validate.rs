@@ -146,9 +146,11 @@ impl Config {
         for (key, steps) in [("train.steps", train.steps), ("pretrain.steps", pretrain.steps)] {
             check((1..=10_000_000).contains(&steps), key, &steps, "1 to 10000000");
         }
-        for (key, tokens) in
-            [("train.step_tokens", train.step_tokens), ("pretrain.step_tokens", pretrain.step_tokens)]
-        {
+        for (key, tokens) in [
+            ("train.step_tokens", train.step_tokens),
+            ("train.micro_batch_tokens", train.micro_batch_tokens),
+            ("pretrain.step_tokens", pretrain.step_tokens),
+        ] {
             check((16..=100_000_000).contains(&tokens), key, &tokens, "16 to 100000000");
         }
         for (key, rate) in [

@@ -21,7 +21,7 @@ use super::worker::Worker;
 use super::{Completion, Generate, ReadRequest, Reading, Request, Stops, sampler};
 use crate::domain::FinishReason;
 use crate::model::cache::{KvCache, PagePool};
-use crate::model::{Packed, Scratch, Span, Weights, decode};
+use crate::model::{Packed, Scratch, Span, decode};
 use crate::ops::kernels::logprob;
 
 /// Tokens read in one forward pass of [`Native::read`].
@@ -37,12 +37,11 @@ pub struct Native {
 }
 
 impl Native {
-    /// Packs `weights`. Sequences being decoded hold at most `batch_tokens` tokens of keys and values, over all
+    /// An engine of a policy. Sequences being decoded hold at most `batch_tokens` tokens of keys and values, over all
     /// threads; a request that needs more than its thread's share runs alone there. As many again may be
     /// remembered for later calls.
-    pub fn new(weights: &Weights, batch_tokens: usize) -> Result<Self> {
+    pub fn new(model: Packed, batch_tokens: usize) -> Result<Self> {
         ensure!(batch_tokens > 0, "batch_tokens is 0; at least one token must fit");
-        let model = Packed::new(weights)?;
         let pool = model.page_pool();
         Ok(Self { pool, batch_tokens, prefixes: Mutex::new(PrefixCache::new(batch_tokens)), model })
     }

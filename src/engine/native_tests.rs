@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::domain::{Address, FinishReason, Purpose};
 use crate::engine::Sampling;
-use crate::model::{LayerConfig, ModelConfig};
+use crate::model::{LayerConfig, ModelConfig, Weights};
 
 const VOCAB: usize = 31;
 
@@ -74,13 +74,14 @@ fn generate(engine: &Native, requests: &[Request]) -> Vec<Completion> {
 fn completions_do_not_depend_on_batch_threads_order_or_memory() {
     let (weights, requests) = (weights(), requests());
     let reference: Vec<Completion> = on_threads(1, || {
-        let engine = Native::new(&weights, 1).unwrap().remembering(0);
+        let engine = Native::new(Packed::new(&weights).unwrap(), 1).unwrap().remembering(0);
         requests.iter().flat_map(|r| generate(&engine, std::slice::from_ref(r))).collect()
     });
     for (threads, batch_tokens, remembered) in
         [(1, 1, 0), (1, 100_000, 0), (2, 300, 64), (2, 100_000, 10_000)]
     {
-        let engine = Native::new(&weights, batch_tokens).unwrap().remembering(remembered);
+        let engine =
+            Native::new(Packed::new(&weights).unwrap(), batch_tokens).unwrap().remembering(remembered);
         let got = on_threads(threads, || generate(&engine, &requests));
         assert_eq!(got, reference, "{threads} threads, {batch_tokens} tokens, {remembered} remembered");
         let mut reversed: Vec<Request> = requests.clone();
@@ -104,8 +105,8 @@ fn completions_do_not_depend_on_batch_threads_order_or_memory() {
 #[test]
 fn a_search_continues_from_remembered_pages_without_a_difference() {
     let weights = weights();
-    let remembering = Native::new(&weights, 100_000).unwrap();
-    let forgetful = Native::new(&weights, 100_000).unwrap().remembering(0);
+    let remembering = Native::new(Packed::new(&weights).unwrap(), 100_000).unwrap();
+    let forgetful = Native::new(Packed::new(&weights).unwrap(), 100_000).unwrap().remembering(0);
     let mut context: Vec<u32> = (0..30).map(|p| p * 11 % VOCAB as u32).collect();
     for depth in 0..6 {
         let children: Vec<Request> = (0..3)
@@ -125,7 +126,7 @@ fn a_search_continues_from_remembered_pages_without_a_difference() {
 #[test]
 fn reading_gives_what_drawing_reported() {
     let (weights, requests) = (weights(), requests());
-    let engine = Native::new(&weights, 4000).unwrap();
+    let engine = Native::new(Packed::new(&weights).unwrap(), 4000).unwrap();
     let completions = generate(&engine, &requests);
     let reads: Vec<ReadRequest> = requests
         .iter()
@@ -154,7 +155,7 @@ fn reading_gives_what_drawing_reported() {
 
 #[test]
 fn boundaries_end_thoughts_and_tokens_are_counted() {
-    let engine = Native::new(&weights(), 4000).unwrap();
+    let engine = Native::new(Packed::new(&weights()).unwrap(), 4000).unwrap();
     let counted = AtomicUsize::new(0);
     let requests = requests();
     let count = |n| {
@@ -175,7 +176,7 @@ fn boundaries_end_thoughts_and_tokens_are_counted() {
 
 #[test]
 fn requests_without_room_end_at_once() {
-    let engine = Native::new(&weights(), 4000).unwrap();
+    let engine = Native::new(Packed::new(&weights()).unwrap(), 4000).unwrap();
     let full = request(0, vec![1; 96], 5);
     let none = request(1, vec![1; 3], 0);
     let completions = generate(&engine, &[full, none]);
@@ -187,7 +188,7 @@ fn requests_without_room_end_at_once() {
 
 #[test]
 fn refuses_bad_requests_by_name() {
-    let engine = Native::new(&weights(), 4000).unwrap();
+    let engine = Native::new(Packed::new(&weights()).unwrap(), 4000).unwrap();
     let good = request(1, vec![1, 2, 3], 5);
     let cases = [
         (Request { context_ids: vec![], ..good.clone() }, "empty"),
@@ -204,7 +205,7 @@ fn refuses_bad_requests_by_name() {
     assert!(read(1, vec![2]).is_ok());
     assert!(read(0, vec![]).is_err() && read(4, vec![]).is_err());
     assert!(read(1, vec![0]).is_err() && read(1, vec![3]).is_err());
-    assert!(Native::new(&weights(), 0).is_err());
+    assert!(Native::new(Packed::new(&weights()).unwrap(), 0).is_err());
 }
 
 #[test]
@@ -212,16 +213,16 @@ fn damaged_weights_stop_the_run() {
     let weights = weights();
     let norm = &weights.tensors["model.norm.weight"];
     norm.set(&(norm.as_tensor() * f64::NAN).unwrap()).unwrap();
-    let engine = Native::new(&weights, 4000).unwrap();
+    let engine = Native::new(Packed::new(&weights).unwrap(), 4000).unwrap();
     let error = engine.generate(&requests(), &stops(), &|_| ()).unwrap_err();
     assert!(format!("{error:#}").contains("log-probability"), "{error:#}");
 }
 
 #[test]
 fn caches_of_one_policy_are_refused_under_another() {
-    let first = Native::new(&weights(), 4000).unwrap();
+    let first = Native::new(Packed::new(&weights()).unwrap(), 4000).unwrap();
     let other = Weights::init(config(), &Address::new(6, Purpose::Init, 0, "", &[])).unwrap();
-    let second = Native::new(&other, 4000).unwrap();
+    let second = Native::new(Packed::new(&other).unwrap(), 4000).unwrap();
     assert_ne!(first.policy_hash(), second.policy_hash());
     let mut cache = KvCache::new(&first.pool);
     let span = Span { cache: &mut cache, ids: &[1, 2], wanted_from: 1 };

@@ -8,10 +8,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::policy::{ModelPolicy, base_weights};
-use crate::config::{Config, TrainMethod};
+use super::policy::{Body, ModelPolicy, frozen_base};
+use crate::config::Config;
 use crate::domain::{Address, Purpose};
-use crate::model::{ADAPTER_CONFIG, Adapter, Lora, LoraSettings};
+use crate::model::{ADAPTER_CONFIG, Adapter, Frozen, Lora, LoraSettings};
 use crate::train::Trainee;
 
 /// Beside the files of PEFT: which weights the adapter belongs to.
@@ -21,7 +21,7 @@ const BELONGS: &str = "autodidact.json";
 struct Belongs {
     /// Hash of the weights without the adapter.
     base_policy_hash: String,
-    /// Hash of the merged weights.
+    /// Hash of the policy that both make.
     policy_hash: String,
 }
 
@@ -31,8 +31,8 @@ pub fn is_adapter(dir: &Path) -> bool {
 }
 
 /// The adapter in `dir` beside the configured model.
-pub(super) fn load(dir: &Path, config: &Config) -> Result<Lora> {
-    let base = base_weights(config)?;
+pub(super) fn load(dir: &Path, config: &Config, beside: Option<&Frozen>) -> Result<Lora> {
+    let base = frozen_base(config, beside)?;
     let adapter = Adapter::load(dir, &base.config)?;
     let path = dir.join(BELONGS);
     if path.exists() {
@@ -40,7 +40,7 @@ pub(super) fn load(dir: &Path, config: &Config) -> Result<Lora> {
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let Belongs { base_policy_hash, .. } =
             serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-        let found = base.hash();
+        let found = &**base.hash();
         ensure!(
             base_policy_hash == found,
             "the adapter in {} was trained beside weights that hash to {base_policy_hash:.16}; model.path = {:?} hashes \
@@ -49,13 +49,13 @@ pub(super) fn load(dir: &Path, config: &Config) -> Result<Lora> {
             config.model.path
         );
     }
-    Lora::new(base, adapter)
+    Ok(Lora { base, adapter })
 }
 
 /// Writes the adapter's files into `dir`.
 pub(super) fn save(lora: &Lora, config: &Config, dir: &Path) -> Result<()> {
-    lora.adapter.save(&lora.base().config, &config.model.path, dir)?;
-    let belongs = Belongs { base_policy_hash: lora.base().hash(), policy_hash: lora.weights().hash() };
+    lora.adapter.save(&lora.base.config, &config.model.path, dir)?;
+    let belongs = Belongs { base_policy_hash: lora.base.hash().to_string(), policy_hash: lora.hash()? };
     let path = dir.join(BELONGS);
     let json = serde_json::to_string_pretty(&belongs)? + "\n";
     std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))
@@ -63,14 +63,11 @@ pub(super) fn save(lora: &Lora, config: &Config, dir: &Path) -> Result<()> {
 
 /// What training in `iteration` changes, starting from `incumbent`: its weights, its adapter, or a new adapter.
 pub fn trainee(incumbent: &ModelPolicy, config: &Config, iteration: u32) -> Result<Trainee> {
-    if config.train.method == TrainMethod::Full {
-        return Ok(Trainee::Full(incumbent.weights.clone()));
-    }
     let address = |task: &str, purpose: Purpose| Address::new(config.run.seed, purpose, iteration, task, &[]);
-    let lora = match &incumbent.lora {
-        Some(lora) => lora.clone(),
-        None => {
-            let base = incumbent.weights.clone();
+    let lora = match &incumbent.body {
+        Body::Full(weights) => return Ok(Trainee::Full(weights.clone())),
+        Body::Lora(lora) => lora.clone(),
+        Body::Frozen(base) => {
             let settings = LoraSettings {
                 r: config.lora.r,
                 lora_alpha: f64::from(config.lora.alpha),
@@ -81,7 +78,7 @@ pub fn trainee(incumbent: &ModelPolicy, config: &Config, iteration: u32) -> Resu
             let address = address("lora", Purpose::Init);
             let adapter =
                 Adapter::init(&base.config, settings, targets, &address).context("lora.target_modules")?;
-            Lora::new(base, adapter)?
+            Lora { base: base.clone(), adapter }
         }
     };
     Ok(Trainee::Lora { lora: Box::new(lora), address: address("dropout", Purpose::Training) })

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 
-use super::policy::{ModelPolicy, SEED_CONFIG, SEED_WEIGHTS, is_embedded};
+use super::policy::{Body, ModelPolicy, SEED_CONFIG, SEED_WEIGHTS, is_embedded};
 use super::{Policy, adapter, checkpoints};
 use crate::config::Config;
-use crate::model::StoredTypes;
+use crate::model::StoredLayout;
 use crate::text::Text;
 
 /// What an export looks like.
@@ -30,14 +30,17 @@ pub fn export(policy: &Policy, config: &Config, text: &Text, dir: &Path, format:
     checkpoints::ensure_space(existing_parent(dir), policy.bytes_estimate().max(bytes(model, format)))?;
     checkpoints::write(dir, |dir| match format {
         ExportFormat::Merged => {
-            model.weights.save_as(dir, &stored_types(config)?)?;
+            let body = &model.body;
+            stored_layout(config)?.save(body.config(), &|name| body.elements(name), dir)?;
             text.save(dir)
         }
         ExportFormat::Peft => {
-            let lora = model.lora.as_ref().context(
-                "this policy has no adapter: it is the base, or the run trained every weight; use --format merged, or \
-                 run with train.method = \"lora\"",
-            )?;
+            let Body::Lora(lora) = &model.body else {
+                bail!(
+                    "this policy has no adapter: it is the base, or the run trained every weight; use --format merged, or \
+                 run with train.method = \"lora\""
+                );
+            };
             adapter::save(lora, config, dir)
         }
     })?;
@@ -46,17 +49,17 @@ pub fn export(policy: &Policy, config: &Config, text: &Text, dir: &Path, format:
 
 fn bytes(model: &ModelPolicy, format: ExportFormat) -> u64 {
     match format {
-        ExportFormat::Merged => model.weights.parameter_count() as u64 * 4,
+        ExportFormat::Merged => model.body.parameter_count() as u64 * 4,
         ExportFormat::Peft => 0,
     }
 }
 
-/// The types in which the configured model stores its tensors.
-fn stored_types(config: &Config) -> Result<StoredTypes> {
+/// The types and files in which the configured model stores its tensors.
+fn stored_layout(config: &Config) -> Result<StoredLayout> {
     if is_embedded(config) {
-        StoredTypes::of_bytes(SEED_CONFIG, SEED_WEIGHTS)
+        StoredLayout::of_bytes(SEED_CONFIG, SEED_WEIGHTS)
     } else {
-        StoredTypes::of_dir(Path::new(&config.model.path))
+        StoredLayout::of_dir(Path::new(&config.model.path))
     }
 }
 

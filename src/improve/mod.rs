@@ -26,7 +26,7 @@ pub use adapter::{is_adapter, trainee};
 pub use checkpoints::{FOLDER as CHECKPOINTS_FOLDER, ensure_space, write as write_checkpoint};
 pub use export::{ExportFormat, export};
 pub use host::{Event, Host};
-pub use policy::{Policy, PolicyKind, with_tools};
+pub use policy::{ModelPolicy, Policy, PolicyKind, Use, with_tools};
 pub use session::{STORE_FILE, Session};
 pub use tasks::{check_tasks, dataset, ensure_gradable};
 

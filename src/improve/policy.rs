@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::adapter;
-use crate::config::{Config, TrainMethod};
+use crate::config::{Config, Quantize, TrainMethod};
 use crate::data;
 use crate::domain::{Address, Purpose};
 use crate::engine::native::Native;
 use crate::engine::scripted::{Play, Script, Scripted};
 use crate::engine::{Generate, Sampling};
 use crate::grade;
-use crate::model::{Lora, Weights};
+use crate::model::{Frozen, Lora, ModelConfig, Packed, Parameters, Quantization, Weights};
 use crate::rollout::{Limits, Tools};
 use crate::text::{Prompts, TEMPLATES, Text};
 use crate::train::Trainee;
@@ -64,13 +64,70 @@ const EMBEDDED: &str = "embedded";
 pub(super) const SEED_CONFIG: &str = include_str!("../../assets/seed/config.json");
 pub(super) const SEED_WEIGHTS: &[u8] = include_bytes!("../../assets/seed/model.safetensors");
 
-/// A model with the engine that samples it: one policy, one copy of the weights.
+/// A model with the engine that samples it.
 pub struct ModelPolicy {
-    pub weights: Weights,
-    /// What `weights` were merged from, if they were.
-    pub lora: Option<Lora>,
+    pub body: Body,
     engine: Native,
-    hash: String,
+}
+
+/// What a policy is made of.
+pub enum Body {
+    /// Weights that can all be trained.
+    Full(Weights),
+    /// Weights that are read alone, beside which an adapter can be trained.
+    Frozen(Frozen),
+    Lora(Lora),
+}
+
+/// What a policy is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// To be trained as `train.method` says.
+    Train,
+    /// To be sampled and read: half the memory, or less.
+    Read,
+}
+
+impl Body {
+    pub fn config(&self) -> &ModelConfig {
+        match self {
+            Self::Full(weights) => &weights.config,
+            Self::Frozen(frozen) => &frozen.config,
+            Self::Lora(lora) => &lora.base.config,
+        }
+    }
+
+    /// For reading with the trainer's forward.
+    pub fn parameters(&self) -> Parameters<'_> {
+        match self {
+            Self::Full(weights) => weights.into(),
+            Self::Frozen(frozen) => frozen.into(),
+            Self::Lora(lora) => lora.into(),
+        }
+    }
+
+    /// Elements of all parameters, an adapter's left out.
+    pub fn parameter_count(&self) -> usize {
+        self.config().parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
+    /// What it takes of memory, what rollouts read included.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Full(weights) => 8 * weights.parameter_count(),
+            Self::Frozen(frozen) => frozen.bytes(),
+            Self::Lora(lora) => lora.base.bytes() + 8 * lora.adapter.parameter_count(),
+        }
+    }
+
+    /// A parameter's elements, with an adapter's share, row-major.
+    pub(super) fn elements(&self, name: &str) -> Result<Vec<f32>> {
+        match self {
+            Self::Full(weights) => Ok(weights.tensor(name)?.flatten_all()?.to_vec1()?),
+            Self::Frozen(frozen) => frozen.elements(name),
+            Self::Lora(lora) => lora.merged(name),
+        }
+    }
 }
 
 /// Something that can be sampled, and improved.
@@ -80,34 +137,41 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// A policy of these weights.
-    pub fn model(weights: Weights, config: &Config) -> Result<Self> {
-        let engine = Native::new(&weights, config.engine.batch_tokens)?;
-        let hash = weights.hash();
-        Ok(Self::Model(Box::new(ModelPolicy { weights, lora: None, engine, hash })))
-    }
-
-    /// A policy of an adapter and the weights it stands beside.
-    pub fn adapted(lora: Lora, config: &Config) -> Result<Self> {
-        let mut policy = Self::model(lora.weights().clone(), config)?;
-        if let Self::Model(model) = &mut policy {
-            model.lora = Some(lora);
-        }
-        Ok(policy)
+    /// A policy of a model.
+    pub fn model(body: Body, config: &Config) -> Result<Self> {
+        let packed = match &body {
+            Body::Full(weights) => Packed::new(weights)?,
+            Body::Frozen(frozen) => Packed::of(frozen)?,
+            Body::Lora(lora) => Packed::adapted(lora)?,
+        };
+        let engine = Native::new(packed, config.engine.batch_tokens)?;
+        Ok(Self::Model(Box::new(ModelPolicy { body, engine })))
     }
 
     /// A policy of what a trainer has trained.
     pub(super) fn trained(trainee: Trainee, config: &Config) -> Result<Self> {
         match trainee {
-            Trainee::Full(weights) => Self::model(weights, config),
-            Trainee::Lora { lora, .. } => Self::adapted(*lora, config),
+            Trainee::Full(weights) => Self::model(Body::Full(weights), config),
+            Trainee::Lora { lora, .. } => Self::model(Body::Lora(*lora), config),
         }
     }
 
     pub fn hash(&self) -> &str {
         match self {
-            Self::Model(model) => &model.hash,
+            Self::Model(model) => model.engine.policy_hash(),
             Self::Scripted(script) => script.policy_hash(),
+        }
+    }
+
+    /// The weights that an adapter is trained beside.
+    pub(super) fn frozen(&self) -> Option<&Frozen> {
+        match self {
+            Self::Model(model) => match &model.body {
+                Body::Full(_) => None,
+                Body::Frozen(frozen) => Some(frozen),
+                Body::Lora(lora) => Some(&lora.base),
+            },
+            Self::Scripted(_) => None,
         }
     }
 
@@ -121,10 +185,10 @@ impl Policy {
     /// About how large its checkpoint will be.
     pub(super) fn bytes_estimate(&self) -> u64 {
         match self {
-            Self::Model(model) => {
-                let adapter = model.lora.as_ref().map(|lora| lora.adapter.parameter_count());
-                adapter.unwrap_or_else(|| model.weights.parameter_count()) as u64 * 4
-            }
+            Self::Model(model) => match &model.body {
+                Body::Lora(lora) => lora.adapter.parameter_count() as u64 * 4,
+                body => body.parameter_count() as u64 * 4,
+            },
             Self::Scripted(_) => 4096,
         }
     }
@@ -133,12 +197,13 @@ impl Policy {
     /// an adapter was trained, that alone in the format of PEFT.
     pub(super) fn save(&self, dir: &Path, config: &Config, text: &Text) -> Result<()> {
         match self {
-            Self::Model(model) => match &model.lora {
-                Some(lora) => adapter::save(lora, config, dir),
-                None => {
-                    model.weights.save(dir)?;
+            Self::Model(model) => match &model.body {
+                Body::Lora(lora) => adapter::save(lora, config, dir),
+                Body::Full(weights) => {
+                    weights.save(dir)?;
                     text.save(dir)
                 }
+                Body::Frozen(_) => anyhow::bail!("a frozen policy was never trained: it has no checkpoint"),
             },
             Self::Scripted(script) => {
                 let state = serde_json::json!({ "skill": script.skill(), "version": script.version() });
@@ -159,29 +224,47 @@ impl PolicyKind {
         Ok(text.asking(config.tasks.task_kind(), prompts))
     }
 
-    /// The policy the run starts from.
-    pub fn base(self, config: &Config, text: &Text) -> Result<Policy> {
+    /// The policy the run starts from; frozen weights that are in memory already are not read again.
+    pub fn base(self, config: &Config, text: &Text, purpose: Use, beside: Option<&Frozen>) -> Result<Policy> {
         match (self, config.model.path.as_str()) {
             (Self::Scripted, _) => Ok(Policy::Scripted(Scripted::new(script(config, text)?, SCRIPT_SKILL)?)),
             (Self::Model, _) if config.model.adapter.is_empty() => {
-                Policy::model(base_weights(config)?, config)
+                let body = match all_trained(config, purpose) {
+                    true => Body::Full(base_weights(config)?),
+                    false => Body::Frozen(frozen_base(config, beside)?),
+                };
+                Policy::model(body, config)
             }
             (Self::Model, _) => {
-                let lora = adapter::load(Path::new(&config.model.adapter), config)
+                let lora = adapter::load(Path::new(&config.model.adapter), config, beside)
                     .with_context(|| format!("model.adapter = {:?} can't be used", config.model.adapter))?;
-                match config.train.method {
-                    TrainMethod::Lora => Policy::adapted(lora, config),
-                    TrainMethod::Full => Policy::model(lora.weights().clone(), config),
-                }
+                let body = match all_trained(config, purpose) {
+                    true => Body::Full(lora.merge()?),
+                    false => Body::Lora(lora),
+                };
+                Policy::model(body, config)
             }
         }
     }
 
-    /// The policy in a checkpoint folder; one with an adapter stands beside the configured model.
-    pub fn load(self, dir: &Path, config: &Config, text: &Text) -> Result<Policy> {
+    /// The policy in a checkpoint folder; one with an adapter stands beside the configured model, which is not read
+    /// again if it is in memory already.
+    pub fn load(
+        self,
+        dir: &Path,
+        config: &Config,
+        text: &Text,
+        purpose: Use,
+        beside: Option<&Frozen>,
+    ) -> Result<Policy> {
         match self {
-            Self::Model if adapter::is_adapter(dir) => Policy::adapted(adapter::load(dir, config)?, config),
-            Self::Model => Policy::model(Weights::load(dir)?, config),
+            Self::Model if adapter::is_adapter(dir) => {
+                Policy::model(Body::Lora(adapter::load(dir, config, beside)?), config)
+            }
+            Self::Model if all_trained(config, purpose) => {
+                Policy::model(Body::Full(Weights::load(dir)?), config)
+            }
+            Self::Model => Policy::model(Body::Frozen(Frozen::load(dir, quantization(config))?), config),
             Self::Scripted => {
                 let path = dir.join("script.json");
                 let bytes =
@@ -199,11 +282,38 @@ pub(super) fn is_embedded(config: &Config) -> bool {
     config.model.path == EMBEDDED
 }
 
+fn all_trained(config: &Config, purpose: Use) -> bool {
+    purpose == Use::Train && config.train.method == TrainMethod::Full
+}
+
 /// The weights of the configured model, without an adapter.
-pub(super) fn base_weights(config: &Config) -> Result<Weights> {
+fn base_weights(config: &Config) -> Result<Weights> {
+    ensure!(
+        config.model.quantize == Quantize::None,
+        "model.quantize is for weights that stay as they are: set train.method = \"lora\", or model.quantize = \"none\""
+    );
     match config.model.path.as_str() {
         EMBEDDED => Weights::from_bytes(SEED_CONFIG, SEED_WEIGHTS),
         path => Weights::load(Path::new(path)),
+    }
+}
+
+/// The same, to be read alone.
+pub(super) fn frozen_base(config: &Config, beside: Option<&Frozen>) -> Result<Frozen> {
+    if let Some(frozen) = beside {
+        return Ok(frozen.clone());
+    }
+    match config.model.path.as_str() {
+        EMBEDDED => Frozen::from_bytes(SEED_CONFIG, SEED_WEIGHTS, quantization(config)),
+        path => Frozen::load(Path::new(path), quantization(config)),
+    }
+}
+
+fn quantization(config: &Config) -> Option<Quantization> {
+    match config.model.quantize {
+        Quantize::None => None,
+        Quantize::Q8_0 => Some(Quantization::Q8_0),
+        Quantize::Q4K => Some(Quantization::Q4K),
     }
 }
 
@@ -258,12 +368,15 @@ mod tests {
     fn a_scripted_checkpoint_is_the_same_policy_again() {
         let config = Config::load(None, &[]).unwrap();
         let text = PolicyKind::Scripted.text(&config).unwrap();
-        let Policy::Scripted(base) = PolicyKind::Scripted.base(&config, &text).unwrap() else { panic!() };
+        let Policy::Scripted(base) = PolicyKind::Scripted.base(&config, &text, Use::Train, None).unwrap()
+        else {
+            panic!()
+        };
         for kept in 0..200 {
             let dir = tempfile::tempdir().unwrap();
             let policy = Policy::Scripted(base.improved(kept));
             policy.save(dir.path(), &config, &text).unwrap();
-            let again = PolicyKind::Scripted.load(dir.path(), &config, &text).unwrap();
+            let again = PolicyKind::Scripted.load(dir.path(), &config, &text, Use::Train, None).unwrap();
             assert_eq!(again.hash(), policy.hash(), "after {kept} kept trajectories");
         }
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::checkpoints::{self, ensure_space};
 use super::lock::RunLock;
-use super::policy::{Policy, PolicyKind};
+use super::policy::{Policy, PolicyKind, Use};
 use super::{Event, Host, Outcome, tasks};
 use crate::config::Config;
 use crate::critic::Formula;
@@ -52,7 +52,7 @@ impl<'a> Session<'a> {
             Formula::parse(formula)?;
         }
         let text = kind.text(config)?;
-        let base = kind.base(config, &text)?;
+        let base = kind.base(config, &text, Use::Train, None)?;
         let data::Dataset { tasks: dataset, report } = tasks::dataset(config)?;
         tasks::check_tasks(config, &dataset, &text, base.engine().context_max())?;
         let store = Store::open(&dir.join(STORE_FILE)).await?;
@@ -193,11 +193,12 @@ impl<'a> Session<'a> {
     /// Brings the policy with this hash into memory, from its checkpoint or the base.
     pub(super) async fn load(&mut self, hash: &str) -> Result<Arc<Policy>> {
         if self.loaded.as_ref().is_none_or(|p| p.hash() != hash) {
+            let beside = self.loaded.as_ref().and_then(|policy| policy.frozen());
             let policy = if hash == self.run.base_policy_hash {
-                self.kind.base(self.config, &self.text)?
+                self.kind.base(self.config, &self.text, Use::Train, beside)?
             } else {
                 let folder = self.checkpoint_path(hash).await?;
-                self.kind.load(&folder, self.config, &self.text)?
+                self.kind.load(&folder, self.config, &self.text, Use::Train, beside)?
             };
             ensure!(
                 policy.hash() == hash,

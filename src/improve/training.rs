@@ -50,7 +50,7 @@ async fn parity(session: &Session<'_>, iteration: u32, policy: &Policy, trees: &
     for stored in trees.iter().take(PARITY_TRAJECTORIES) {
         let Some(leaf) = stored.tree.leaves.first() else { continue };
         let (prompt, completion) = (&stored.tree.prompt_ids, stored.tree.completion_ids(leaf));
-        let read = train::logprobs(&model.weights, prompt, &completion)?;
+        let read = train::logprobs(model.body.parameters(), prompt, &completion)?;
         let drawn = stored.tree.completion_logprobs(leaf);
         ensure!(
             drawn.len() == read.len(),
@@ -120,7 +120,8 @@ async fn train_model(
     let examples: Vec<&Example> = kept.iter().chain(&replay).collect();
 
     let hyper = train::Hyper::from(config);
-    let mut trainer = Trainer::new(adapter::trainee(model, session.config, iteration)?, hyper, config.steps)?;
+    let trainee = adapter::trainee(model, session.config, iteration)?;
+    let mut trainer = Trainer::new(trainee, hyper, config.steps)?.in_passes(config.into());
     let first = resume_state(session, iteration, &mut trainer).await?;
     let every = if config.checkpoint_steps == 0 { config.steps } else { config.checkpoint_steps } as usize;
     session.announce(iteration, Phase::Train, schedule.len() - first);
@@ -211,7 +212,7 @@ async fn save_state(
     let saved = Saved {
         kind: CheckpointKind::State,
         step: step as u32,
-        policy_hash: trainer.weights().hash(),
+        policy_hash: trainer.trainee().hash()?,
         parent_hash: None,
         name: format!("state-{}-{iteration}-{step}", session.arm),
     };

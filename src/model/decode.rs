@@ -127,7 +127,7 @@ impl Scratch {
         let mut x = sized(&mut self.x, rows * d).chunks_exact_mut(d);
         for span in spans {
             for ((i, &id), row) in span.ids.iter().enumerate().zip(&mut x) {
-                row.copy_from_slice(&model.embedding[id as usize * d..][..d]);
+                model.embedding.row(id as usize, row);
                 if let Some(factor) = model.embedding_scale {
                     scale(row, factor);
                 }

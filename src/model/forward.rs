@@ -13,17 +13,25 @@ use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
 use super::config::{Activation, Experts, ModelConfig, QkNorm};
-use super::{Dropout, Lora, Weights};
+use super::{Adapter, Dropout, Frozen, Lora, Weights};
 use crate::ops;
-use crate::ops::kernels::rows_of_experts;
+use crate::ops::kernels::{RopeTable, rows_of_experts};
 
 /// What a forward pass reads, and what of it gets a gradient.
 #[derive(Clone, Copy)]
 pub enum Parameters<'a> {
     /// Everything gets one.
     Full(&'a Weights),
-    /// The adapter alone, which reads its inputs through dropout if told where to draw it.
-    Lora(&'a Lora, Option<&'a Dropout>),
+    /// Nothing but the adapter gets one, if there is one.
+    Frozen(&'a Frozen, Option<Adapted<'a>>),
+}
+
+/// An adapter in a forward pass.
+#[derive(Clone, Copy)]
+pub struct Adapted<'a> {
+    pub adapter: &'a Adapter,
+    /// Where dropout draws; without it nothing is dropped.
+    pub dropout: Option<&'a Dropout>,
 }
 
 impl<'a> From<&'a Weights> for Parameters<'a> {
@@ -32,26 +40,64 @@ impl<'a> From<&'a Weights> for Parameters<'a> {
     }
 }
 
+impl<'a> From<&'a Frozen> for Parameters<'a> {
+    fn from(frozen: &'a Frozen) -> Self {
+        Self::Frozen(frozen, None)
+    }
+}
+
+impl<'a> From<&'a Lora> for Parameters<'a> {
+    fn from(lora: &'a Lora) -> Self {
+        Self::Frozen(&lora.base, Some(Adapted { adapter: &lora.adapter, dropout: None }))
+    }
+}
+
 impl<'a> Parameters<'a> {
-    fn weights(self) -> &'a Weights {
+    fn config(self) -> &'a ModelConfig {
         match self {
-            Self::Full(weights) => weights,
-            Self::Lora(lora, _) => lora.weights(),
+            Self::Full(weights) => &weights.config,
+            Self::Frozen(frozen, _) => &frozen.config,
         }
     }
 
-    fn tensor(self, name: &str) -> Result<&'a Tensor> {
+    fn rope(self, index: usize) -> Option<Arc<RopeTable>> {
+        match self {
+            Self::Full(weights) => weights.rope(index),
+            Self::Frozen(frozen, _) => frozen.rope(index),
+        }
+    }
+
+    /// A norm's weight or a bias.
+    fn vector(self, name: &str) -> Result<&'a Tensor> {
         match self {
             Self::Full(weights) => weights.tensor(name),
-            Self::Lora(lora, _) => lora.frozen(name),
+            Self::Frozen(frozen, _) => frozen.vector(name),
+        }
+    }
+
+    fn has_vector(self, name: &str) -> bool {
+        match self {
+            Self::Full(weights) => weights.tensors.contains_key(name),
+            Self::Frozen(frozen, _) => frozen.has_vector(name),
         }
     }
 
     /// x wᵀ of the layer called `module`.
     fn linear(self, x: &Tensor, module: &str) -> Result<Tensor> {
+        let name = format!("{module}.weight");
         match self {
-            Self::Full(weights) => ops::linear(x, weights.tensor(&format!("{module}.weight"))?),
-            Self::Lora(lora, dropout) => lora.linear(x, module, dropout),
+            Self::Full(weights) => ops::linear(x, weights.tensor(&name)?),
+            Self::Frozen(frozen, None) => ops::frozen_linear(x, frozen.matrix(&name)?),
+            Self::Frozen(frozen, Some(Adapted { adapter, dropout })) => {
+                adapter.linear(x, module, frozen.matrix(&name)?, dropout)
+            }
+        }
+    }
+
+    fn embed(self, ids: &[u32]) -> Result<Tensor> {
+        match self {
+            Self::Full(weights) => ops::embedding(weights.tensor("model.embed_tokens.weight")?, ids),
+            Self::Frozen(frozen, _) => frozen.embed(ids),
         }
     }
 }
@@ -64,22 +110,58 @@ pub fn forward<'a>(
     ids: &[u32],
     starts: &Arc<Vec<usize>>,
 ) -> Result<Tensor> {
-    let parameters = parameters.into();
-    let config = &*parameters.weights().config;
-    let positions = positions(ids.len(), starts, config.max_position_embeddings)?;
-    let mut x = ops::embedding(parameters.tensor("model.embed_tokens.weight")?, ids)?; // (ΣT, D)
-    if let Some(factor) = config.embedding_scale() {
-        x = ops::scale(&x, factor)?;
+    let pass = Forward::new(parameters, ids, starts)?;
+    let mut x = pass.embed(ids)?;
+    for index in 0..pass.layers() {
+        x = pass.layer(index, &x)?;
     }
-    let norms = config.blocks.norms.names();
-    for index in 0..config.layers.len() {
-        let layer = Layer { parameters, config, index, prefix: format!("model.layers.{index}.") };
-        let attended = layer.attention(&layer.normed(norms.attention_in, &x)?, &positions, starts)?;
-        x = ops::add(&x, &layer.normed(norms.attention_out, &attended)?)?;
+    pass.norm(&x)
+}
+
+/// A forward pass in its parts, for a backward pass that goes layer by layer.
+pub struct Forward<'a> {
+    parameters: Parameters<'a>,
+    config: &'a ModelConfig,
+    positions: Arc<Vec<u32>>,
+    starts: Arc<Vec<usize>>,
+}
+
+impl<'a> Forward<'a> {
+    /// As for [`forward`].
+    pub fn new(parameters: impl Into<Parameters<'a>>, ids: &[u32], starts: &Arc<Vec<usize>>) -> Result<Self> {
+        let parameters = parameters.into();
+        let config = parameters.config();
+        let positions = positions(ids.len(), starts, config.max_position_embeddings)?;
+        Ok(Self { parameters, config, positions, starts: starts.clone() })
+    }
+
+    pub fn layers(&self) -> usize {
+        self.config.layers.len()
+    }
+
+    /// The residual stream (ΣT, hidden) before the first layer.
+    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        let x = self.parameters.embed(ids)?;
+        match self.config.embedding_scale() {
+            Some(factor) => ops::scale(&x, factor),
+            None => Ok(x),
+        }
+    }
+
+    /// The residual stream behind layer `index`.
+    pub fn layer(&self, index: usize, x: &Tensor) -> Result<Tensor> {
+        let layer = Layer { pass: self, index, prefix: format!("model.layers.{index}.") };
+        let norms = self.config.blocks.norms.names();
+        let attended = layer.attention(&layer.normed(norms.attention_in, x)?)?;
+        let x = ops::add(x, &layer.normed(norms.attention_out, &attended)?)?;
         let gained = layer.mlp(&layer.normed(norms.mlp_in, &x)?)?;
-        x = ops::add(&x, &layer.normed(norms.mlp_out, &gained)?)?;
+        ops::add(&x, &layer.normed(norms.mlp_out, &gained)?)
     }
-    norm(config, &x, parameters.tensor("model.norm.weight")?)
+
+    /// The final norm.
+    pub fn norm(&self, x: &Tensor) -> Result<Tensor> {
+        norm(self.config, x, self.parameters.vector("model.norm.weight")?)
+    }
 }
 
 /// Log-probabilities (N) of `targets` from final-norm hidden states (N, hidden), by the policy's output layer.
@@ -89,8 +171,12 @@ pub fn logprobs<'a>(
     targets: &Arc<Vec<u32>>,
 ) -> Result<Tensor> {
     let parameters = parameters.into();
-    let config = &parameters.weights().config;
-    ops::capped_linear_logprob(hidden, parameters.tensor(config.output_name())?, targets, config.logit_cap())
+    let config = parameters.config();
+    let (name, cap) = (config.output_name(), config.logit_cap());
+    match parameters {
+        Parameters::Full(weights) => ops::capped_linear_logprob(hidden, weights.tensor(name)?, targets, cap),
+        Parameters::Frozen(frozen, _) => ops::frozen_logprob(hidden, frozen.matrix(name)?, targets, cap),
+    }
 }
 
 /// The output layer (vocab, hidden): the embeddings where they are tied.
@@ -105,65 +191,70 @@ fn norm(config: &ModelConfig, x: &Tensor, w: &Tensor) -> Result<Tensor> {
 
 /// One decoder layer.
 struct Layer<'a> {
-    parameters: Parameters<'a>,
-    config: &'a ModelConfig,
+    pass: &'a Forward<'a>,
     index: usize,
     /// Of its parameters' names.
     prefix: String,
 }
 
 impl Layer<'_> {
-    fn param(&self, name: &str) -> Result<&Tensor> {
-        self.parameters.tensor(&format!("{}{name}.weight", self.prefix))
+    fn config(&self) -> &ModelConfig {
+        self.pass.config
+    }
+
+    fn norm_weight(&self, name: &str) -> Result<&Tensor> {
+        self.pass.parameters.vector(&format!("{}{name}.weight", self.prefix))
     }
 
     /// The norm of that name, if the layer has it.
     fn normed(&self, name: Option<&str>, x: &Tensor) -> Result<Tensor> {
         match name {
-            Some(name) => norm(self.config, x, self.param(name)?),
+            Some(name) => norm(self.config(), x, self.norm_weight(name)?),
             None => Ok(x.clone()),
         }
     }
 
     /// x wᵀ, and the bias where there is one.
     fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
-        let y = self.parameters.linear(x, &format!("{}{name}", self.prefix))?;
+        let parameters = self.pass.parameters;
+        let y = parameters.linear(x, &format!("{}{name}", self.prefix))?;
         let bias = format!("{}{name}.bias", self.prefix);
-        match self.parameters.weights().tensors.contains_key(&bias) {
-            true => ops::add_bias(&y, self.parameters.tensor(&bias)?),
+        match parameters.has_vector(&bias) {
+            true => ops::add_bias(&y, parameters.vector(&bias)?),
             false => Ok(y),
         }
     }
 
     /// Queries or keys (ΣT, heads * head_dim), normed and turned by their positions.
-    fn projected(&self, x: &Tensor, which: &str, heads: usize, positions: &Arc<Vec<u32>>) -> Result<Tensor> {
+    fn projected(&self, x: &Tensor, which: &str, heads: usize) -> Result<Tensor> {
         let mut y = self.linear(x, &format!("self_attn.{which}_proj"))?;
         let (rows, width) = y.dims2()?;
-        y = match self.config.blocks.qk_norm {
+        let norm_name = format!("self_attn.{which}_norm");
+        y = match self.config().blocks.qk_norm {
             QkNorm::None => y,
             QkNorm::Head => {
-                let heads_apart = y.reshape((rows * heads, self.config.head_dim))?;
-                let weight = self.param(&format!("self_attn.{which}_norm"))?;
-                norm(self.config, &heads_apart, weight)?.reshape((rows, width))?
+                let heads_apart = y.reshape((rows * heads, self.config().head_dim))?;
+                norm(self.config(), &heads_apart, self.norm_weight(&norm_name)?)?.reshape((rows, width))?
             }
-            QkNorm::Full => norm(self.config, &y, self.param(&format!("self_attn.{which}_norm"))?)?,
+            QkNorm::Full => norm(self.config(), &y, self.norm_weight(&norm_name)?)?,
         };
-        match self.parameters.weights().rope(self.index) {
-            Some(table) => ops::rope(&y, heads, &table, positions),
+        match self.pass.parameters.rope(self.index) {
+            Some(table) => ops::rope(&y, heads, &table, &self.pass.positions),
             None => Ok(y),
         }
     }
 
-    fn attention(&self, x: &Tensor, positions: &Arc<Vec<u32>>, starts: &Arc<Vec<usize>>) -> Result<Tensor> {
-        let q = self.projected(x, "q", self.config.num_attention_heads, positions)?;
-        let k = self.projected(x, "k", self.config.num_key_value_heads, positions)?;
+    fn attention(&self, x: &Tensor) -> Result<Tensor> {
+        let q = self.projected(x, "q", self.config().num_attention_heads)?;
+        let k = self.projected(x, "k", self.config().num_key_value_heads)?;
         let v = self.linear(x, "self_attn.v_proj")?; // (ΣT, kv_heads * head_dim)
-        let attended = ops::attention(&q, &k, &v, &self.config.attention_shape(self.index), starts)?;
+        let shape = self.config().attention_shape(self.index);
+        let attended = ops::attention(&q, &k, &v, &shape, &self.pass.starts)?;
         self.linear(&attended, "self_attn.o_proj")
     }
 
     fn mlp(&self, x: &Tensor) -> Result<Tensor> {
-        match self.config.experts_of(self.index) {
+        match self.config().experts_of(self.index) {
             None => self.dense(x, "mlp."),
             Some(experts) => self.mixture(x, experts),
         }
@@ -172,7 +263,7 @@ impl Layer<'_> {
     fn dense(&self, x: &Tensor, prefix: &str) -> Result<Tensor> {
         let gate = self.linear(x, &format!("{prefix}gate_proj"))?;
         let up = self.linear(x, &format!("{prefix}up_proj"))?;
-        let activated = match self.config.blocks.activation {
+        let activated = match self.config().blocks.activation {
             Activation::Silu => ops::swiglu(&gate, &up)?,
             Activation::GeluTanh => ops::geglu(&gate, &up)?,
         };

@@ -1,9 +1,10 @@
 //! A low-rank adapter (LoRA, Hu et al. 2021) of a decoder's linear layers, and a policy that is frozen weights and one.
 //!
 //! `W + s B A` with A (r, in) and B (out, r); s is alpha / r, or alpha / √r for rank-stabilised adapters (Kalajdzievski
-//! 2023). B starts at zero, so a new adapter changes nothing. The policy is the merged weights, and their hash is its
-//! hash: samplers, heads and stores know nothing of adapters. Left out: embeddings, output layer, routers and experts
-//! (whose weights transformers holds in one tensor, which the PEFT format can't name), DoRA, ranks per layer.
+//! 2023). B starts at zero, so a new adapter changes nothing. The product is never added to the weights, which keep
+//! the bits they were stored in: rollouts and training both compute `x Wᵀ + s (x Aᵀ) Bᵀ`, so what is sampled is what
+//! is trained. Left out: embeddings, output layer, routers and experts (whose weights transformers holds in one
+//! tensor, which the PEFT format can't name), DoRA, ranks per layer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,10 +15,11 @@ use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::init::uniform;
-use super::weights::var;
-use super::{ModelConfig, Weights};
+use super::weights::{elements, little_endian, var};
+use super::{Frozen, ModelConfig, Weights};
 use crate::domain::Address;
 use crate::ops;
+use crate::ops::kernels::PackedWeight;
 
 /// What stands for every linear layer that can be adapted.
 pub const ALL_LINEAR: &str = "all-linear";
@@ -181,10 +183,26 @@ impl Adapter {
         Some((self.tensors.get(&a_name(module))?.as_tensor(), self.tensors.get(&b_name(module))?.as_tensor()))
     }
 
-    /// The layer's weight with its share of the adapter.
-    fn merged(&self, base: &Weights, module: &str) -> Result<Tensor> {
-        let (a, b) = (self.tensor(&a_name(module))?, self.tensor(&b_name(module))?);
-        ops::lora_merge(base.tensor(&format!("{module}.weight"))?, a, b, self.settings.scale())
+    /// What the adapter adds to a layer's weight, (out, in) row-major; nothing to one that isn't adapted.
+    fn delta(&self, module: &str) -> Result<Option<Vec<f32>>> {
+        let Some((a, b)) = self.pair(module) else { return Ok(None) };
+        Ok(Some(ops::lora_delta(a, b, self.settings.scale())?))
+    }
+
+    /// blake3, in hex, of the policy that the adapter makes of the weights that hash to `base`.
+    fn hash(&self, base: &str) -> Result<String> {
+        let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 adapted policy v1");
+        let mut field = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(base.as_bytes());
+        field(&self.settings.scale().to_le_bytes());
+        for (name, var) in &self.tensors {
+            field(name.as_bytes());
+            field(&little_endian(var)?);
+        }
+        Ok(hasher.finalize().to_hex().to_string())
     }
 }
 
@@ -198,66 +216,68 @@ pub struct Dropout {
 /// A policy of frozen weights and an adapter.
 #[derive(Clone, Debug)]
 pub struct Lora {
-    base: Weights,
+    pub base: Frozen,
     pub adapter: Adapter,
-    /// Shares what isn't adapted with the base.
-    merged: Weights,
-    /// The merged weights again, but outside of any graph.
-    frozen: BTreeMap<String, Tensor>,
 }
 
 impl Lora {
-    /// Merges at once. Tensors are shared with `base` and `adapter`.
-    pub fn new(base: Weights, adapter: Adapter) -> Result<Self> {
-        let mut merged = base.clone();
-        for module in &adapter.modules {
-            let var = Var::from_tensor(&adapter.merged(&base, module)?)?;
-            merged.tensors.insert(format!("{module}.weight"), var);
-        }
-        let frozen = |(name, var): (&String, &Var)| (name.clone(), var.as_detached_tensor());
-        let frozen = merged.tensors.iter().map(frozen).collect();
-        Ok(Self { base, adapter, merged, frozen })
-    }
-
-    /// A copy whose adapter and merged weights share nothing with this one's.
+    /// A copy that shares the frozen weights alone.
     pub fn deep_copy(&self) -> Result<Self> {
-        Self::new(self.base.clone(), self.adapter.deep_copy()?)
+        Ok(Self { base: self.base.clone(), adapter: self.adapter.deep_copy()? })
     }
 
-    /// The weights without the adapter.
-    pub fn base(&self) -> &Weights {
-        &self.base
+    /// Names the policy: blake3, in hex, over the hash of the frozen weights, the adapter's scale and its tensors.
+    pub fn hash(&self) -> Result<String> {
+        self.adapter.hash(self.base.hash())
     }
 
-    /// The weights of the policy.
-    pub fn weights(&self) -> &Weights {
-        &self.merged
-    }
-
-    /// Brings the merged weights up to date with the adapter.
-    pub fn merge(&self) -> Result<()> {
-        for module in &self.adapter.modules {
-            let name = format!("{module}.weight");
-            let var = self.merged.tensors.get(&name).with_context(|| format!("no weight `{name}`"))?;
-            var.set(&self.adapter.merged(&self.base, module)?)?;
+    /// A parameter's elements with the adapter's share, row-major.
+    pub fn merged(&self, name: &str) -> Result<Vec<f32>> {
+        let mut w = self.base.elements(name)?;
+        let module = name.strip_suffix(".weight").unwrap_or(name);
+        if let Some(delta) = self.adapter.delta(module)? {
+            w.iter_mut().zip(delta).for_each(|(w, d)| *w += d);
         }
-        Ok(())
+        Ok(w)
     }
 
-    pub(super) fn frozen(&self, name: &str) -> Result<&Tensor> {
-        self.frozen.get(name).with_context(|| format!("the model has no tensor `{name}`"))
+    /// All parameters with the adapter's share, to be trained.
+    pub fn merge(&self) -> Result<Weights> {
+        let merged = |(name, shape): (String, Vec<usize>)| {
+            let var = var(self.merged(&name)?, &shape)?;
+            Ok((name, var))
+        };
+        let tensors = self.base.config.parameters().into_iter().map(merged).collect::<Result<_>>()?;
+        Weights::from_tensors(self.base.config.clone(), tensors)
     }
+}
 
-    /// The layer's `x Wᵀ` with its share of the adapter.
-    pub(super) fn linear(&self, x: &Tensor, module: &str, dropout: Option<&Dropout>) -> Result<Tensor> {
-        let merged = self.frozen(&format!("{module}.weight"))?;
-        let Some((a, b)) = self.adapter.pair(module) else { return ops::linear(x, merged) };
-        let settings = &self.adapter.settings;
+impl Adapter {
+    /// `x wᵀ` of the layer called `module`, whose frozen weight is `w`, with the adapter's share.
+    pub(super) fn linear(
+        &self,
+        x: &Tensor,
+        module: &str,
+        w: &Arc<PackedWeight>,
+        dropout: Option<&Dropout>,
+    ) -> Result<Tensor> {
+        let Some((a, b)) = self.pair(module) else { return ops::frozen_linear(x, w) };
+        let settings = &self.settings;
         let mask = dropout.filter(|_| settings.lora_dropout > 0.0).map(|dropout| {
-            let place = self.adapter.modules.partition_point(|m| m.as_str() < module);
+            let place = self.modules.partition_point(|m| m.as_str() < module);
             mask(&dropout.address.child(place as u32), x.elem_count(), settings.lora_dropout)
         });
-        ops::lora_linear(x, a, b, merged, settings.scale(), mask)
+        ops::lora_linear(x, a, b, w, settings.scale(), mask)
+    }
+
+    /// A and B of a layer, if it is adapted, packed for rollouts, and what their product is multiplied by.
+    pub(super) fn packed(&self, module: &str) -> Result<Option<(PackedWeight, PackedWeight, f32)>> {
+        let Some((a, b)) = self.pair(module) else { return Ok(None) };
+        let pack = |t: &Tensor| {
+            let (out, inp) = t.dims2()?;
+            Ok::<_, anyhow::Error>(PackedWeight::new(&elements(t)?, out, inp))
+        };
+        Ok(Some((pack(a)?, pack(b)?, self.settings.scale())))
     }
 }
 

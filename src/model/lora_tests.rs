@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::domain::Purpose;
-use crate::model::{ADAPTER_CONFIG, Packed, Parameters, forward, logprobs};
+use crate::model::{ADAPTER_CONFIG, Adapted, Packed, Parameters, forward, logprobs};
 
 fn address(task: &str) -> Address {
     Address::new(5, Purpose::Init, 0, task, &[])
@@ -39,10 +39,10 @@ fn moved(config: &ModelConfig, targets: &[String]) -> Adapter {
 }
 
 fn lora(settings_of: impl Fn(&mut LoraSettings)) -> Lora {
-    let base = Weights::init(config(), &address("w")).unwrap();
+    let base = Frozen::of(&Weights::init(config(), &address("w")).unwrap()).unwrap();
     let mut adapter = moved(&base.config, &all());
     settings_of(&mut adapter.settings);
-    Lora::new(base, adapter).unwrap()
+    Lora { base, adapter }
 }
 
 fn read<'a>(parameters: impl Into<Parameters<'a>> + Copy) -> Vec<f32> {
@@ -51,37 +51,36 @@ fn read<'a>(parameters: impl Into<Parameters<'a>> + Copy) -> Vec<f32> {
     logprobs(parameters, &hidden, &targets).unwrap().to_vec1().unwrap()
 }
 
-impl<'a> From<&'a Lora> for Parameters<'a> {
-    fn from(lora: &'a Lora) -> Self {
-        Self::Lora(lora, None)
-    }
-}
-
 #[test]
 fn merged_and_unmerged_agree_and_differ_from_the_base() {
     let lora = lora(|_| ());
-    let (unmerged, merged, base) = (read(&lora), read(lora.weights()), read(lora.base()));
-    assert_eq!(unmerged, merged, "bit for bit");
+    let merge = lora.merge().unwrap();
+    let (unmerged, merged, base) = (read(&lora), read(&merge), read(&lora.base));
+    let agree = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(agree(&unmerged, &merged));
     assert!(base.iter().zip(&merged).any(|(a, b)| (a - b).abs() > 1e-3));
     // By hand: W + s B A.
     let name = "model.layers.0.self_attn.q_proj";
     let values = |t: &Tensor| t.to_vec2::<f32>().unwrap();
     let (a, b) = lora.adapter.pair(name).unwrap();
-    let (a, b, w) = (values(a), values(b), values(lora.base().tensor(&format!("{name}.weight")).unwrap()));
-    let m = values(lora.weights().tensor(&format!("{name}.weight")).unwrap());
+    let matrix = |w: &[f32]| Tensor::from_vec(w.to_vec(), (16, 16), &candle_core::Device::Cpu).unwrap();
+    let (a, b, w) =
+        (values(a), values(b), values(&matrix(&lora.base.elements(&format!("{name}.weight")).unwrap())));
+    let m = values(merge.tensor(&format!("{name}.weight")).unwrap());
     for (o, i) in [(0, 0), (3, 7), (15, 15)] {
         let product: f32 = (0..3).map(|k| b[o][k] * a[k][i]).sum();
         assert!((m[o][i] - (w[o][i] + 2.0 * product)).abs() < 1e-6);
     }
-    assert_eq!(**Packed::new(lora.weights()).unwrap().policy(), lora.weights().hash());
+    assert_eq!(**Packed::adapted(&lora).unwrap().policy(), lora.hash().unwrap());
 }
 
 #[test]
 fn a_new_adapter_changes_nothing_and_is_drawn_from_its_address() {
     let base = Weights::init(config(), &address("w")).unwrap();
     let new = |task: &str| Adapter::init(&base.config, settings(), &all(), &address(task)).unwrap();
-    let lora = Lora::new(base.clone(), new("a")).unwrap();
-    assert_eq!(lora.weights().hash(), base.hash());
+    let lora = Lora { base: Frozen::of(&base).unwrap(), adapter: new("a") };
+    assert_eq!(read(&lora), read(&base));
+    assert_eq!(lora.merge().unwrap().hash(), base.hash());
     let values = |a: &Adapter| -> Vec<f32> {
         a.tensors.values().flat_map(|v| v.flatten_all().unwrap().to_vec1().unwrap()).collect()
     };
@@ -121,9 +120,6 @@ fn only_the_adapter_gets_a_gradient() {
         let grad = grads.get(var.as_tensor()).unwrap_or_else(|| panic!("{name} has no gradient"));
         assert!(grad.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "{name}");
     }
-    for var in lora.base().tensors.values().chain(lora.weights().tensors.values()) {
-        assert!(grads.get(var.as_tensor()).is_none());
-    }
 }
 
 #[test]
@@ -131,9 +127,13 @@ fn dropout_has_an_address_and_the_right_mean() {
     let lora = lora(|s| s.lora_dropout = 0.5);
     let at = |n| Dropout { address: address("d").child(n) };
     let (one, other) = (at(1), at(2));
-    let dropped = read(Parameters::Lora(&lora, Some(&one)));
-    assert_eq!(dropped, read(Parameters::Lora(&lora, Some(&one))));
-    assert_ne!(dropped, read(Parameters::Lora(&lora, Some(&other))));
+    let with = |dropout| {
+        let adapted = Adapted { adapter: &lora.adapter, dropout: Some(dropout) };
+        read(Parameters::Frozen(&lora.base, Some(adapted)))
+    };
+    let dropped = with(&one);
+    assert_eq!(dropped, with(&one));
+    assert_ne!(dropped, with(&other));
     assert_ne!(dropped, read(&lora));
     let factors = mask(&address("d"), 10_000, 0.25);
     let mean = factors.iter().sum::<f32>() / 10_000.0;

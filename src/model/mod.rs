@@ -4,7 +4,8 @@
 //!   is differentiable.
 //! - [`Packed`] is a read-only copy laid out for rollouts; [`decode`] runs it over a ragged batch with cached keys
 //!   and values ([`cache::KvCache`]). Both use the same kernels: their log-probabilities are equal bit for bit.
-//! - [`Lora`] is a policy of frozen weights and an [`Adapter`], which [`forward`] trains instead; it samples merged.
+//! - [`Frozen`] weights are only read, in the bits they were stored in. [`Lora`] is a policy of them and an
+//!   [`Adapter`], which [`forward`] trains instead.
 //!
 //! What checkpoint families differ in is a flag of [`ModelConfig`]: where norms stand and what they norm, biases,
 //! windows, rotary scalings, soft caps, mixtures of experts. [`Family`] names and defaults them; neither forward asks
@@ -18,6 +19,7 @@ mod config;
 mod decode;
 mod family;
 mod forward;
+mod frozen;
 mod init;
 mod lora;
 mod packed;
@@ -33,12 +35,13 @@ pub use config::{
 };
 pub use decode::{Scratch, Span, decode};
 pub use family::Family;
-pub use forward::{Parameters, forward, logprobs, output_weight};
+pub use forward::{Adapted, Forward, Parameters, forward, logprobs, output_weight};
+pub use frozen::{Frozen, Quantization};
 pub use lora::{ALL_LINEAR, Adapter, Dropout, Lora, LoraSettings};
 pub use packed::Packed;
 pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 pub use rope::{RopeParameters, RopeScaling};
-pub use stored::StoredTypes;
+pub use stored::StoredLayout;
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! A policy's weights laid out for rollouts: packed once, read by every thread, never trained.
+//! A policy laid out for rollouts: read by every thread, never trained.
 //!
-//! The copy is independent of the trainable tensors, so training can go on while it is read. Knows nothing about
-//! sequences; [`super::decode`] runs it.
+//! Of all weights it is a copy, so training can go on while it is read; frozen ones are shared, and an adapter stays
+//! beside them. Knows nothing about sequences; [`super::decode`] runs it.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::cache::PagePool;
 use super::config::{Activation, QkNorm};
-use super::{ModelConfig, Weights};
+use super::{Adapter, Frozen, Lora, ModelConfig, Weights};
 use crate::ops::kernels::{
     AttentionShape, PackedWeight, RopeTable, Routing, add_bias, geglu, linear, rms_norm, softcap, swiglu,
 };
@@ -20,13 +20,13 @@ pub struct Packed {
     pub(super) config: Arc<ModelConfig>,
     policy: Arc<str>,
     /// (vocab, hidden)
-    pub(super) embedding: Vec<f32>,
+    pub(super) embedding: Arc<PackedWeight>,
     /// What embeddings are multiplied by, if by anything.
     pub(super) embedding_scale: Option<f32>,
     pub(super) layers: Vec<PackedLayer>,
     pub(super) norm: PackedNorm,
     /// (vocab, hidden)
-    output: PackedWeight,
+    output: Arc<PackedWeight>,
 }
 
 /// One decoder layer; fields are named like the checkpoint's keys.
@@ -53,7 +53,7 @@ pub(super) struct PackedLayer {
 #[derive(Debug)]
 pub(super) enum PackedMlp {
     Dense(PackedDense),
-    Mixture { gate: PackedWeight, routing: Routing, experts: Vec<PackedDense> },
+    Mixture { gate: Arc<PackedWeight>, routing: Routing, experts: Vec<PackedDense> },
 }
 
 /// A gated feed-forward.
@@ -78,14 +78,31 @@ impl PackedDense {
 /// A projection.
 #[derive(Debug)]
 pub(super) struct PackedLinear {
-    weight: PackedWeight,
+    weight: Arc<PackedWeight>,
+    adapter: Option<PackedAdapter>,
     bias: Option<Vec<f32>>,
+}
+
+/// A layer's part of an adapter.
+#[derive(Debug)]
+struct PackedAdapter {
+    /// (r, in)
+    a: PackedWeight,
+    /// (out, r)
+    b: PackedWeight,
+    scale: f32,
 }
 
 impl PackedLinear {
     /// y (rows, out) of x (rows, in).
     pub fn run(&self, x: &[f32], rows: usize, y: &mut [f32]) {
         linear(x, rows, &self.weight, y);
+        if let Some(PackedAdapter { a, b, scale }) = &self.adapter {
+            let mut h = vec![0.0; rows * a.out()];
+            linear(x, rows, a, &mut h);
+            h.iter_mut().for_each(|h| *h *= scale);
+            b.forward(&h, rows, y, true);
+        }
         if let Some(bias) = &self.bias {
             add_bias(y, bias);
         }
@@ -111,33 +128,37 @@ impl PackedNorm {
     }
 }
 
-/// Reads the tensors of one layer.
+/// Reads the parameters of one layer.
 struct Source<'a> {
-    weights: &'a Weights,
+    frozen: &'a Frozen,
+    adapter: Option<&'a Adapter>,
     prefix: String,
 }
 
 impl Source<'_> {
-    fn dense(&self, name: &str) -> Result<Vec<f32>> {
-        Ok(self.weights.tensor(&format!("{}{name}", self.prefix))?.flatten_all()?.to_vec1()?)
+    fn vector(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.frozen.vector(&format!("{}{name}", self.prefix))?.to_vec1()?)
     }
 
-    fn weight(&self, name: &str) -> Result<PackedWeight> {
-        let name = format!("{name}.weight");
-        let (out, inp) = self.weights.tensor(&format!("{}{name}", self.prefix))?.dims2()?;
-        Ok(PackedWeight::new(&self.dense(&name)?, out, inp))
+    fn weight(&self, name: &str) -> Result<Arc<PackedWeight>> {
+        self.frozen.matrix(&format!("{}{name}.weight", self.prefix)).cloned()
     }
 
     fn linear(&self, name: &str) -> Result<PackedLinear> {
         let bias = format!("{name}.bias");
-        let has_bias = self.weights.tensors.contains_key(&format!("{}{bias}", self.prefix));
-        let bias = if has_bias { Some(self.dense(&bias)?) } else { None };
-        Ok(PackedLinear { weight: self.weight(name)?, bias })
+        let has_bias = self.frozen.has_vector(&format!("{}{bias}", self.prefix));
+        let bias = if has_bias { Some(self.vector(&bias)?) } else { None };
+        let adapter = match self.adapter {
+            Some(adapter) => adapter.packed(&format!("{}{name}", self.prefix))?,
+            None => None,
+        };
+        let adapter = adapter.map(|(a, b, scale)| PackedAdapter { a, b, scale });
+        Ok(PackedLinear { weight: self.weight(name)?, adapter, bias })
     }
 
     fn norm(&self, name: &str) -> Result<PackedNorm> {
-        let config = &self.weights.config;
-        let mut weight = self.dense(&format!("{name}.weight"))?;
+        let config = &self.frozen.config;
+        let mut weight = self.vector(&format!("{name}.weight"))?;
         if config.blocks.norm_plus_one {
             weight.iter_mut().for_each(|w| *w += 1.0);
         }
@@ -153,12 +174,12 @@ impl Source<'_> {
             gate_proj: self.linear(&format!("{prefix}gate_proj"))?,
             up_proj: self.linear(&format!("{prefix}up_proj"))?,
             down_proj: self.linear(&format!("{prefix}down_proj"))?,
-            activation: self.weights.config.blocks.activation,
+            activation: self.frozen.config.blocks.activation,
         })
     }
 
     fn layer(&self, index: usize) -> Result<PackedLayer> {
-        let config = &self.weights.config;
+        let config = &self.frozen.config;
         let norms = config.blocks.norms.names();
         let normed = config.blocks.qk_norm != QkNorm::None;
         Ok(PackedLayer {
@@ -183,7 +204,7 @@ impl Source<'_> {
                 },
             },
             shape: config.attention_shape(index),
-            rope: self.weights.rope(index),
+            rope: self.frozen.rope(index),
         })
     }
 }
@@ -191,17 +212,30 @@ impl Source<'_> {
 impl Packed {
     /// Copies and packs `weights`; their hash names the policy.
     pub fn new(weights: &Weights) -> Result<Self> {
-        let config = weights.config.clone();
-        let source = |prefix: String| Source { weights, prefix };
+        Self::of(&Frozen::of(weights)?)
+    }
+
+    /// Of frozen weights, which it shares.
+    pub fn of(frozen: &Frozen) -> Result<Self> {
+        Self::build(frozen, None, frozen.hash().clone())
+    }
+
+    /// Of frozen weights, which it shares, with an adapter, which it copies.
+    pub fn adapted(lora: &Lora) -> Result<Self> {
+        Self::build(&lora.base, Some(&lora.adapter), lora.hash()?.into())
+    }
+
+    fn build(frozen: &Frozen, adapter: Option<&Adapter>, policy: Arc<str>) -> Result<Self> {
+        let config = frozen.config.clone();
+        let source = |prefix: String| Source { frozen, adapter, prefix };
         let layer = |i: usize| source(format!("model.layers.{i}.")).layer(i);
-        let model = source(String::new());
         Ok(Self {
-            policy: weights.hash().into(),
-            embedding: model.dense("model.embed_tokens.weight")?,
+            policy,
+            embedding: frozen.matrix("model.embed_tokens.weight")?.clone(),
             embedding_scale: config.embedding_scale(),
             layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
-            norm: model.norm("model.norm")?,
-            output: model.weight(config.output_name().trim_end_matches(".weight"))?,
+            norm: source(String::new()).norm("model.norm")?,
+            output: frozen.matrix(config.output_name())?.clone(),
             config,
         })
     }
@@ -210,7 +244,7 @@ impl Packed {
         &self.config
     }
 
-    /// Hash of the weights this was packed from.
+    /// Hash of the policy.
     pub fn policy(&self) -> &Arc<str> {
         &self.policy
     }

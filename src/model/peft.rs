@@ -110,7 +110,8 @@ impl Adapter {
         let mut tensors = BTreeMap::new();
         for (stored, view) in file.tensors() {
             let name = stored.strip_prefix(PREFIX).unwrap_or(&stored).to_owned();
-            let tensor = var(finite_f32(&stored, &view).with_context(context)?, view.shape())?;
+            let tensor =
+                var(finite_f32(&stored, view.dtype(), view.data(), 0).with_context(context)?, view.shape())?;
             tensors.insert(name, tensor);
         }
         Self::from_tensors(config, settings, tensors)

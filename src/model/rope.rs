@@ -6,12 +6,13 @@
 //! frequencies depend on a sequence's length, so that a cached key would be wrong.
 
 use std::f64::consts::TAU;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use super::Family;
 use super::read::Keys;
+use super::{Family, ModelConfig};
 use crate::ops::kernels::RopeTable;
 
 /// Rotary positions of some layers.
@@ -20,6 +21,24 @@ pub struct RopeParameters {
     /// The base: element pair `i` of a head of `d` turns by `rope_theta^(-2i/d)` radians per position.
     pub rope_theta: f64,
     pub scaling: RopeScaling,
+}
+
+/// A model's rotary tables, of full and of sliding layers; made at first use and shared by copies.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RopeTables(Arc<[OnceLock<Arc<RopeTable>>; 2]>);
+
+impl RopeTables {
+    /// Of layer `index`, if it has rotary positions.
+    pub fn of(&self, config: &ModelConfig, index: usize) -> Option<Arc<RopeTable>> {
+        let layer = config.layers[index];
+        if !layer.rope {
+            return None;
+        }
+        let own = config.sliding_rope.filter(|_| layer.sliding);
+        let (cell, parameters) = (&self.0[usize::from(own.is_some())], own.unwrap_or(config.rope));
+        let make = || Arc::new(parameters.table(config.head_dim, config.max_position_embeddings));
+        Some(cell.get_or_init(make).clone())
+    }
 }
 
 /// What happens to the frequencies.

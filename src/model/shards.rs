@@ -1,20 +1,25 @@
-//! The tensors of a checkpoint directory: one safetensors file, or several with an index.
+//! The tensors of a checkpoint: one safetensors file, several with an index, or bytes in memory.
 //!
-//! Files are read one after another, so that no more than one is in memory beside the weights made of it.
+//! Opening reads headers alone and refuses what doesn't fit the configuration; tensors are then read by rows, so that
+//! no more than what is asked for is in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use candle_core::Var;
-use safetensors::tensor::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 use serde::Deserialize;
 
-use super::weights::{WEIGHTS_FILE, finite_f32, var};
+use super::weights::{WEIGHTS_FILE, finite_f32};
 use super::{Family, ModelConfig};
 
 /// Names the file that holds each tensor of a checkpoint in several files.
 pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
+/// Longest header of a safetensors file, in bytes, as the format's own library has it.
+const HEADER_MAX: u64 = 100_000_000;
 
 #[derive(Deserialize)]
 struct Index {
@@ -28,97 +33,206 @@ const LANGUAGE_PREFIXES: [(&str, &str); 3] = [
     ("language_model.lm_head.", "lm_head."),
 ];
 
-/// The configured parameters as they come in, file by file.
-pub(super) struct Reader<'a> {
-    config: &'a ModelConfig,
-    wanted: BTreeMap<String, Vec<usize>>,
-    tensors: BTreeMap<String, Var>,
-    /// The output layer beside tied embeddings, to be compared with them.
-    tied_copy: Option<Vec<f32>>,
+/// An opened checkpoint, complete and in the shapes of its configuration.
+pub(super) struct Checkpoint<'a> {
+    sources: Vec<Source<'a>>,
+    places: BTreeMap<String, Place>,
 }
 
-impl<'a> Reader<'a> {
-    pub fn new(config: &'a ModelConfig) -> Self {
-        let wanted = config.parameters().into_iter().collect();
-        Self { config, wanted, tensors: BTreeMap::new(), tied_copy: None }
-    }
+/// Where tensors lie one after another.
+enum Source<'a> {
+    Bytes(&'a [u8]),
+    /// With its name, and where its tensors begin.
+    File(File, String, u64),
+}
 
-    /// Reads every file of the directory.
-    pub fn read_dir(&mut self, dir: &Path) -> Result<()> {
+/// Where one tensor lies.
+struct Place {
+    source: usize,
+    /// Its name there.
+    stored: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Of a checkpoint directory.
+    pub fn open(config: &ModelConfig, dir: &Path) -> Result<Self> {
+        let mut all = Self { sources: Vec::new(), places: BTreeMap::new() };
         for name in files(dir)? {
             let path = dir.join(&name);
-            let bytes = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
-            self.read_bytes(&bytes).with_context(|| format!("can't load {}", path.display()))?;
+            let (file, header, start) =
+                open(&path).with_context(|| format!("can't load {}", path.display()))?;
+            all.sources.push(Source::File(file, name, start));
+            all.add(config, &header).with_context(|| format!("can't load {}", path.display()))?;
         }
-        Ok(())
+        all.check(config).with_context(|| format!("the checkpoint {} is not complete", dir.display()))?;
+        Ok(all)
     }
 
-    /// Takes the tensors of a whole safetensors file.
-    pub fn read_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        let file = SafeTensors::deserialize(bytes)
-            .map_err(|error| anyhow!("not a complete safetensors file ({} bytes): {error}", bytes.len()))?;
-        for (stored, view) in file.iter() {
-            let Some(name) = self.name(stored) else { continue };
-            let Some(shape) = self.wanted.get(&name) else {
-                if name == "lm_head.weight" && self.config.tie_word_embeddings {
-                    self.tied_copy = Some(finite_f32(stored, &view)?);
-                } else if !name.ends_with(".rotary_emb.inv_freq") {
-                    bail!(
-                        "tensor `{stored}` is unexpected: it is not part of the model that config.json describes"
-                    );
-                }
-                continue;
+    /// Of a whole safetensors file.
+    pub fn of_bytes(config: &ModelConfig, bytes: &'a [u8]) -> Result<Self> {
+        let incomplete = |error| anyhow!("not a complete safetensors file ({} bytes): {error}", bytes.len());
+        let (start, header) = SafeTensors::read_metadata(bytes).map_err(incomplete)?;
+        SafeTensors::deserialize(bytes).map_err(incomplete)?;
+        let mut all = Self { sources: vec![Source::Bytes(&bytes[8 + start..])], places: BTreeMap::new() };
+        all.add(config, &header)?;
+        all.check(config)?;
+        Ok(all)
+    }
+
+    /// Takes in what the last source holds.
+    fn add(&mut self, config: &ModelConfig, header: &Metadata) -> Result<()> {
+        let wanted: BTreeMap<String, Vec<usize>> = config.parameters().into_iter().collect();
+        let mut tensors: Vec<_> = header.tensors().into_iter().collect();
+        tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (stored, info) in tensors {
+            let Some(name) = name(config, &stored) else { continue };
+            // The output layer beside tied embeddings is compared with them.
+            let is_tied_copy = name == TIED_COPY && config.tie_word_embeddings;
+            let shape = match wanted.get(if is_tied_copy { config.output_name() } else { &name }) {
+                Some(shape) => shape,
+                None if name.ends_with(".rotary_emb.inv_freq") => continue,
+                None => bail!(
+                    "tensor `{stored}` is unexpected: it is not part of the model that config.json describes"
+                ),
             };
             ensure!(
-                view.shape() == shape.as_slice(),
+                &info.shape == shape,
                 "tensor `{stored}` has shape {:?}; config.json asks for {shape:?}",
-                view.shape()
+                info.shape
             );
-            let tensor = var(finite_f32(stored, &view)?, shape)?;
-            ensure!(self.tensors.insert(name, tensor).is_none(), "tensor `{stored}` is there twice");
+            let place = Place {
+                source: self.sources.len() - 1,
+                stored: stored.clone(),
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                bytes: info.data_offsets.0..info.data_offsets.1,
+            };
+            ensure!(self.places.insert(name, place).is_none(), "tensor `{stored}` is there twice");
         }
         Ok(())
     }
 
-    /// The parameter a stored tensor is; `None` for one of a part that isn't the language model.
-    pub fn name(&self, stored: &str) -> Option<String> {
-        if self.config.family != Family::Gemma3 {
-            return Some(stored.to_owned());
-        }
-        if stored.contains("vision_tower.") || stored.contains("multi_modal_projector.") {
-            return None;
-        }
-        let renamed = LANGUAGE_PREFIXES.iter().find_map(|(from, to)| {
-            let rest = stored.strip_prefix(from)?;
-            Some(format!("{to}{rest}"))
-        });
-        Some(renamed.unwrap_or_else(|| stored.to_owned()))
-    }
-
-    /// All parameters, if they are all there.
-    pub fn finish(self) -> Result<BTreeMap<String, Var>> {
-        if let Some(name) = self.wanted.keys().find(|name| !self.tensors.contains_key(*name)) {
-            let hint = match name == self.config.output_name() && !self.config.tie_word_embeddings {
+    /// Refuses a checkpoint that lacks a parameter, or has an output layer beside other embeddings that should be it.
+    fn check(&mut self, config: &ModelConfig) -> Result<()> {
+        for (name, _) in config.parameters() {
+            let hint = match name == config.output_name() && !config.tie_word_embeddings {
                 true => {
                     "; if the output layer is the embeddings, set tie_word_embeddings to true in config.json"
                 }
                 false => "",
             };
-            bail!("tensor `{name}` is missing{hint}");
+            ensure!(self.places.contains_key(&name), "tensor `{name}` is missing{hint}");
         }
-        if let (Some(copy), Some(embedding)) = (self.tied_copy, self.tensors.get(self.config.output_name())) {
-            ensure!(
-                copy == embedding.flatten_all()?.to_vec1::<f32>()?,
-                "tensor `lm_head.weight` differs from the embeddings although config.json says \
-                 tie_word_embeddings; set it to false there"
-            );
+        if config.tie_word_embeddings && self.places.contains_key(TIED_COPY) {
+            let rows = self.shape(TIED_COPY)?[0];
+            for first in (0..rows).step_by(ROWS) {
+                let rows = first..rows.min(first + ROWS);
+                ensure!(
+                    self.rows(TIED_COPY, rows.clone())? == self.rows(config.output_name(), rows)?,
+                    "tensor `lm_head.weight` differs from the embeddings although config.json says \
+                     tie_word_embeddings; set it to false there"
+                );
+            }
+            self.places.remove(TIED_COPY);
         }
-        Ok(self.tensors)
+        Ok(())
+    }
+
+    fn place(&self, name: &str) -> Result<&Place> {
+        self.places.get(name).with_context(|| format!("tensor `{name}` is missing"))
+    }
+
+    /// Names of all parameters.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+        Ok(&self.place(name)?.shape)
+    }
+
+    pub fn dtype(&self, name: &str) -> Result<Dtype> {
+        Ok(self.place(name)?.dtype)
+    }
+
+    /// The name of the file that holds a parameter; empty for bytes in memory.
+    pub fn file(&self, name: &str) -> Result<&str> {
+        Ok(match &self.sources[self.place(name)?.source] {
+            Source::Bytes(_) => "",
+            Source::File(_, name, _) => name,
+        })
+    }
+
+    /// A parameter as f32: finite numbers, or an error.
+    pub fn tensor(&self, name: &str) -> Result<Vec<f32>> {
+        let rows = self.shape(name)?.first().copied().unwrap_or(1);
+        self.rows(name, 0..rows)
+    }
+
+    /// Rows of a parameter as f32: finite numbers, or an error.
+    pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>> {
+        let Place { source, stored, dtype, shape, bytes } = self.place(name)?;
+        let row_bytes = bytes.len() / shape.first().copied().unwrap_or(1).max(1);
+        let range = bytes.start + rows.start * row_bytes..bytes.start + rows.end * row_bytes;
+        let row = row_bytes * 8 / dtype.bitsize();
+        match &self.sources[*source] {
+            Source::Bytes(all) => finite_f32(stored, *dtype, &all[range], rows.start * row),
+            Source::File(file, name, start) => {
+                let mut read = vec![0; range.len()];
+                let mut file = file;
+                file.seek(SeekFrom::Start(start + range.start as u64))
+                    .and_then(|_| file.read_exact(&mut read))
+                    .with_context(|| format!("can't read tensor `{stored}` of {name}"))?;
+                finite_f32(stored, *dtype, &read, rows.start * row)
+            }
+        }
     }
 }
 
+/// The output layer where it is the embeddings, which some checkpoints write again.
+const TIED_COPY: &str = "lm_head.weight";
+/// Rows compared at a time.
+const ROWS: usize = 1024;
+
+/// The parameter a stored tensor is; `None` for one of a part that isn't the language model.
+fn name(config: &ModelConfig, stored: &str) -> Option<String> {
+    if config.family != Family::Gemma3 {
+        return Some(stored.to_owned());
+    }
+    if stored.contains("vision_tower.") || stored.contains("multi_modal_projector.") {
+        return None;
+    }
+    let renamed = LANGUAGE_PREFIXES.iter().find_map(|(from, to)| {
+        let rest = stored.strip_prefix(from)?;
+        Some(format!("{to}{rest}"))
+    });
+    Some(renamed.unwrap_or_else(|| stored.to_owned()))
+}
+
+/// A safetensors file, its header, and where its tensors begin.
+fn open(path: &Path) -> Result<(File, Metadata, u64)> {
+    let mut file = File::open(path)?;
+    let found = file.metadata()?.len();
+    let incomplete = |why: String| anyhow!("not a complete safetensors file ({found} bytes): {why}");
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(|error| incomplete(error.to_string()))?;
+    let bytes = u64::from_le_bytes(length);
+    ensure!(bytes <= HEADER_MAX, incomplete(format!("its header claims {bytes} bytes")));
+    let mut header = Vec::new();
+    (&file).take(bytes).read_to_end(&mut header)?;
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| incomplete(format!("its header is damaged: {error}")))?;
+    let end = header.tensors().values().map(|info| info.data_offsets.1 as u64).max().unwrap_or(0);
+    let start = 8 + bytes;
+    ensure!(found == start + end, incomplete(format!("its header describes {} bytes", start + end)));
+    Ok((file, header, start))
+}
+
 /// The files that hold the tensors of a checkpoint directory.
-pub(super) fn files(dir: &Path) -> Result<BTreeSet<String>> {
+fn files(dir: &Path) -> Result<BTreeSet<String>> {
     let index = dir.join(INDEX_FILE);
     match index.exists() && !dir.join(WEIGHTS_FILE).exists() {
         true => shards(&index),

@@ -1,123 +1,149 @@
-//! Weights written in the types a checkpoint had: bf16 and f16 are rounded to nearest, ties to even.
+//! A policy written as a checkpoint was stored: its types and its files. bf16 and f16 are rounded to nearest, ties to
+//! even. Tensors are made one at a time, so that a policy larger than half of the memory can be written.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Read;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, Metadata, TensorView};
+use anyhow::{Context, Error, Result, bail, ensure};
+use safetensors::tensor::{Dtype, View};
 use serde_json::{Value, json};
 
-use super::shards::{self, Reader};
-use super::weights::little_endian;
-use super::{CONFIG_FILE, ModelConfig, WEIGHTS_FILE, Weights};
+use super::shards::{Checkpoint, INDEX_FILE};
+use super::weights::{le_bytes, read_config, save_config};
+use super::{CONFIG_FILE, ModelConfig, WEIGHTS_FILE};
 
-/// Longest header of a safetensors file, in bytes, as the format's own library has it.
-const HEADER_MAX: u64 = 100_000_000;
-
-/// In which type a checkpoint stores each parameter.
+/// In which type and file a checkpoint stores each parameter.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StoredTypes {
-    by_name: BTreeMap<String, Dtype>,
+pub struct StoredLayout {
+    by_name: BTreeMap<String, (Dtype, String)>,
 }
 
-impl StoredTypes {
+impl StoredLayout {
     /// Of a checkpoint directory; reads no tensor.
     pub fn of_dir(dir: &Path) -> Result<Self> {
-        let path = dir.join(CONFIG_FILE);
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
-        let config = ModelConfig::parse(&text).with_context(|| format!("can't use {}", path.display()))?;
-        let mut types = Self { by_name: BTreeMap::new() };
-        for name in shards::files(dir)? {
-            let path = dir.join(&name);
-            let header = header(&path).with_context(|| format!("can't read {}", path.display()))?;
-            types.add(&config, &header);
-        }
-        Ok(types)
+        let config = read_config(dir)?;
+        Self::of(&Checkpoint::open(&config, dir)?)
     }
 
     /// Of the text of a `config.json` and the bytes of a `model.safetensors`.
     pub fn of_bytes(config_json: &str, bytes: &[u8]) -> Result<Self> {
-        let mut types = Self { by_name: BTreeMap::new() };
-        let (_, header) = SafeTensors::read_metadata(bytes)?;
-        types.add(&ModelConfig::parse(config_json)?, &header);
-        Ok(types)
+        Self::of(&Checkpoint::of_bytes(&ModelConfig::parse(config_json)?, bytes)?)
     }
 
-    fn add(&mut self, config: &ModelConfig, header: &Metadata) {
-        let reader = Reader::new(config);
-        for (stored, info) in header.tensors() {
-            if let Some(name) = reader.name(&stored) {
-                self.by_name.insert(name, info.dtype);
-            }
+    fn of(checkpoint: &Checkpoint) -> Result<Self> {
+        let place =
+            |name: &str| Ok((name.to_owned(), (checkpoint.dtype(name)?, checkpoint.file(name)?.to_owned())));
+        Ok(Self { by_name: checkpoint.names().map(place).collect::<Result<_>>()? })
+    }
+
+    /// F32, in the one file, for a parameter that isn't stored.
+    fn of_parameter(&self, name: &str) -> (Dtype, &str) {
+        match self.by_name.get(name) {
+            Some((dtype, file)) if !file.is_empty() => (*dtype, file),
+            Some((dtype, _)) => (*dtype, WEIGHTS_FILE),
+            None => (Dtype::F32, WEIGHTS_FILE),
         }
     }
 
-    /// F32 for one that isn't stored.
-    fn of(&self, name: &str) -> Dtype {
-        self.by_name.get(name).copied().unwrap_or(Dtype::F32)
-    }
-}
-
-/// What a safetensors file says of its tensors, without reading them.
-fn header(path: &Path) -> Result<Metadata> {
-    let mut file = File::open(path)?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length)?;
-    let bytes = u64::from_le_bytes(length);
-    ensure!(bytes <= HEADER_MAX, "its header claims {bytes} bytes; it is no safetensors file");
-    let mut header = Vec::new();
-    file.take(bytes).read_to_end(&mut header)?;
-    serde_json::from_slice(&header).context("its header is damaged")
-}
-
-impl Weights {
-    /// As [`Weights::save`], but with every tensor in the type that `types` gives it.
-    pub fn save_as(&self, dir: &Path, types: &StoredTypes) -> Result<()> {
-        self.save_config(dir)?;
+    /// Writes a checkpoint of that layout into `dir`, which must exist; `elements(name)` gives each parameter.
+    pub fn save(
+        &self,
+        config: &ModelConfig,
+        elements: &dyn Fn(&str) -> Result<Vec<f32>>,
+        dir: &Path,
+    ) -> Result<()> {
+        save_config(config, dir)?;
         let path = dir.join(CONFIG_FILE);
-        let mut config: Value = serde_json::from_str(&self.config.to_json())?;
-        let name = match types.of("model.embed_tokens.weight") {
+        let mut json: Value = serde_json::from_str(&config.to_json())?;
+        let name = match self.of_parameter("model.embed_tokens.weight").0 {
             Dtype::BF16 => "bfloat16",
             Dtype::F16 => "float16",
             _ => "float32",
         };
-        config["dtype"] = json!(name);
-        config["torch_dtype"] = json!(name);
-        std::fs::write(&path, format!("{config:#}\n"))
-            .with_context(|| format!("can't write {}", path.display()))?;
+        json["dtype"] = json!(name);
+        json["torch_dtype"] = json!(name);
+        write(&path, &format!("{json:#}\n"))?;
 
-        let cast = |(name, var)| {
-            let bytes = little_endian(var)?;
-            narrowed(name, bytes, types.of(name))
-        };
-        let tensors = self.tensors.iter().map(cast).collect::<Result<Vec<_>>>()?;
-        let views = self.tensors.iter().zip(&tensors);
-        let views = views
-            .map(|((name, var), (dtype, bytes))| {
-                Ok((name, TensorView::new(*dtype, var.dims().to_vec(), bytes)?))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let path = dir.join(WEIGHTS_FILE);
-        safetensors::serialize_to_file(views, Some(metadata), &path)
-            .with_context(|| format!("can't write {}", path.display()))
+        let parameters: BTreeMap<String, Vec<usize>> = config.parameters().into_iter().collect();
+        let files: BTreeSet<&str> = parameters.keys().map(|name| self.of_parameter(name).1).collect();
+        let made = Made { elements, failed: RefCell::new(None) };
+        for file in &files {
+            let tensors = parameters.iter().filter(|(name, _)| self.of_parameter(name).1 == *file);
+            let tensors = tensors.map(|(name, shape)| {
+                (name, Lazy { name, shape, dtype: self.of_parameter(name).0, made: &made })
+            });
+            let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+            let path = dir.join(file);
+            safetensors::serialize_to_file(tensors, Some(metadata), &path)
+                .with_context(|| format!("can't write {}", path.display()))?;
+            if let Some(error) = made.failed.take() {
+                return Err(error);
+            }
+        }
+        if files.len() > 1 || !files.contains(WEIGHTS_FILE) {
+            let bytes = |(name, shape): (&String, &Vec<usize>)| {
+                shape.iter().product::<usize>() * self.of_parameter(name).0.bitsize() / 8
+            };
+            let total_size: usize = parameters.iter().map(bytes).sum();
+            let weight_map: BTreeMap<&String, &str> =
+                parameters.keys().map(|name| (name, self.of_parameter(name).1)).collect();
+            let index = json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
+            write(&dir.join(INDEX_FILE), &format!("{index:#}\n"))?;
+        }
+        Ok(())
     }
 }
 
-/// Bytes of f32 numbers in another type.
-fn narrowed(name: &String, bytes: Vec<u8>, dtype: Dtype) -> Result<(Dtype, Vec<u8>)> {
-    let (numbers, _) = bytes.as_chunks();
-    let numbers = numbers.iter().map(|&b| f32::from_le_bytes(b));
-    let bytes = match dtype {
-        Dtype::F32 => bytes,
-        Dtype::BF16 => numbers.flat_map(|x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Where tensors come from, and what went wrong: the library that writes them knows no errors of its source.
+struct Made<'a> {
+    elements: &'a dyn Fn(&str) -> Result<Vec<f32>>,
+    failed: RefCell<Option<Error>>,
+}
+
+/// A tensor that is made when it is written.
+struct Lazy<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    dtype: Dtype,
+    made: &'a Made<'a>,
+}
+
+impl View for Lazy<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let bytes = (self.made.elements)(self.name).and_then(|x| narrowed(self.name, &x, self.dtype));
+        Cow::Owned(bytes.unwrap_or_else(|error| {
+            self.made.failed.borrow_mut().get_or_insert(error);
+            vec![0; self.data_len()]
+        }))
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+}
+
+/// The bytes of f32 numbers in another type.
+fn narrowed(name: &str, numbers: &[f32], dtype: Dtype) -> Result<Vec<u8>> {
+    Ok(match dtype {
+        Dtype::F32 => le_bytes(numbers),
+        Dtype::BF16 => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
         Dtype::F16 => {
-            let mut halves = Vec::with_capacity(bytes.len() / 2);
-            for x in numbers {
+            let mut halves = Vec::with_capacity(numbers.len() * 2);
+            for &x in numbers {
                 let half = half::f16::from_f32(x);
                 ensure!(
                     half.is_finite(),
@@ -128,17 +154,18 @@ fn narrowed(name: &String, bytes: Vec<u8>, dtype: Dtype) -> Result<(Dtype, Vec<u
             halves
         }
         other => bail!("tensor `{name}` is {other:?} in the base model; supported: F32, BF16, F16"),
-    };
-    Ok((dtype, bytes))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::{Address, Purpose};
+    use crate::model::weights::elements;
+    use crate::model::{Frozen, Weights};
 
     #[test]
-    fn every_tensor_keeps_its_type() {
+    fn every_tensor_keeps_its_type_and_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = ModelConfig::seed(20);
         config.hidden_size = 16;
@@ -148,25 +175,37 @@ mod tests {
         config.head_dim = 8;
         let weights = Weights::init(config, &Address::new(1, Purpose::Init, 0, "", &[])).unwrap();
         let bytes = weights.to_bytes().unwrap();
-        let mut types = StoredTypes::of_bytes(&weights.config.to_json(), &bytes).unwrap();
-        for (n, dtype) in types.by_name.values_mut().enumerate() {
-            *dtype = [Dtype::BF16, Dtype::F16, Dtype::F32][n % 3];
+        let mut layout = StoredLayout::of_bytes(&weights.config.to_json(), &bytes).unwrap();
+        for (n, place) in layout.by_name.values_mut().enumerate() {
+            *place = ([Dtype::BF16, Dtype::F16, Dtype::F32][n % 3], format!("model-{}.safetensors", n % 2));
         }
-        weights.save_as(dir.path(), &types).unwrap();
-        assert_eq!(StoredTypes::of_dir(dir.path()).unwrap(), types);
+        let get = |name: &str| elements(weights.tensor(name).unwrap());
+        layout.save(&weights.config, &get, dir.path()).unwrap();
+        assert_eq!(StoredLayout::of_dir(dir.path()).unwrap(), layout);
         let again = Weights::load(dir.path()).unwrap();
         for (name, var) in &weights.tensors {
-            let (kept, read) = (var.flatten_all().unwrap(), again.tensors[name].flatten_all().unwrap());
-            let pairs = kept.to_vec1::<f32>().unwrap().into_iter().zip(read.to_vec1::<f32>().unwrap());
-            let digits = match types.of(name) {
+            let (kept, read) = (elements(var).unwrap(), elements(&again.tensors[name]).unwrap());
+            let digits = match layout.by_name[name].0 {
                 Dtype::BF16 => 8,
                 Dtype::F16 => 11,
                 _ => 24,
             };
-            for (x, y) in pairs {
+            for (x, y) in kept.into_iter().zip(read) {
                 assert!((x - y).abs() <= x.abs() * 0.5f32.powi(digits) + 1e-7, "{name}: {x} became {y}");
             }
         }
-        assert!(narrowed(&"w".into(), 1e6f32.to_le_bytes().to_vec(), Dtype::F16).is_err());
+        // Held as it is stored, it is the same policy; and is written as it was.
+        let frozen = Frozen::load(dir.path(), None).unwrap();
+        assert_eq!(**frozen.hash(), again.hash());
+        let copy = tempfile::tempdir().unwrap();
+        layout.save(&weights.config, &|name| frozen.elements(name), copy.path()).unwrap();
+        for n in [0, 1] {
+            let file = format!("model-{n}.safetensors");
+            let read = |dir: &Path| std::fs::read(dir.join(&file)).unwrap();
+            assert!(read(dir.path()) == read(copy.path()), "{file}");
+        }
+        let error = layout.save(&weights.config, &|name| bail!("no {name}"), copy.path()).unwrap_err();
+        assert!(error.to_string().contains("no model."), "{error}");
+        assert!(narrowed("w", &[1e6], Dtype::F16).is_err());
     }
 }

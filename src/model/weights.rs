@@ -7,14 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor, Var};
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::ModelConfig;
-use super::shards::Reader;
+use super::rope::RopeTables;
+use super::shards::Checkpoint;
 use crate::ops::kernels::RopeTable;
 
 /// The file that holds the tensors within a checkpoint directory.
@@ -28,8 +29,7 @@ pub struct Weights {
     pub config: Arc<ModelConfig>,
     /// Keyed by Hugging Face names. `clone` shares them; [`Weights::deep_copy`] doesn't.
     pub tensors: BTreeMap<String, Var>,
-    /// Of full and of sliding layers.
-    rope: Arc<[OnceLock<Arc<RopeTable>>; 2]>,
+    rope: RopeTables,
 }
 
 impl Weights {
@@ -57,29 +57,28 @@ impl Weights {
                 bail!("tensor `{name}` is not part of the configured model");
             }
         }
-        Ok(Self { config, tensors, rope: Arc::default() })
+        Ok(Self { config, tensors, rope: RopeTables::default() })
     }
 
     /// Reads a checkpoint directory: `config.json`, and `model.safetensors` or the files that
     /// `model.safetensors.index.json` names.
     pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join(CONFIG_FILE);
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
-        let config = ModelConfig::parse(&text).with_context(|| format!("can't use {}", path.display()))?;
-        let mut reader = Reader::new(&config);
-        reader.read_dir(dir)?;
-        let tensors =
-            reader.finish().with_context(|| format!("the checkpoint {} is not complete", dir.display()))?;
-        Self::from_tensors(Arc::new(config), tensors)
+        let config = read_config(dir)?;
+        let checkpoint = Checkpoint::open(&config, dir)?;
+        Self::read(config, &checkpoint).with_context(|| format!("can't load {}", dir.display()))
     }
 
     /// Reads the text of a `config.json` and the bytes of a `model.safetensors`.
     pub fn from_bytes(config_json: &str, bytes: &[u8]) -> Result<Self> {
         let config = ModelConfig::parse(config_json)?;
-        let mut reader = Reader::new(&config);
-        reader.read_bytes(bytes)?;
-        let tensors = reader.finish()?;
+        let checkpoint = Checkpoint::of_bytes(&config, bytes)?;
+        Self::read(config, &checkpoint)
+    }
+
+    fn read(config: ModelConfig, checkpoint: &Checkpoint) -> Result<Self> {
+        let read =
+            |name: &str| Ok((name.to_owned(), var(checkpoint.tensor(name)?, checkpoint.shape(name)?)?));
+        let tensors = checkpoint.names().map(read).collect::<Result<_>>()?;
         Self::from_tensors(Arc::new(config), tensors)
     }
 
@@ -88,20 +87,7 @@ impl Weights {
     pub fn save(&self, dir: &Path) -> Result<()> {
         let path = dir.join(WEIGHTS_FILE);
         std::fs::write(&path, self.to_bytes()?).with_context(|| format!("can't write {}", path.display()))?;
-        self.save_config(dir)
-    }
-
-    /// Writes `config.json` into `dir`.
-    pub(super) fn save_config(&self, dir: &Path) -> Result<()> {
-        let path = dir.join(CONFIG_FILE);
-        let json = self.config.to_json();
-        let again = ModelConfig::parse(&json).context("the configuration can't be written")?;
-        ensure!(
-            again == *self.config,
-            "the configuration of this {} model has flags that its config.json can't say",
-            self.config.family.model_type()
-        );
-        std::fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))
+        save_config(&self.config, dir)
     }
 
     /// The bytes of a `model.safetensors`.
@@ -119,20 +105,12 @@ impl Weights {
 
     /// blake3, in hex, over the configuration and every tensor's name, shape and little-endian bytes.
     pub fn hash(&self) -> String {
-        let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 policy v1");
-        let mut field = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        field(self.config.to_json().as_bytes());
+        let mut hasher = PolicyHasher::new(&self.config);
         for (name, var) in &self.tensors {
-            field(name.as_bytes());
-            for &size in var.dims() {
-                field(&(size as u64).to_le_bytes());
-            }
-            field(&little_endian(var).expect("weights are f32 on the CPU"));
+            hasher.tensor(name, var.dims());
+            hasher.elements(&elements(var).expect("weights are f32 on the CPU"));
         }
-        hasher.finalize().to_hex().to_string()
+        hasher.finish()
     }
 
     /// A copy that shares no storage with this one.
@@ -156,21 +134,80 @@ impl Weights {
 
     /// The rotary table of layer `index`, if it has rotary positions; made at first use and shared by copies.
     pub fn rope(&self, index: usize) -> Option<Arc<RopeTable>> {
-        let (config, layer) = (&self.config, self.config.layers[index]);
-        if !layer.rope {
-            return None;
-        }
-        let own = config.sliding_rope.filter(|_| layer.sliding);
-        let (cell, parameters) = (&self.rope[usize::from(own.is_some())], own.unwrap_or(config.rope));
-        let make = || Arc::new(parameters.table(config.head_dim, config.max_position_embeddings));
-        Some(cell.get_or_init(make).clone())
+        self.rope.of(&self.config, index)
     }
+}
+
+/// blake3 over the configuration and every tensor's name, shape and little-endian f32 bytes: the name of a policy,
+/// however its numbers are held.
+pub(super) struct PolicyHasher(blake3::Hasher);
+
+impl PolicyHasher {
+    pub fn new(config: &ModelConfig) -> Self {
+        let mut hasher = Self(blake3::Hasher::new_derive_key("autodidact 2026 policy v1"));
+        hasher.field(config.to_json().as_bytes());
+        hasher
+    }
+
+    fn field(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    /// The next tensor, in order of name, whose elements follow.
+    pub fn tensor(&mut self, name: &str, shape: &[usize]) {
+        self.field(name.as_bytes());
+        for &size in shape {
+            self.field(&(size as u64).to_le_bytes());
+        }
+        self.0.update(&(4 * shape.iter().product::<usize>() as u64).to_le_bytes());
+    }
+
+    /// Its next elements.
+    pub fn elements(&mut self, elements: &[f32]) {
+        self.0.update(&le_bytes(elements));
+    }
+
+    /// In hex.
+    pub fn finish(self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+}
+
+/// A tensor's elements in row-major order.
+pub(super) fn elements(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1()?)
 }
 
 /// A tensor's elements in row-major order, as a safetensors file holds them.
 pub(super) fn little_endian(var: &Var) -> Result<Vec<u8>> {
-    let data: Vec<f32> = var.flatten_all()?.to_vec1()?;
-    Ok(data.iter().flat_map(|x| x.to_le_bytes()).collect())
+    Ok(le_bytes(&elements(var)?))
+}
+
+pub(super) fn le_bytes(elements: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; 4 * elements.len()];
+    bytes.as_chunks_mut().0.iter_mut().zip(elements).for_each(|(bytes, x)| *bytes = x.to_le_bytes());
+    bytes
+}
+
+/// Writes `config.json` into `dir`.
+pub(super) fn save_config(config: &ModelConfig, dir: &Path) -> Result<()> {
+    let path = dir.join(CONFIG_FILE);
+    let json = config.to_json();
+    let again = ModelConfig::parse(&json).context("the configuration can't be written")?;
+    ensure!(
+        again == *config,
+        "the configuration of this {} model has flags that its config.json can't say",
+        config.family.model_type()
+    );
+    std::fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))
+}
+
+/// The configuration of a checkpoint directory.
+pub(super) fn read_config(dir: &Path) -> Result<ModelConfig> {
+    let path = dir.join(CONFIG_FILE);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
+    ModelConfig::parse(&text).with_context(|| format!("can't use {}", path.display()))
 }
 
 /// A trainable f32 tensor on the CPU.
@@ -178,17 +215,16 @@ pub(super) fn var(data: Vec<f32>, shape: &[usize]) -> Result<Var> {
     Ok(Var::from_tensor(&Tensor::from_vec(data, shape, &Device::Cpu)?)?)
 }
 
-/// Widens a tensor to f32 and refuses NaN and infinities.
-pub(super) fn finite_f32(name: &str, view: &TensorView) -> Result<Vec<f32>> {
-    let bytes = view.data();
-    let data: Vec<f32> = match view.dtype() {
+/// Widens the bytes of a tensor, or of its elements from `first` on, to f32 and refuses NaN and infinities.
+pub(super) fn finite_f32(name: &str, dtype: Dtype, bytes: &[u8], first: usize) -> Result<Vec<f32>> {
+    let data: Vec<f32> = match dtype {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
         Dtype::BF16 => bytes.as_chunks().0.iter().map(|&b| half::bf16::from_le_bytes(b).to_f32()).collect(),
         Dtype::F16 => bytes.as_chunks().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect(),
         other => bail!("tensor `{name}` is {other:?}; supported: F32, BF16, F16"),
     };
     if let Some(at) = data.iter().position(|x| !x.is_finite()) {
-        bail!("tensor `{name}` holds {} at element {at}; the checkpoint is damaged", data[at]);
+        bail!("tensor `{name}` holds {} at element {}; the checkpoint is damaged", data[at], first + at);
     }
     Ok(data)
 }

@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::kernels::gemm::{Left, Packed, gemm};
-use super::kernels::logprob;
 use super::kernels::pointwise::LogprobBackward;
 use super::kernels::simd::{Isa, dispatch};
 use super::kernels::softcap::{MultiplyBy, SoftcapSlopes, softcap};
+use super::kernels::{PackedWeight, logprob};
 use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
 
 /// Most logits at a time, unless 16 rows have more.
@@ -32,25 +32,51 @@ pub fn capped_linear_logprob(
     targets: &Arc<Vec<u32>>,
     cap: Option<f32>,
 ) -> Result<Tensor> {
-    let ((x, n, d), (w, v, w_d)) = (matrix("linear_logprob: x", x)?, matrix("linear_logprob: w", w)?);
+    let (w, v, w_d) = matrix("linear_logprob: w", w)?;
+    let (x, logits) = checked(x, v, w_d, targets, cap)?;
+    Ok(x.apply_op2(&w, LinearLogprob(logits))?)
+}
+
+/// As [`capped_linear_logprob`], of a weight that is frozen.
+pub fn frozen_logprob(
+    x: &Tensor,
+    w: &Arc<PackedWeight>,
+    targets: &Arc<Vec<u32>>,
+    cap: Option<f32>,
+) -> Result<Tensor> {
+    let (x, logits) = checked(x, w.out(), w.inp(), targets, cap)?;
+    Ok(x.apply_op1(FrozenLogprob { logits, w: w.clone() })?)
+}
+
+fn checked(
+    x: &Tensor,
+    v: usize,
+    w_d: usize,
+    targets: &Arc<Vec<u32>>,
+    cap: Option<f32>,
+) -> Result<(Tensor, Logits)> {
+    let (x, n, d) = matrix("linear_logprob: x", x)?;
     ensure!(d == w_d, "linear_logprob: x has {d} columns and w is ({v}, {w_d})");
     ensure!(targets.len() == n, "linear_logprob: {} targets for {n} rows", targets.len());
     if let Some(target) = targets.iter().find(|&&t| t as usize >= v) {
         bail!("linear_logprob: target {target} of a vocabulary of {v}");
     }
-    Ok(x.apply_op2(&w, LinearLogprob { targets: targets.clone(), cap })?)
+    Ok((x, Logits { v, d, targets: targets.clone(), cap }))
 }
 
-struct LinearLogprob {
+/// What is asked of logits (N, V), whatever weight they are made with.
+struct Logits {
+    v: usize,
+    d: usize,
     targets: Arc<Vec<u32>>,
     cap: Option<f32>,
 }
 
-fn chunk_rows(vocab: usize) -> usize {
-    (LOGITS_MAX / vocab.max(1)).clamp(16, 128)
-}
+impl Logits {
+    fn chunk_rows(&self) -> usize {
+        (LOGITS_MAX / self.v.max(1)).clamp(16, 128)
+    }
 
-impl LinearLogprob {
     /// Caps the logits, and writes their slopes if there is room for them.
     fn capped(&self, logits: &mut [f32], slopes: &mut [f32]) {
         let Some(cap) = self.cap else { return };
@@ -61,15 +87,63 @@ impl LinearLogprob {
     }
 
     /// Chunks of (rows of x, targets).
-    fn chunks<'a>(
-        &'a self,
-        x: &'a [f32],
-        d: usize,
-        rows: usize,
-    ) -> impl Iterator<Item = (&'a [f32], &'a [u32])> {
-        self.targets.chunks(rows).enumerate().map(move |(c, t)| (&x[c * rows * d..][..t.len() * d], t))
+    fn chunks<'a>(&'a self, x: &'a [f32], rows: usize) -> impl Iterator<Item = (&'a [f32], &'a [u32])> {
+        self.targets
+            .chunks(rows)
+            .enumerate()
+            .map(move |(c, t)| (&x[c * rows * self.d..][..t.len() * self.d], t))
+    }
+
+    /// Log-probabilities of the targets; `product(x, m, logits)` is `x wᵀ`.
+    fn logprobs(&self, x: &[f32], product: impl Fn(&[f32], usize, &mut [f32])) -> Vec<f32> {
+        let (v, rows) = (self.v, self.chunk_rows());
+        let mut logits = vec![0.0; rows.min(self.targets.len()) * v];
+        let mut y = Vec::with_capacity(self.targets.len());
+        for (x, targets) in self.chunks(x, rows) {
+            let logits = &mut logits[..targets.len() * v];
+            product(x, targets.len(), logits);
+            self.capped(logits, &mut []);
+            let share = rows_per_thread(v);
+            y.par_extend(
+                logits
+                    .par_chunks_exact(v)
+                    .zip(targets)
+                    .with_min_len(share)
+                    .map(|(row, &target)| logprob(row, target as usize)),
+            );
+        }
+        y
+    }
+
+    /// The logits' gradients, chunk by chunk: `with(x, first row, m, gradients)`.
+    fn gradients(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        product: impl Fn(&[f32], usize, &mut [f32]),
+        mut with: impl FnMut(&[f32], usize, usize, &[f32]),
+    ) {
+        let (v, rows) = (self.v, self.chunk_rows());
+        let mut logits = vec![0.0; rows.min(self.targets.len()) * v];
+        let mut slopes = vec![0.0; if self.cap.is_some() { logits.len() } else { 0 }];
+        for (c, ((x, targets), dy)) in self.chunks(x, rows).zip(dy.chunks(rows)).enumerate() {
+            let logits = &mut logits[..targets.len() * v];
+            product(x, targets.len(), logits);
+            self.capped(logits, &mut slopes);
+            logits.par_chunks_exact_mut(v).zip(targets).zip(dy).with_min_len(rows_per_thread(v)).for_each(
+                |((logits, &target), &scale)| {
+                    dispatch(Isa::best(), LogprobBackward { logits, target: target as usize, scale });
+                },
+            );
+            if self.cap.is_some() {
+                dispatch(Isa::best(), MultiplyBy { x: logits, y: &slopes });
+            }
+            with(x, c * rows, targets.len(), logits);
+        }
     }
 }
+
+struct LinearLogprob(Logits);
 
 impl CustomOp2 for LinearLogprob {
     fn name(&self) -> &'static str {
@@ -85,23 +159,8 @@ impl CustomOp2 for LinearLogprob {
     ) -> Candle<(CpuStorage, Shape)> {
         let (v, d) = lw.shape().dims2()?;
         let packed = Packed::from_columns(elements(w, lw)?, d, v);
-        let rows = chunk_rows(v);
-        let mut logits = vec![0.0; rows.min(self.targets.len()) * v];
-        let mut y = Vec::with_capacity(self.targets.len());
-        for (x, targets) in self.chunks(elements(x, lx)?, d, rows) {
-            let logits = &mut logits[..targets.len() * v];
-            gemm(Isa::best(), Left::Rows(x), targets.len(), &packed, logits, false);
-            self.capped(logits, &mut []);
-            let share = rows_per_thread(v);
-            y.par_extend(
-                logits
-                    .par_chunks_exact(v)
-                    .zip(targets)
-                    .with_min_len(share)
-                    .map(|(row, &target)| logprob(row, target as usize)),
-            );
-        }
-        output(y, self.targets.len())
+        let product = |x: &[f32], m, y: &mut [f32]| gemm(Isa::best(), Left::Rows(x), m, &packed, y, false);
+        output(self.0.logprobs(elements(x, lx)?, product), self.0.targets.len())
     }
 
     fn bwd(
@@ -115,31 +174,46 @@ impl CustomOp2 for LinearLogprob {
         let dy = dy.contiguous()?;
         let (ex, ew, edy) = (Elements::of(x), Elements::of(w), Elements::of(&dy));
         let (forward, backward) = (Packed::from_columns(ew.get()?, d, v), Packed::from_rows(ew.get()?, v, d));
-        let rows = chunk_rows(v);
-        let mut logits = vec![0.0; rows.min(self.targets.len()) * v];
-        let mut slopes = vec![0.0; if self.cap.is_some() { logits.len() } else { 0 }];
-        let mut dx = vec![0.0; self.targets.len() * d];
+        let mut dx = vec![0.0; self.0.targets.len() * d];
         let mut dw = vec![0.0; if w.track_op() { v * d } else { 0 }];
-        let chunks = self.chunks(ex.get()?, d, rows).zip(edy.get()?.chunks(rows));
-        for (((x, targets), dy), dx) in chunks.zip(dx.chunks_mut(rows * d.max(1))) {
-            let logits = &mut logits[..targets.len() * v];
-            gemm(Isa::best(), Left::Rows(x), targets.len(), &forward, logits, false);
-            self.capped(logits, &mut slopes);
-            logits.par_chunks_exact_mut(v).zip(targets).zip(dy).with_min_len(rows_per_thread(v)).for_each(
-                |((logits, &target), &scale)| {
-                    dispatch(Isa::best(), LogprobBackward { logits, target: target as usize, scale });
-                },
-            );
-            if self.cap.is_some() {
-                dispatch(Isa::best(), MultiplyBy { x: logits, y: &slopes });
-            }
-            gemm(Isa::best(), Left::Rows(logits), targets.len(), &backward, dx, false);
+        let product = |x: &[f32], m, y: &mut [f32]| gemm(Isa::best(), Left::Rows(x), m, &forward, y, false);
+        self.0.gradients(ex.get()?, edy.get()?, product, |x, first, m, logits| {
+            let dx = &mut dx[first * d..][..m * d];
+            gemm(Isa::best(), Left::Rows(logits), m, &backward, dx, false);
             if !dw.is_empty() {
-                let x = Packed::from_rows(x, targets.len(), d);
+                let x = Packed::from_rows(x, m, d);
                 gemm(Isa::best(), Left::Columns(logits), v, &x, &mut dw, true);
             }
-        }
+        });
         Ok((gradient(dx, x)?, if dw.is_empty() { None } else { gradient(dw, w)? }))
+    }
+}
+
+struct FrozenLogprob {
+    logits: Logits,
+    w: Arc<PackedWeight>,
+}
+
+impl CustomOp1 for FrozenLogprob {
+    fn name(&self) -> &'static str {
+        "frozen_logprob"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Candle<(CpuStorage, Shape)> {
+        let product = |x: &[f32], m, y: &mut [f32]| self.w.forward(x, m, y, false);
+        output(self.logits.logprobs(elements(x, layout)?, product), self.logits.targets.len())
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Candle<Option<Tensor>> {
+        let d = self.logits.d;
+        let dy = dy.contiguous()?;
+        let (ex, edy) = (Elements::of(x), Elements::of(&dy));
+        let mut dx = vec![0.0; self.logits.targets.len() * d];
+        let product = |x: &[f32], m, y: &mut [f32]| self.w.forward(x, m, y, false);
+        self.logits.gradients(ex.get()?, edy.get()?, product, |_, first, m, logits| {
+            self.w.backward(logits, m, &mut dx[first * d..][..m * d]);
+        });
+        gradient(dx, x)
     }
 }
 

@@ -5,15 +5,17 @@
 
 use std::ops::Range;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::backprop::GradStore;
 use candle_core::{Storage, Tensor, Var};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use super::memory::Passes;
 use super::pack::{Pack, chunks, pack};
 use super::trainee::Pass;
 use super::{Example, Trainee};
-use crate::model;
+use crate::model::{self, Forward};
 use crate::ops;
 
 /// Sources named in an error; the rest are counted.
@@ -37,6 +39,7 @@ pub(super) struct ChunkGradient {
 pub(super) fn of_step(
     pool: &ThreadPool,
     trainee: &Trainee,
+    passes: Passes,
     step: u32,
     examples: &[&Example],
 ) -> Result<StepGradient> {
@@ -45,13 +48,15 @@ pub(super) fn of_step(
     let targets: usize = examples.iter().map(|e| e.targets()).sum();
     ensure!(targets > 0, "no example of the update has a target token: there is nothing to learn from");
     let lengths: Vec<usize> = examples.iter().map(|e| e.tokens()).collect();
-    let chunks: Vec<_> = chunks(&lengths).into_iter().enumerate().collect();
+    let chunks: Vec<_> = chunks(&lengths, passes.tokens).into_iter().enumerate().collect();
     let trained: Vec<_> = trainee.trainable().values().collect();
 
     let mut sum = StepGradient { loss: 0.0, targets, gradients: vec![None; trained.len()] };
     for wave in chunks.chunks(pool.current_num_threads().max(1)) {
         let compute = |(index, chunk): &(usize, Range<usize>)| {
-            of_chunk(&trainee.pass(step, *index), &trained, &pack(&examples[chunk.clone()]), targets)
+            let pack = pack(&examples[chunk.clone()]);
+            let by_layers = passes.by_layers(trainee.config(), pack.ids.len());
+            of_chunk(&trainee.pass(step, *index), &trained, &pack, targets, by_layers)
         };
         let computed: Vec<Result<ChunkGradient>> = pool.install(|| wave.par_iter().map(compute).collect());
         for ((_, chunk), computed) in wave.iter().zip(computed) {
@@ -64,15 +69,82 @@ pub(super) fn of_step(
     Ok(sum)
 }
 
-/// Gradient of −Σ log-probability / `targets` over the chunk's targets.
-pub(super) fn of_chunk(pass: &Pass, trained: &[&Var], pack: &Pack, targets: usize) -> Result<ChunkGradient> {
-    let hidden = model::forward(pass.parameters(), &pack.ids, &pack.starts)?; // (T, D)
-    let predicting = ops::embedding(&hidden, &pack.rows)?; // (N, D)
+/// Gradient of −Σ log-probability / `targets` over the chunk's targets, at once or layer by layer.
+pub(super) fn of_chunk(
+    pass: &Pass,
+    trained: &[&Var],
+    pack: &Pack,
+    targets: usize,
+    by_layers: bool,
+) -> Result<ChunkGradient> {
+    let forward = Forward::new(pass.parameters(), &pack.ids, &pack.starts)?;
+    let mut gradients = Gradients { trained, sums: vec![None; trained.len()] };
+    let mut x = forward.embed(&pack.ids)?;
+    let mut inputs = Vec::new();
+    for index in 0..forward.layers() {
+        if by_layers {
+            let y = forward.layer(index, &x)?.detach();
+            inputs.push(std::mem::replace(&mut x, y).detach());
+        } else {
+            x = forward.layer(index, &x)?;
+        }
+    }
+    let top = if by_layers { Some(Var::from_tensor(&x)?) } else { None };
+    let x = top.as_ref().map_or(x, |top| top.as_tensor().clone());
+
+    let predicting = ops::embedding(&forward.norm(&x)?, &pack.rows)?; // (N, D)
     let logprobs = model::logprobs(pass.parameters(), &predicting, &pack.targets)?; // (N)
     // candle starts from a gradient of ones for every element, so the sum needs no node of its own.
     let mut store = logprobs.affine(-1.0 / targets as f64, 0.0)?.backward()?;
-    let gradients = trained.iter().map(|var| store.remove(var.as_tensor())).collect();
-    Ok(ChunkGradient { logprobs: logprobs.to_vec1()?, gradients })
+    gradients.take(&mut store)?;
+    if let Some(top) = top {
+        back_by_layers(&forward, inputs, of(&mut store, &top)?, &pack.ids, &mut gradients)?;
+    }
+    Ok(ChunkGradient { logprobs: logprobs.to_vec1()?, gradients: gradients.sums })
+}
+
+/// Goes back through the layers, of which only the inputs were kept: each is computed again, on a graph of its own
+/// (Chen et al. 2016). The bits are those of one graph: an edge adds the same terms.
+fn back_by_layers(
+    forward: &Forward,
+    inputs: Vec<Tensor>,
+    mut gradient: Tensor,
+    ids: &[u32],
+    gradients: &mut Gradients,
+) -> Result<()> {
+    for (index, input) in inputs.into_iter().enumerate().rev() {
+        let input = Var::from_tensor(&input)?;
+        let mut store = (forward.layer(index, input.as_tensor())? * gradient)?.backward()?;
+        gradient = of(&mut store, &input)?;
+        gradients.take(&mut store)?;
+    }
+    let embedded = forward.embed(ids)?;
+    if embedded.track_op() {
+        gradients.take(&mut (embedded * gradient)?.backward()?)?;
+    }
+    Ok(())
+}
+
+fn of(store: &mut GradStore, var: &Var) -> Result<Tensor> {
+    store.remove(var.as_tensor()).context("no gradient reaches the residual stream: a layer cuts the graph")
+}
+
+/// What each trained tensor has got so far.
+struct Gradients<'a> {
+    trained: &'a [&'a Var],
+    sums: Vec<Option<Tensor>>,
+}
+
+impl Gradients<'_> {
+    fn take(&mut self, store: &mut GradStore) -> Result<()> {
+        for (var, sum) in self.trained.iter().zip(&mut self.sums) {
+            *sum = match (sum.take(), store.remove(var.as_tensor())) {
+                (Some(a), Some(b)) => Some((a + b)?),
+                (a, b) => a.or(b),
+            };
+        }
+        Ok(())
+    }
 }
 
 /// −Σ of the log-probabilities of a chunk's targets; an error trained the examples where one is not finite.

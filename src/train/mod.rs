@@ -10,6 +10,7 @@
 
 mod example;
 mod gradient;
+mod memory;
 mod pack;
 mod pretrain;
 mod read;
@@ -22,6 +23,7 @@ mod trainer;
 mod update;
 
 pub use example::{Example, Source, example_from_solution, examples_from_tree};
+pub use memory::{Passes, memory_bytes};
 pub use pack::{CHUNK_TOKENS, Pack, chunks, pack};
 pub use pretrain::pretrain;
 pub use read::logprobs;

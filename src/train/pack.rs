@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Example;
 
-/// Tokens a chunk aims for: enough rows for the matrix kernels to amortise the weights' traffic, few enough
+/// Tokens a chunk aims for unless it is told otherwise: enough rows for the matrix kernels to amortise the weights' traffic, few enough
 /// for a chunk's activations to stay near the core that made them.
 pub const CHUNK_TOKENS: usize = 1024;
 
@@ -25,13 +25,13 @@ pub struct Pack {
     pub targets: Arc<Vec<u32>>,
 }
 
-/// Cuts consecutive examples of the given lengths (in tokens) into chunks of about [`CHUNK_TOKENS`].
+/// Cuts consecutive examples of the given lengths (in tokens) into chunks of about `tokens`.
 ///
 /// The whole is divided into equal windows of at most that many tokens, and an example belongs to the window
 /// that holds its middle: equal work is what lets threads finish together.
-pub fn chunks(lengths: &[usize]) -> Vec<Range<usize>> {
+pub fn chunks(lengths: &[usize], tokens: usize) -> Vec<Range<usize>> {
     let total = lengths.iter().sum::<usize>().max(1);
-    let windows = total.div_ceil(CHUNK_TOKENS);
+    let windows = total.div_ceil(tokens);
     let mut chunks: Vec<Range<usize>> = Vec::with_capacity(windows);
     let (mut passed, mut current) = (0, None);
     for (i, length) in lengths.iter().enumerate() {
@@ -88,15 +88,15 @@ mod tests {
 
     #[test]
     fn an_example_longer_than_a_chunk_stands_alone() {
-        assert_eq!(chunks(&[10 * CHUNK_TOKENS, 5, 5]), [0..1, 1..3]);
-        assert_eq!(chunks(&[5, 5]), vec![Range { start: 0, end: 2 }]);
-        assert!(chunks(&[]).is_empty());
+        assert_eq!(chunks(&[10 * CHUNK_TOKENS, 5, 5], CHUNK_TOKENS), [0..1, 1..3]);
+        assert_eq!(chunks(&[5, 5], CHUNK_TOKENS), vec![Range { start: 0, end: 2 }]);
+        assert!(chunks(&[], CHUNK_TOKENS).is_empty());
     }
 
     proptest! {
         #[test]
         fn chunks_cover_every_example_once_in_order(lengths in prop::collection::vec(1usize..900, 1..60)) {
-            let chunks = chunks(&lengths);
+            let chunks = chunks(&lengths, CHUNK_TOKENS);
             let flat: Vec<_> = chunks.iter().cloned().flatten().collect();
             prop_assert_eq!(flat, (0..lengths.len()).collect::<Vec<_>>());
             let longest = lengths.iter().copied().max().unwrap_or(0);

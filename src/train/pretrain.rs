@@ -51,5 +51,5 @@ pub fn pretrain(
             trainer.end_after(left);
         }
     }
-    Ok(trainer.into_weights())
+    trainer.into_trainee().into_weights()
 }

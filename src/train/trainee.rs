@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::Var;
 
 use crate::domain::Address;
-use crate::model::{Dropout, Lora, ModelConfig, Parameters, Weights};
+use crate::model::{Adapted, Dropout, Lora, ModelConfig, Parameters, Weights};
 
 /// A policy, divided into what is trained and what is frozen.
 pub enum Trainee {
@@ -34,17 +34,35 @@ impl Pass<'_> {
     pub fn parameters(&self) -> Parameters<'_> {
         match self {
             Self::Full(weights) => Parameters::Full(weights),
-            Self::Lora(lora, dropout) => Parameters::Lora(lora, Some(dropout)),
+            Self::Lora(lora, dropout) => {
+                let adapted = Adapted { adapter: &lora.adapter, dropout: Some(dropout) };
+                Parameters::Frozen(&lora.base, Some(adapted))
+            }
         }
     }
 }
 
 impl Trainee {
-    /// The weights of the policy, merged.
-    pub fn weights(&self) -> &Weights {
+    /// Hash of the policy as it is now.
+    pub fn hash(&self) -> Result<String> {
         match self {
-            Self::Full(weights) => weights,
-            Self::Lora { lora, .. } => lora.weights(),
+            Self::Full(weights) => Ok(weights.hash()),
+            Self::Lora { lora, .. } => lora.hash(),
+        }
+    }
+
+    /// The policy as plain weights.
+    pub fn into_weights(self) -> Result<Weights> {
+        match self {
+            Self::Full(weights) => Ok(weights),
+            Self::Lora { lora, .. } => lora.merge(),
+        }
+    }
+
+    pub fn config(&self) -> &ModelConfig {
+        match self {
+            Self::Full(weights) => &weights.config,
+            Self::Lora { lora, .. } => &lora.base.config,
         }
     }
 
@@ -99,13 +117,5 @@ impl Trainee {
             }
         }
         Ok(false)
-    }
-
-    /// Brings what is made of the trained tensors up to date.
-    pub(super) fn updated(&self) -> Result<()> {
-        match self {
-            Self::Full(_) => Ok(()),
-            Self::Lora { lora, .. } => lora.merge(),
-        }
     }
 }

@@ -11,10 +11,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::gradient::{self, StepGradient, sources};
+use super::memory::Passes;
 use super::update::Update;
 use super::{Example, LearningRate, Trainee, state};
 use crate::config::{OptimizerKind, PretrainConfig, TrainConfig};
-use crate::model::Weights;
 use crate::ops::optimizer::clip_global_norm;
 
 /// candle walks a graph recursively: its depth, some fifteen operators a layer, needs stack.
@@ -104,6 +104,7 @@ pub struct Trainer {
     steps_total: u32,
     step: u32,
     update: Update,
+    passes: Passes,
     pool: ThreadPool,
     /// Whether the next update is a phase's first, or some tensor has been waiting for another to move.
     audit: bool,
@@ -132,16 +133,26 @@ impl Trainer {
             .context("can't start the training threads")?;
         let trainee = trainee.into().deep_copy()?;
         let update = Update::new(&hyper);
-        Ok(Self { trainee, hyper, steps_total, step: 0, update, pool, audit: true })
+        Ok(Self {
+            trainee,
+            hyper,
+            steps_total,
+            step: 0,
+            update,
+            passes: Passes::default(),
+            pool,
+            audit: true,
+        })
     }
 
-    /// The weights as of the last update.
-    pub fn weights(&self) -> &Weights {
-        self.trainee.weights()
+    /// The same trainer, going over an update's examples in other passes.
+    pub fn in_passes(self, passes: Passes) -> Self {
+        Self { passes, ..self }
     }
 
-    pub fn into_weights(self) -> Weights {
-        self.trainee.weights().clone()
+    /// What is trained, as of the last update.
+    pub fn trainee(&self) -> &Trainee {
+        &self.trainee
     }
 
     pub fn into_trainee(self) -> Trainee {
@@ -161,7 +172,7 @@ impl Trainer {
             self.steps_total
         );
         let number = self.step + 1;
-        let gradient = gradient::of_step(&self.pool, &self.trainee, number, examples)
+        let gradient = gradient::of_step(&self.pool, &self.trainee, self.passes, number, examples)
             .and_then(|gradient| self.audited(gradient))
             .with_context(|| format!("update {number} was not made"))?;
         let StepGradient { loss, targets, gradients } = gradient;
@@ -183,10 +194,7 @@ impl Trainer {
         // As of the gradient: what waited in this update is audited in the next.
         let waiting = self.audit && self.trainee.is_waiting()?;
         let factor = self.hyper.schedule.factor(self.step, self.steps_total);
-        self.pool.install(|| {
-            self.update.apply(self.trainee.trainable(), &gradients, &self.hyper, factor)?;
-            self.trainee.updated()
-        })?;
+        self.pool.install(|| self.update.apply(self.trainee.trainable(), &gradients, &self.hyper, factor))?;
         self.step = number;
         self.audit = self.audit && waiting;
         Ok(StepReport {
@@ -221,7 +229,7 @@ impl Trainer {
     /// Saves weights, optimizer state and step to the directory `dir`, all or nothing.
     pub fn save_state(&self, dir: &Path) -> Result<()> {
         let header =
-            Header { step: self.step, settings: self.settings()?, model: self.weights().config.to_json() };
+            Header { step: self.step, settings: self.settings()?, model: self.trainee.config().to_json() };
         state::save(dir, &header, &self.update.save(self.trainee.trainable())?)
     }
 
@@ -230,7 +238,7 @@ impl Trainer {
     pub fn load_state(&mut self, dir: &Path) -> Result<()> {
         let (header, tensors): (Header, _) = state::load(dir)?;
         let at = dir.display();
-        ensure!(header.model == self.weights().config.to_json(), "the state at {at} is of another model");
+        ensure!(header.model == self.trainee.config().to_json(), "the state at {at} is of another model");
         let settings = self.settings()?;
         ensure!(
             header.settings == settings,
@@ -240,7 +248,6 @@ impl Trainer {
         ensure!(header.step <= self.steps_total, "the state at {at} claims step {}", header.step);
         let restored = self.update.restore(self.trainee.trainable(), tensors);
         restored.with_context(|| format!("in the state at {at}"))?;
-        self.trainee.updated()?;
         self.step = header.step;
         self.audit = true;
         Ok(())

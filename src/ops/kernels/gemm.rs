@@ -18,7 +18,7 @@ const DEPTH_OUTER: usize = 4 * DEPTH;
 /// Elements of A per strip of rows: half of a second-level cache of 1 MiB.
 const STRIP: usize = 1 << 17;
 /// Multiply-adds worth a thread: about a tenth of a millisecond.
-const PARALLEL: usize = 1 << 22;
+pub(super) const PARALLEL: usize = 1 << 22;
 
 /// The right-hand side of a product, (k, n), as panels (n / 32, k, 32) padded with zeros.
 #[derive(Clone, Debug)]
@@ -70,6 +70,21 @@ impl Packed {
         Self { k, n, lines }
     }
 
+    /// Of panels (n / 32, k, 32), as two lines for each of the k rows.
+    pub(super) fn from_lines(k: usize, n: usize, lines: Vec<Line>) -> Self {
+        assert_eq!(lines.len(), n.div_ceil(PANEL) * k * 2, "panels of a matrix of shape ({k}, {n})");
+        Self { k, n, lines }
+    }
+
+    pub(super) fn into_lines(self) -> Vec<Line> {
+        self.lines
+    }
+
+    /// The lines of a panel, two for each of the k rows.
+    pub(super) fn panel(&self, panel: usize) -> &[Line] {
+        &self.lines[panel * self.k * 2..][..self.k * 2]
+    }
+
     /// Inner dimension.
     pub(crate) fn k(&self) -> usize {
         self.k
@@ -98,7 +113,7 @@ pub(crate) fn gemm(isa: Isa, a: Left<'_>, m: usize, b: &Packed, c: &mut [f32], a
     assert_eq!(c.len(), m * n, "C is ({m}, {n})");
     let stride = if matches!(a, Left::Rows(_)) { k } else { m };
     let whole = Part { a, stride, m, b, depth: (0, k), vectors: (0, n.div_ceil(LANES)), accumulate };
-    let block = match whole.block(c, n) {
+    let block = match whole.block(Output::of(c), c.len(), n) {
         Some(block) => block,
         None => return,
     };
@@ -129,13 +144,25 @@ pub(crate) struct Part<'a> {
 impl<'a> Part<'a> {
     /// Computes into rows of C, `c_stride` elements apart.
     pub(crate) fn compute(self, isa: Isa, c: &mut [f32], c_stride: usize) {
-        if let Some(block) = self.block(c, c_stride) {
+        if let Some(block) = self.block(Output::of(c), c.len(), c_stride) {
+            dispatch(isa, block);
+        }
+    }
+
+    /// Computes into the columns from `first` on of C, which has rows of `c_stride` and `c_len` elements in all.
+    ///
+    /// # Safety
+    /// C has that many elements, and no one else reads or writes these columns meanwhile.
+    pub(super) unsafe fn compute_at(self, isa: Isa, c: Output, first: usize, c_stride: usize, c_len: usize) {
+        assert!(first < c_stride && first <= c_len, "column {first} of {c_stride}");
+        let c = Output(c.0.wrapping_add(first));
+        if let Some(block) = self.block(c, c_len - first, c_stride) {
             dispatch(isa, block);
         }
     }
 
     /// Checks every length; `None` if nothing is left to do.
-    fn block(self, c: &mut [f32], c_stride: usize) -> Option<Block<'a>> {
+    fn block(self, c: Output, c_len: usize, c_stride: usize) -> Option<Block<'a>> {
         let Self { a, stride, m, b, depth, vectors, accumulate } = self;
         let columns = (vectors.1 * LANES).min(b.n).saturating_sub(vectors.0 * LANES);
         assert!(depth.0 <= depth.1 && depth.1 <= b.k, "rows {depth:?} of {}", b.k);
@@ -147,10 +174,13 @@ impl<'a> Part<'a> {
         if m == 0 || columns == 0 {
             return None;
         }
-        assert!(columns <= c_stride && (m - 1) * c_stride + columns <= c.len(), "C is ({m}, {columns})");
+        assert!(columns <= c_stride && (m - 1) * c_stride + columns <= c_len, "C is ({m}, {columns})");
         if depth.0 == depth.1 {
             if !accumulate {
-                c.chunks_mut(c_stride).take(m).for_each(|row| row[..columns].fill(0.0));
+                for row in 0..m {
+                    // SAFETY: the columns lie within C, as was just asserted.
+                    unsafe { std::ptr::write_bytes(c.0.wrapping_add(row * c_stride), 0, columns) };
+                }
             }
             return None;
         }
@@ -159,7 +189,7 @@ impl<'a> Part<'a> {
             stride,
             b,
             depth,
-            c: Output(c.as_mut_ptr()),
+            c,
             c_stride,
             c_first: vectors.0,
             accumulate,
@@ -171,8 +201,15 @@ impl<'a> Part<'a> {
 
 /// Where C starts. Pieces of one product write disjoint elements.
 #[derive(Clone, Copy)]
-struct Output(*mut f32);
-// SAFETY: only `Part::block` makes one, from a unique borrow that outlives every piece; pieces are disjoint.
+pub(super) struct Output(*mut f32);
+
+impl Output {
+    pub(super) fn of(c: &mut [f32]) -> Self {
+        Self(c.as_mut_ptr())
+    }
+}
+
+// SAFETY: one is made from a unique borrow that outlives every piece of the product; pieces are disjoint.
 unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}

@@ -10,11 +10,14 @@ pub(super) mod attention;
 pub(super) mod attention_packed;
 pub(super) mod gelu;
 pub(super) mod gemm;
+mod grouped;
 pub(super) mod pointwise;
 mod rope;
 pub(super) mod route;
 pub(super) mod simd;
 pub(super) mod softcap;
+mod unpacked;
+pub(super) mod weight;
 
 pub use aligned::AlignedVec;
 pub use attention::{AttentionShape, KV_BLOCK, attend_row, write_kv};
@@ -23,34 +26,11 @@ pub use pointwise::{add_bias, exp, log_sum_exp, logprob, rms_norm, scale, swiglu
 pub use rope::RopeTable;
 pub use route::{Routing, add_weighted, rows_of_experts};
 pub use softcap::softcap;
-
-use gemm::{Left, Packed, gemm};
-use simd::Isa;
-
-/// A weight of shape (out, in), packed for [`linear`].
-#[derive(Clone, Debug)]
-pub struct PackedWeight(Packed);
-
-impl PackedWeight {
-    /// Packs `w`, (out, in) row-major as checkpoints store it. Panics if its length isn't `out * inp`.
-    pub fn new(w: &[f32], out: usize, inp: usize) -> Self {
-        Self(Packed::from_columns(w, inp, out))
-    }
-
-    /// Output features.
-    pub fn out(&self) -> usize {
-        self.0.n()
-    }
-
-    /// Input features.
-    pub fn inp(&self) -> usize {
-        self.0.k()
-    }
-}
+pub use weight::{PackedWeight, Precision};
 
 /// `y = x wᵀ`: x (m, in), y (m, out).
 pub fn linear(x: &[f32], m: usize, w: &PackedWeight, y: &mut [f32]) {
-    gemm(Isa::best(), Left::Rows(x), m, &w.0, y, false);
+    w.forward(x, m, y, false);
 }
 
 /// The instruction set that the kernels use on this machine, detected at run time.

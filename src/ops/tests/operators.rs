@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
 
+use super::super::kernels::PackedWeight;
 use super::super::*;
 use super::{bits, numbers, shape, values, var};
 
@@ -92,12 +93,10 @@ fn lora_linear_is_right() {
     for (n, inp, out, r) in [(5, 7, 3, 2), (1, 33, 40, 1), (30, 16, 17, 8), (3, 20, 2, 5)] {
         let inputs = [var(1, &[n, inp]), var(2, &[r, inp]), var(3, &[out, r])];
         let w = var(4, &[out, inp]).as_detached_tensor();
+        let packed = Arc::new(PackedWeight::new(&values(&w), out, inp));
         let keep: Vec<f32> = (0..n * inp).map(|i| if i % 3 == 0 { 0.0 } else { 1.5 }).collect();
         for mask in [None, Some(Arc::new(keep))] {
-            let custom: Operator = &|t| {
-                let merged = lora_merge(&w, &t[1], &t[2], 0.7)?;
-                lora_linear(&t[0], &t[1], &t[2], &merged, 0.7, mask.clone())
-            };
+            let custom: Operator = &|t| lora_linear(&t[0], &t[1], &t[2], &packed, 0.7, mask.clone());
             let composed: Operator = &|t| {
                 let read = match &mask {
                     Some(mask) => (&t[0] * Tensor::from_vec(mask.to_vec(), (n, inp), &Device::Cpu)?)?,
@@ -108,12 +107,14 @@ fn lora_linear_is_right() {
             };
             check("lora_linear", custom, composed, &inputs);
         }
-        // Without dropout, the bits of a plain layer of the merged weight.
-        let merged = lora_merge(&w, &inputs[1], &inputs[2], 0.7).unwrap();
-        let y = lora_linear(&inputs[0], &inputs[1], &inputs[2], &merged, 0.7, None).unwrap();
-        assert_eq!(bits(&values(&y)), bits(&values(&linear(&inputs[0], &merged).unwrap())));
-        // The frozen weight gets no gradient.
-        assert!(loss(&y).backward().unwrap().get(&merged).is_none());
+        let delta = lora_delta(&inputs[1], &inputs[2], 0.7).unwrap();
+        let product = (composed::linear(&inputs[2], &inputs[1].t().unwrap()).unwrap() * 0.7).unwrap();
+        assert!(largest_difference(&delta, &values(&product)) < 1e-5);
+        // A frozen layer has the bits of one that is trained.
+        let frozen: Operator = &|t| frozen_linear(&t[0], &packed);
+        check("frozen_linear", frozen, &|t| composed::linear(&t[0], &w), &inputs[..1]);
+        let y = frozen_linear(&inputs[0], &packed).unwrap();
+        assert_eq!(bits(&values(&y)), bits(&values(&linear(&inputs[0], &w).unwrap())));
     }
 }
 
@@ -239,6 +240,13 @@ fn linear_logprob_is_right() {
         let custom: Operator = &|t| capped_linear_logprob(&t[0], &t[1], &targets, Some(0.7));
         let composed: Operator = &|t| composed::capped_linear_logprob(&t[0], &t[1], &targets, Some(0.7));
         check("capped_linear_logprob", custom, composed, &inputs);
+        // A frozen weight gives the same bits.
+        let w = Arc::new(PackedWeight::new(&values(&inputs[1]), inputs[1].dims()[0], inputs[1].dims()[1]));
+        let frozen: Operator = &|t| frozen_logprob(&t[0], &w, &targets, Some(0.7));
+        let composed: Operator =
+            &|t| capped_linear_logprob(&t[0], &inputs[1].as_detached_tensor(), &targets, Some(0.7));
+        check("frozen_logprob", frozen, composed, &inputs[..1]);
+        assert_eq!(gradients(frozen, &inputs[..1]), gradients(composed, &inputs[..1]));
     }
 }
 

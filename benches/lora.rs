@@ -1,0 +1,82 @@
+//! Training an adapter beside a checkpoint: tokens per second and peak memory, for `benches/peers/lora.py`, which runs
+//! the same with PEFT and PyTorch.
+//!
+//! `cargo bench --bench lora -- DIR [SEQUENCES] [TOKENS] [q8_0|q4_k]`; prints one line of JSON. Without a folder there
+//! is nothing to do.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use autodidact::config::Config;
+use autodidact::domain::{Address, Purpose};
+use autodidact::model::{ALL_LINEAR, Adapter, Frozen, Lora, LoraSettings, Quantization};
+use autodidact::train::{Example, Hyper, Passes, Trainee, Trainer, example_from_solution, memory_bytes};
+
+/// Updates that are timed, behind one that isn't.
+const UPDATES: u32 = 3;
+const RANK: usize = 16;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let Some(dir) = args.first() else { return Ok(()) };
+    let number = |at: usize, default: usize| args.get(at).map_or(Ok(default), |text| text.parse());
+    let (sequences, tokens) = (number(1, 2)?, number(2, 512)?);
+    let quantization = match args.get(3).map(String::as_str) {
+        None => None,
+        Some("q8_0") => Some(Quantization::Q8_0),
+        Some("q4_k") => Some(Quantization::Q4K),
+        Some(other) => bail!("{other} is no format: q8_0 or q4_k"),
+    };
+
+    let began = Instant::now();
+    let base = Frozen::load(Path::new(dir), quantization)?;
+    let loaded = began.elapsed().as_secs_f64();
+    let address = Address::new(0, Purpose::Init, 0, "lora", &[]);
+    let settings = LoraSettings { r: RANK, lora_alpha: 32.0, lora_dropout: 0.0, use_rslora: false };
+    let adapter = Adapter::init(&base.config, settings, &[ALL_LINEAR.to_owned()], &address)?;
+    let weights_mib = base.bytes() >> 20;
+    let vocabulary = base.config.vocab_size as u32;
+    let trainee = Trainee::Lora { lora: Box::new(Lora { base, adapter }), address };
+    // One sequence on each thread.
+    let passes = Passes { tokens, ..Passes::default() };
+    let predicted = memory_bytes(&trainee, passes, tokens, rayon::current_num_threads());
+    let hyper = Hyper::from(&Config::load(None, &[])?.train);
+    let mut trainer = Trainer::new(trainee, hyper, 1 + UPDATES)?.in_passes(passes);
+
+    let example = |n: u32| -> Example {
+        let id = |t: u32| (n * 7919 + t * 104_729) % vocabulary;
+        let ids: Vec<u32> = (0..tokens as u32).map(id).collect();
+        example_from_solution(&ids[..1], &ids[1..], &format!("{n}"))
+    };
+    let examples: Vec<Example> = (0..sequences as u32).map(example).collect();
+    let batch: Vec<&Example> = examples.iter().collect();
+    trainer.step(&batch)?;
+    let mut seconds = Vec::new();
+    for _ in 0..UPDATES {
+        let began = Instant::now();
+        trainer.step(&batch)?;
+        seconds.push(began.elapsed().as_secs_f64());
+    }
+    let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    let report = serde_json::json!({
+        "threads": rayon::current_num_threads(),
+        "load_seconds": loaded,
+        "seconds": seconds,
+        "tokens_per_s": (sequences * tokens) as f64 / fastest,
+        "weights_mib": weights_mib,
+        "predicted_mib": weights_mib + (predicted >> 20),
+        "peak_mib": peak_mib()?,
+    });
+    println!("{report}");
+    Ok(())
+}
+
+/// The most memory that the process has held.
+fn peak_mib() -> Result<u64> {
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("peak memory is read from Linux's /proc")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
+    Ok(kib >> 10)
+}

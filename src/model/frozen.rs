@@ -1,0 +1,252 @@
+//! Weights that are only read: each in the bits it was stored in, packed once, shared by rollouts, by training beside
+//! an adapter, and by every policy that stands on them.
+//!
+//! A bf16 checkpoint takes two bytes per parameter here where [`Weights`] take four, a quantised one less; products are
+//! those of the same numbers in f32, bit for bit. Matrices may be quantised as they are loaded, by ggml's formats; norms,
+//! biases and routers never are.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+use safetensors::tensor::Dtype;
+
+use super::rope::RopeTables;
+use super::shards::Checkpoint;
+use super::weights::{PolicyHasher, elements, read_config, var};
+use super::{ModelConfig, Weights};
+use crate::ops::kernels::{PackedWeight, Precision, RopeTable};
+
+/// Rows quantised at a time.
+const QUANTISED_ROWS: usize = 256;
+
+/// Formats that matrices can be brought to as they are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantization {
+    /// Eight bits, and a scale for 32 of them.
+    Q8_0,
+    /// Four bits, with scales and minimums of six bits; rows that are no multiple of 256 become Q8_0.
+    Q4K,
+}
+
+impl Quantization {
+    /// The format for rows of `inp` elements, if there is one.
+    fn dtype(self, inp: usize) -> Option<GgmlDType> {
+        match self {
+            Self::Q4K if inp.is_multiple_of(256) => Some(GgmlDType::Q4K),
+            _ if inp.is_multiple_of(32) => Some(GgmlDType::Q8_0),
+            _ => None,
+        }
+    }
+}
+
+/// All parameters of a decoder, for reading alone. `clone` shares them.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    pub config: Arc<ModelConfig>,
+    /// Keyed by Hugging Face names, (out, in).
+    matrices: BTreeMap<String, Arc<PackedWeight>>,
+    /// Norms and biases.
+    vectors: BTreeMap<String, Tensor>,
+    hash: Arc<str>,
+    rope: RopeTables,
+}
+
+impl Frozen {
+    /// A copy of weights as they are now, in f32.
+    pub fn of(weights: &Weights) -> Result<Self> {
+        let mut all = Parts::default();
+        for (name, tensor) in &weights.tensors {
+            let values = elements(tensor)?;
+            match *tensor.dims() {
+                [out, inp] => all.matrix(name, PackedWeight::new(&values, out, inp)),
+                _ => all.vector(name, values)?,
+            }
+        }
+        all.finish(weights.config.clone(), weights.hash())
+    }
+
+    /// Reads a checkpoint directory.
+    pub fn load(dir: &Path, quantization: Option<Quantization>) -> Result<Self> {
+        let config = read_config(dir)?;
+        let checkpoint = Checkpoint::open(&config, dir)?;
+        Self::read(config, &checkpoint, quantization).with_context(|| format!("can't load {}", dir.display()))
+    }
+
+    /// Reads the text of a `config.json` and the bytes of a `model.safetensors`.
+    pub fn from_bytes(config_json: &str, bytes: &[u8], quantization: Option<Quantization>) -> Result<Self> {
+        let config = ModelConfig::parse(config_json)?;
+        let checkpoint = Checkpoint::of_bytes(&config, bytes)?;
+        Self::read(config, &checkpoint, quantization)
+    }
+
+    fn read(
+        config: ModelConfig,
+        checkpoint: &Checkpoint,
+        quantization: Option<Quantization>,
+    ) -> Result<Self> {
+        config.validate()?;
+        let mut all = Parts::default();
+        for name in checkpoint.names() {
+            let &[out, inp] = checkpoint.shape(name)? else {
+                all.vector(name, checkpoint.tensor(name)?)?;
+                continue;
+            };
+            let rows = |range: Range<usize>| checkpoint.rows(name, range);
+            let quantised = quantization.filter(|_| !name.ends_with(ROUTER)).and_then(|q| q.dtype(inp));
+            all.matrix(
+                name,
+                match quantised {
+                    Some(dtype) => quantise(dtype, out, inp, rows)?,
+                    None => PackedWeight::from_rows(precision(checkpoint.dtype(name)?), out, inp, rows)?,
+                },
+            );
+        }
+        let hash = all.hash(&config)?;
+        all.finish(Arc::new(config), hash)
+    }
+
+    /// blake3, in hex, of the numbers: that of [`Weights`] that hold the same.
+    pub fn hash(&self) -> &Arc<str> {
+        &self.hash
+    }
+
+    /// The matrix called `name`, (out, in).
+    pub fn matrix(&self, name: &str) -> Result<&Arc<PackedWeight>> {
+        self.matrices.get(name).with_context(|| format!("the model has no matrix `{name}`"))
+    }
+
+    /// The norm's weight or bias called `name`.
+    pub fn vector(&self, name: &str) -> Result<&Tensor> {
+        self.vectors.get(name).with_context(|| format!("the model has no vector `{name}`"))
+    }
+
+    /// Whether there is a norm's weight or bias of that name.
+    pub fn has_vector(&self, name: &str) -> bool {
+        self.vectors.contains_key(name)
+    }
+
+    /// The embeddings of tokens, (N, hidden).
+    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        let table = self.matrix("model.embed_tokens.weight")?;
+        let (vocab, d) = (table.out(), table.inp());
+        let unknown = ids.iter().find(|&&id| id as usize >= vocab);
+        ensure!(unknown.is_none(), "token id {} of a vocabulary of {vocab}", unknown.unwrap_or(&0));
+        let mut x = vec![0.0; ids.len() * d];
+        for (&id, row) in ids.iter().zip(x.chunks_exact_mut(d)) {
+            table.row(id as usize, row);
+        }
+        Ok(Tensor::from_vec(x, (ids.len(), d), &Device::Cpu)?)
+    }
+
+    /// The rotary table of layer `index`, if it has rotary positions.
+    pub fn rope(&self, index: usize) -> Option<Arc<RopeTable>> {
+        self.rope.of(&self.config, index)
+    }
+
+    /// Elements of all parameters.
+    pub fn parameter_count(&self) -> usize {
+        self.config.parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
+    /// What they take of memory.
+    pub fn bytes(&self) -> usize {
+        let vectors = self.vectors.values().map(|v| 4 * v.elem_count());
+        self.matrices.values().map(|m| m.bytes()).chain(vectors).sum()
+    }
+
+    /// The same numbers, to be trained.
+    pub fn thaw(&self) -> Result<Weights> {
+        let mut tensors = BTreeMap::new();
+        for (name, shape) in self.config.parameters() {
+            tensors.insert(name.clone(), var(self.elements(&name)?, &shape)?);
+        }
+        Weights::from_tensors(self.config.clone(), tensors)
+    }
+
+    /// A parameter's elements, row-major.
+    pub fn elements(&self, name: &str) -> Result<Vec<f32>> {
+        match self.matrices.get(name) {
+            Some(matrix) => Ok(matrix.to_rows()),
+            None => elements(self.vector(name)?),
+        }
+    }
+}
+
+/// A mixture's router, by the end of its name.
+const ROUTER: &str = "mlp.gate.weight";
+
+fn precision(dtype: Dtype) -> Precision {
+    match dtype {
+        Dtype::BF16 => Precision::Bf16,
+        Dtype::F16 => Precision::F16,
+        _ => Precision::F32,
+    }
+}
+
+/// Brings a matrix to a format of ggml, by its own quantisation.
+fn quantise(
+    dtype: GgmlDType,
+    out: usize,
+    inp: usize,
+    rows: impl Fn(Range<usize>) -> Result<Vec<f32>>,
+) -> Result<PackedWeight> {
+    let mut bytes = Vec::with_capacity(out * inp / dtype.block_size() * dtype.type_size());
+    for first in (0..out).step_by(QUANTISED_ROWS) {
+        let range = first..out.min(first + QUANTISED_ROWS);
+        let part = Tensor::from_vec(rows(range.clone())?, (range.len(), inp), &Device::Cpu)?;
+        bytes.extend_from_slice(&QTensor::quantize(&part, dtype)?.data()?);
+    }
+    PackedWeight::from_ggml(dtype, &bytes, out, inp)
+}
+
+/// Parameters as they come in.
+#[derive(Default)]
+struct Parts {
+    matrices: BTreeMap<String, Arc<PackedWeight>>,
+    vectors: BTreeMap<String, Tensor>,
+}
+
+impl Parts {
+    fn matrix(&mut self, name: &str, matrix: PackedWeight) {
+        self.matrices.insert(name.to_owned(), Arc::new(matrix));
+    }
+
+    fn vector(&mut self, name: &str, values: Vec<f32>) -> Result<()> {
+        let count = values.len();
+        self.vectors.insert(name.to_owned(), Tensor::from_vec(values, count, &Device::Cpu)?);
+        Ok(())
+    }
+
+    fn hash(&self, config: &ModelConfig) -> Result<String> {
+        let mut hasher = PolicyHasher::new(config);
+        let names: std::collections::BTreeSet<_> = self.matrices.keys().chain(self.vectors.keys()).collect();
+        for name in names {
+            match self.matrices.get(name) {
+                Some(matrix) => {
+                    hasher.tensor(name, &[matrix.out(), matrix.inp()]);
+                    let mut row = vec![0.0; matrix.inp()];
+                    for index in 0..matrix.out() {
+                        matrix.row(index, &mut row);
+                        hasher.elements(&row);
+                    }
+                }
+                None => {
+                    let values = elements(&self.vectors[name])?;
+                    hasher.tensor(name, &[values.len()]);
+                    hasher.elements(&values);
+                }
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    fn finish(self, config: Arc<ModelConfig>, hash: String) -> Result<Frozen> {
+        let Self { matrices, vectors } = self;
+        Ok(Frozen { config, matrices, vectors, hash: hash.into(), rope: RopeTables::default() })
+    }
+}

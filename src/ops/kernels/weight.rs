@@ -1,0 +1,296 @@
+//! A layer's weight as rollouts and frozen layers read it: packed once, in the bits it was stored in, shared.
+//!
+//! Contract: whatever the storage, products have the bits of the same numbers held as f32. bf16 and f16 are widened
+//! exactly; quantised numbers are those that ggml's own dequantisation gives. One copy serves both directions: `x wᵀ`
+//! forward and `dy w` back.
+
+use std::ops::Range;
+
+use anyhow::{Result, ensure};
+use candle_core::quantized::GgmlDType;
+use rayon::prelude::*;
+
+use super::aligned::Line;
+use super::gemm::{Left, PANEL, Packed, gemm};
+use super::grouped::Grouped;
+use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::unpacked::{Source, gemm_unpacked};
+
+/// The number format of a [`PackedWeight`] that isn't quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    F32,
+    Bf16,
+    F16,
+}
+
+/// A weight of shape (out, in), packed for [`linear`](super::linear).
+#[derive(Clone, Debug)]
+pub struct PackedWeight {
+    out: usize,
+    inp: usize,
+    storage: Storage,
+}
+
+/// Panels (out / 32, in, 32).
+#[derive(Clone, Debug)]
+enum Storage {
+    F32(Packed),
+    /// The bits of bf16 or f16 numbers.
+    Half(Half, Vec<u16>),
+    Grouped(Grouped),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    Bf16,
+    F16,
+}
+
+impl PackedWeight {
+    /// Packs `w`, (out, in) row-major as checkpoints store it. Panics if its length isn't `out * inp`.
+    pub fn new(w: &[f32], out: usize, inp: usize) -> Self {
+        Self { out, inp, storage: Storage::F32(Packed::from_columns(w, inp, out)) }
+    }
+
+    /// Packs rows as they are read: `rows(range)` gives rows of w, 32 or fewer at a time, in order. Numbers must be
+    /// ones that `precision` can hold.
+    pub fn from_rows(
+        precision: Precision,
+        out: usize,
+        inp: usize,
+        mut rows: impl FnMut(Range<usize>) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let narrow: fn(f32) -> u16 = match precision {
+            Precision::F32 => return Self::f32_from_rows(out, inp, rows),
+            Precision::Bf16 => |x| (x.to_bits() >> 16) as u16,
+            Precision::F16 => |x| half::f16::from_f32(x).to_bits(),
+        };
+        let mut bits = vec![0; out.div_ceil(PANEL) * inp * PANEL];
+        for (panel, first) in (0..out).step_by(PANEL).enumerate() {
+            let count = PANEL.min(out - first);
+            let w = rows(first..first + count)?;
+            ensure!(w.len() == count * inp, "{} elements for {count} rows of {inp}", w.len());
+            let bits = &mut bits[panel * inp * PANEL..][..inp * PANEL];
+            for (c, row) in w.chunks_exact(inp.max(1)).enumerate() {
+                for (bits, &x) in bits[c..].iter_mut().step_by(PANEL).zip(row) {
+                    *bits = narrow(x);
+                }
+            }
+        }
+        let half = if precision == Precision::Bf16 { Half::Bf16 } else { Half::F16 };
+        Ok(Self { out, inp, storage: Storage::Half(half, bits) })
+    }
+
+    fn f32_from_rows(
+        out: usize,
+        inp: usize,
+        mut rows: impl FnMut(Range<usize>) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let mut lines = vec![Line([0.0; LANES]); out.div_ceil(PANEL) * inp * 2];
+        for (panel, first) in (0..out).step_by(PANEL).enumerate() {
+            let count = PANEL.min(out - first);
+            let w = rows(first..first + count)?;
+            ensure!(w.len() == count * inp, "{} elements for {count} rows of {inp}", w.len());
+            let lines = &mut lines[panel * inp * 2..][..inp * 2];
+            for (c, row) in w.chunks_exact(inp.max(1)).enumerate() {
+                for (pair, &x) in lines.chunks_exact_mut(2).zip(row) {
+                    pair[c / LANES].0[c % LANES] = x;
+                }
+            }
+        }
+        Ok(Self { out, inp, storage: Storage::F32(Packed::from_lines(inp, out, lines)) })
+    }
+
+    /// Of quantised rows, in the blocks in which ggml's files hold them.
+    pub fn from_ggml(dtype: GgmlDType, bytes: &[u8], out: usize, inp: usize) -> Result<Self> {
+        let grouped = Grouped::from_ggml(dtype, bytes, out, inp)?;
+        Ok(Self { out, inp, storage: Storage::Grouped(grouped) })
+    }
+
+    /// Output features.
+    pub fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Input features.
+    pub fn inp(&self) -> usize {
+        self.inp
+    }
+
+    /// What it takes of memory.
+    pub fn bytes(&self) -> usize {
+        match &self.storage {
+            Storage::F32(packed) => packed.k() * packed.n().next_multiple_of(PANEL) * 4,
+            Storage::Half(_, bits) => bits.len() * 2,
+            Storage::Grouped(grouped) => grouped.bytes(),
+        }
+    }
+
+    /// Writes row `index` of w, such as a token's embedding.
+    pub fn row(&self, index: usize, row: &mut [f32]) {
+        assert!(index < self.out && row.len() == self.inp, "row {index} of ({}, {})", self.out, self.inp);
+        let (panel, column) = (index / PANEL, index % PANEL);
+        match &self.storage {
+            Storage::F32(packed) => {
+                let lines = packed.panel(panel).iter().skip(column / LANES).step_by(2);
+                row.iter_mut().zip(lines).for_each(|(x, line)| *x = line.0[column % LANES]);
+            }
+            Storage::Half(half, bits) => {
+                let bits = bits[panel * self.inp * PANEL..][..self.inp * PANEL].iter();
+                let bits = bits.skip(column).step_by(PANEL);
+                row.iter_mut().zip(bits).for_each(|(x, &bits)| *x = half.widen(bits));
+            }
+            Storage::Grouped(grouped) => grouped.row(index, row),
+        }
+    }
+
+    /// All of w, (out, in) row-major.
+    pub fn to_rows(&self) -> Vec<f32> {
+        let mut w = vec![0.0; self.out * self.inp];
+        let rows = w.par_chunks_exact_mut(self.inp.max(1)).enumerate().with_min_len(64);
+        rows.for_each(|(index, row)| self.row(index, row));
+        w
+    }
+
+    /// `y = x wᵀ`, or `y += x wᵀ`: x (m, in), y (m, out).
+    pub(crate) fn forward(&self, x: &[f32], m: usize, y: &mut [f32], accumulate: bool) {
+        match &self.storage {
+            Storage::F32(packed) => gemm(Isa::best(), Left::Rows(x), m, packed, y, accumulate),
+            _ => gemm_unpacked(Isa::best(), Left::Rows(x), m, &Forward(self), y, accumulate),
+        }
+    }
+
+    /// `dx = dy w`: dy (m, out), dx (m, in).
+    pub(crate) fn backward(&self, dy: &[f32], m: usize, dx: &mut [f32]) {
+        gemm_unpacked(Isa::best(), Left::Rows(dy), m, &Transposed(self), dx, false);
+    }
+
+    /// Writes columns `rows` (of the inner dimension) of a panel of 32 outputs, two lines each.
+    fn unpack(&self, isa: Isa, panel: usize, inner: Range<usize>, lines: &mut [Line]) {
+        match &self.storage {
+            Storage::F32(packed) => {
+                lines.copy_from_slice(&packed.panel(panel)[2 * inner.start..2 * inner.end]);
+            }
+            Storage::Half(half, bits) => {
+                let from = panel * self.inp * PANEL;
+                let bits = &bits[from + inner.start * PANEL..from + inner.end * PANEL];
+                dispatch(isa, Widen { half: *half, bits, lines });
+            }
+            Storage::Grouped(grouped) => grouped.unpack(isa, panel, inner, lines),
+        }
+    }
+}
+
+impl Half {
+    fn widen(self, bits: u16) -> f32 {
+        match self {
+            Self::Bf16 => f32::from_bits(u32::from(bits) << 16),
+            Self::F16 => half::f16::from_bits(bits).to_f32(),
+        }
+    }
+}
+
+/// Widens 16-bit numbers.
+struct Widen<'a> {
+    half: Half,
+    bits: &'a [u16],
+    lines: &'a mut [Line],
+}
+
+impl Kernel for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let pairs = self.lines.iter_mut().zip(self.bits.as_chunks::<LANES>().0);
+        match self.half {
+            Half::Bf16 => pairs.for_each(|(line, bits)| {
+                for (x, &bits) in line.0.iter_mut().zip(bits) {
+                    *x = f32::from_bits(u32::from(bits) << 16);
+                }
+            }),
+            Half::F16 => pairs.for_each(|(line, bits)| {
+                for (x, &bits) in line.0.iter_mut().zip(bits) {
+                    *x = widened_f16(bits);
+                }
+            }),
+        }
+    }
+}
+
+/// f16 to f32 without branches, so that it vectorises: exponents are moved by a multiplication, which also makes
+/// subnormal numbers normal. Exact for every finite number.
+#[inline(always)]
+fn widened_f16(bits: u16) -> f32 {
+    let (sign, rest) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff) << 13);
+    // 2^(127 - 15): what an exponent field of f16 lacks of one of f32.
+    let magnitude = f32::from_bits(rest) * f32::from_bits(0x7780_0000);
+    f32::from_bits(sign | magnitude.to_bits())
+}
+
+/// wᵀ (in, out).
+struct Forward<'a>(&'a PackedWeight);
+
+impl Source for Forward<'_> {
+    fn k(&self) -> usize {
+        self.0.inp
+    }
+
+    fn n(&self) -> usize {
+        self.0.out
+    }
+
+    fn unpack(&self, isa: Isa, panel: usize, lines: &mut [Line]) {
+        self.0.unpack(isa, panel, 0..self.0.inp, lines);
+    }
+}
+
+/// w (out, in).
+struct Transposed<'a>(&'a PackedWeight);
+
+impl Source for Transposed<'_> {
+    fn k(&self) -> usize {
+        self.0.out
+    }
+
+    fn n(&self) -> usize {
+        self.0.inp
+    }
+
+    fn unpack(&self, isa: Isa, panel: usize, lines: &mut [Line]) {
+        let (out, inp) = (self.0.out, self.0.inp);
+        let inner = panel * PANEL..inp.min((panel + 1) * PANEL);
+        let mut tile = [Line([0.0; LANES]); 2 * PANEL];
+        for first in (0..out).step_by(PANEL) {
+            self.0.unpack(isa, first / PANEL, inner.clone(), &mut tile[..2 * inner.len()]);
+            let lines = &mut lines[2 * first..2 * out.min(first + PANEL)];
+            dispatch(isa, Transpose { tile: &tile, lines });
+        }
+    }
+}
+
+/// Rows of 32 become columns: `lines[2 r + c / 16][c % 16] = tile[2 c + r / 16][r % 16]`.
+struct Transpose<'a> {
+    tile: &'a [Line; 2 * PANEL],
+    lines: &'a mut [Line],
+}
+
+impl Kernel for Transpose<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for (r, pair) in self.lines.chunks_exact_mut(2).enumerate() {
+            for (half, line) in pair.iter_mut().enumerate() {
+                for (c, x) in line.0.iter_mut().enumerate() {
+                    *x = self.tile[2 * (half * LANES + c) + r / LANES].0[r % LANES];
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "weight_tests.rs"]
+mod tests;
