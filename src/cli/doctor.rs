@@ -14,17 +14,15 @@ use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
 use crate::improve::{
-    ModelPolicy, Policy, PolicyKind, Use, check_tasks, dataset, ensure_space, trainee, with_tools,
+    Policy, PolicyKind, Use, check_tasks, dataset, ensure_space, memory_advice, memory_needed, trainee,
+    with_tools,
 };
 use crate::rollout::{self, Job};
 use crate::text::Text;
-use crate::train::{self, Example, Hyper, Trainee, Trainer};
+use crate::train::{self, Example, Hyper, Trainer};
 
 /// Rows left out that are spelled out on the terminal; `--json` has them all.
 const LEFT_OUT_SHOWN: usize = 10;
-
-/// The program itself, its store and its tasks.
-const BINARY_BYTES: usize = 64 << 20;
 
 /// Trajectories of the probe.
 const PROBE_JOBS: usize = 64;
@@ -109,6 +107,7 @@ pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
 }
 
 fn diagnose(config: &Config) -> Result<Diagnosis> {
+    let memory_free = memory_free()?;
     let text = PolicyKind::Model.text(config)?;
     let policy = PolicyKind::Model.base(config, &text, Use::Train, None)?;
     let Dataset { tasks, report } = dataset(config)?;
@@ -120,18 +119,15 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
     let tokens = lengths::measure(&tasks, &text)?;
 
     let dir = existing_parent(Path::new(&config.run.dir));
-    let mut system = sysinfo::System::new().context("cannot ask for the memory")?;
-    system.refresh_memory();
-    let trainee = trainee(model, config, 1)?;
-    let trained_parameters = trainee.trainable_count();
+    let trained_parameters = trainee(model, config, 1)?.trainable_count();
     let prompt_tokens_max = tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0);
     let longest = prompt_tokens_max + config.rollout.tokens_max;
-    let memory_needed = memory_bytes(config, model, &trainee, longest) as u64;
+    let memory_needed = memory_needed(config, model, longest)?.0 as u64;
     let checkpoints = (config.checkpoints.keep as u64 + 3) * trained_parameters as u64 * 4;
     let mut diagnosis = Diagnosis {
         threads: rayon::current_num_threads(),
         cpu: crate::ops::kernels::instruction_set(),
-        memory_free_mib: system.available_memory() >> 20,
+        memory_free_mib: memory_free >> 20,
         disk_free_mib: fs4::available_space(dir)? >> 20,
         model: config.model.path.clone(),
         parameters,
@@ -157,23 +153,17 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
     Ok(diagnosis)
 }
 
-/// The policy, what training it takes beside it, and the cache of rollouts; the two never have work at a time, but memory
-/// that was freed is not always given back.
-fn memory_bytes(config: &Config, model: &ModelPolicy, trainee: &Trainee, longest: usize) -> usize {
-    let shape = model.body.config();
-    let cache = 8 * config.engine.batch_tokens * shape.layers.len() * shape.kv_size();
-    let training =
-        train::memory_bytes(trainee, (&config.train).into(), longest, rayon::current_num_threads());
-    BINARY_BYTES + model.body.bytes() + cache.max(training)
+/// Bytes of memory that are free.
+pub(super) fn memory_free() -> Result<u64> {
+    let mut system = sysinfo::System::new().context("cannot ask for the memory")?;
+    system.refresh_memory();
+    Ok(system.available_memory())
 }
 
 fn problems(config: &Config, d: &Diagnosis, dir: &Path) -> Vec<String> {
     let mut problems = Vec::new();
     if d.memory_needed_mib > d.memory_free_mib {
-        problems.push(format!(
-            "about {} MiB of memory are needed and {} are free: lower engine.batch_tokens or train.micro_batch_tokens, or set train.method = \"lora\" or model.quantize",
-            d.memory_needed_mib, d.memory_free_mib
-        ));
+        problems.push(memory_advice(d.memory_needed_mib, d.memory_free_mib));
     }
     if let Err(error) = ensure_space(dir, d.disk_needed_mib << 20) {
         problems.push(error.to_string());

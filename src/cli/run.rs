@@ -45,6 +45,7 @@ pub fn perform(common: &Common, config: &Config, args: &RunArgs) -> Result<ExitC
     let host = Host {
         now: &now,
         seconds: &|| began.elapsed().as_secs_f64(),
+        memory_free: &|| super::doctor::memory_free().ok(),
         stop: &STOP,
         on_event: &|event| progress.on_event(event),
         crash_at: args.crash_at,

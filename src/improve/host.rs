@@ -49,6 +49,8 @@ pub struct Host<'a> {
     pub now: &'a (dyn Fn() -> String + Sync),
     /// Seconds since some fixed moment, for durations and limits.
     pub seconds: &'a (dyn Fn() -> f64 + Sync),
+    /// Bytes of memory that are free, if the system says so.
+    pub memory_free: &'a (dyn Fn() -> Option<u64> + Sync),
     /// Set by the first Ctrl-C: finish the current unit, commit it, stop.
     pub stop: &'a AtomicBool,
     pub on_event: &'a (dyn Fn(Event) + Sync),

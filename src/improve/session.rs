@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::checkpoints::{self, ensure_space};
 use super::lock::RunLock;
 use super::policy::{Policy, PolicyKind, Use};
-use super::{Event, Host, Outcome, tasks};
+use super::{Event, Host, Outcome, memory, tasks};
 use crate::config::Config;
 use crate::critic::Formula;
 use crate::data;
@@ -55,6 +55,10 @@ impl<'a> Session<'a> {
         let base = kind.base(config, &text, Use::Train, None)?;
         let data::Dataset { tasks: dataset, report } = tasks::dataset(config)?;
         tasks::check_tasks(config, &dataset, &text, base.engine().context_max())?;
+        let shortage = match (host.memory_free)() {
+            Some(free) => memory::shortage(config, &base, &text, &dataset, free)?,
+            None => None,
+        };
         let store = Store::open(&dir.join(STORE_FILE)).await?;
         let identity = Identity { config, text: &text, base: &base, tasks_hash: &tasks_hash(&dataset)? };
         let (run, resumed) = find_or_begin(host, &store, &identity, arm).await?;
@@ -90,6 +94,9 @@ impl<'a> Session<'a> {
             _lock: lock,
         };
         session.sweep().await?;
+        if let Some(shortage) = shortage {
+            session.warn(shortage).await?;
+        }
         Ok(session)
     }
 
