@@ -10,16 +10,18 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::Dtype;
 
+use super::Place;
 use super::rope::RopeTables;
 use super::shards::Checkpoint;
 use super::weights::{PolicyHasher, elements, read_config, var};
 use super::{ModelConfig, Weights};
 use crate::ops::kernels::{PackedWeight, Precision, RopeTable};
+use crate::ops::{FrozenMatrix, composed};
 
 /// Rows quantised at a time.
 const QUANTISED_ROWS: usize = 256;
@@ -49,7 +51,7 @@ impl Quantization {
 pub struct Frozen {
     pub config: Arc<ModelConfig>,
     /// Keyed by Hugging Face names, (out, in).
-    matrices: BTreeMap<String, Arc<PackedWeight>>,
+    matrices: BTreeMap<String, FrozenMatrix>,
     /// Norms and biases.
     vectors: BTreeMap<String, Tensor>,
     hash: Arc<str>,
@@ -116,7 +118,7 @@ impl Frozen {
     }
 
     /// The matrix called `name`, (out, in).
-    pub fn matrix(&self, name: &str) -> Result<&Arc<PackedWeight>> {
+    pub fn matrix(&self, name: &str) -> Result<&FrozenMatrix> {
         self.matrices.get(name).with_context(|| format!("the model has no matrix `{name}`"))
     }
 
@@ -130,12 +132,50 @@ impl Frozen {
         self.vectors.contains_key(name)
     }
 
+    /// The matrix called `name`, for the CPU's kernels.
+    pub fn packed(&self, name: &str) -> Result<&Arc<PackedWeight>> {
+        match self.matrix(name)? {
+            FrozenMatrix::Packed(matrix) => Ok(matrix),
+            FrozenMatrix::Elsewhere(_) => bail!("matrix `{name}` is not on the CPU"),
+        }
+    }
+
+    /// A copy for another device. Numbers keep their types.
+    pub fn on(self, place: &Place) -> Result<Self> {
+        if place.is_kernels() {
+            return Ok(self);
+        }
+        let moved = |(name, matrix): (String, FrozenMatrix)| {
+            let FrozenMatrix::Packed(packed) = matrix else { return Ok((name, matrix)) };
+            let dtype = match packed.precision() {
+                Some(Precision::F32) => DType::F32,
+                Some(Precision::Bf16) => DType::BF16,
+                Some(Precision::F16) => DType::F16,
+                None => bail!("quantised weights run on the CPU alone: set model.quantize = \"none\""),
+            };
+            let w = Tensor::from_vec(packed.to_rows(), (packed.out(), packed.inp()), &Device::Cpu)?;
+            Ok((name, FrozenMatrix::Elsewhere(w.to_dtype(dtype)?.to_device(place.device())?)))
+        };
+        let vector = |(name, v): (String, Tensor)| Ok((name, v.to_device(place.device())?));
+        Ok(Self {
+            matrices: self.matrices.into_iter().map(moved).collect::<Result<_>>()?,
+            vectors: self.vectors.into_iter().map(vector).collect::<Result<_>>()?,
+            ..self
+        })
+    }
+
     /// The embeddings of tokens, (N, hidden).
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
         let table = self.matrix("model.embed_tokens.weight")?;
-        let (vocab, d) = (table.out(), table.inp());
+        let (vocab, d) = table.shape();
         let unknown = ids.iter().find(|&&id| id as usize >= vocab);
         ensure!(unknown.is_none(), "token id {} of a vocabulary of {vocab}", unknown.unwrap_or(&0));
+        let table = match table {
+            FrozenMatrix::Packed(table) => table,
+            FrozenMatrix::Elsewhere(table) => {
+                return Ok(composed::embedding(table, ids)?.to_dtype(DType::F32)?);
+            }
+        };
         let mut x = vec![0.0; ids.len() * d];
         for (&id, row) in ids.iter().zip(x.chunks_exact_mut(d)) {
             table.row(id as usize, row);
@@ -171,7 +211,7 @@ impl Frozen {
     /// A parameter's elements, row-major.
     pub fn elements(&self, name: &str) -> Result<Vec<f32>> {
         match self.matrices.get(name) {
-            Some(matrix) => Ok(matrix.to_rows()),
+            Some(matrix) => matrix.to_rows(),
             None => elements(self.vector(name)?),
         }
     }
@@ -246,7 +286,8 @@ impl Parts {
     }
 
     fn finish(self, config: Arc<ModelConfig>, hash: String) -> Result<Frozen> {
-        let Self { matrices, vectors } = self;
+        let matrices = self.matrices.into_iter().map(|(name, matrix)| (name, FrozenMatrix::Packed(matrix)));
+        let (matrices, vectors) = (matrices.collect(), self.vectors);
         Ok(Frozen { config, matrices, vectors, hash: hash.into(), rope: RopeTables::default() })
     }
 }

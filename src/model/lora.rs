@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::init::uniform;
 use super::weights::{elements, little_endian, var};
-use super::{Frozen, ModelConfig, Weights};
+use super::{Frozen, ModelConfig, Place, Weights};
 use crate::domain::Address;
-use crate::ops;
 use crate::ops::kernels::PackedWeight;
+use crate::ops::{self, FrozenMatrix};
 
 /// What stands for every linear layer that can be adapted.
 pub const ALL_LINEAR: &str = "all-linear";
@@ -162,6 +162,13 @@ impl Adapter {
         Ok(Self { settings: self.settings.clone(), tensors, modules: self.modules.clone() })
     }
 
+    /// A copy on another device.
+    pub fn on(&self, place: &Place) -> Result<Self> {
+        let moved = |(name, var): (&String, &Var)| Ok((name.clone(), place.var(var)?));
+        let tensors = self.tensors.iter().map(moved).collect::<Result<_>>()?;
+        Ok(Self { settings: self.settings.clone(), tensors, modules: self.modules.clone() })
+    }
+
     pub fn parameter_count(&self) -> usize {
         self.tensors.values().map(|var| var.elem_count()).sum()
     }
@@ -258,7 +265,7 @@ impl Adapter {
         &self,
         x: &Tensor,
         module: &str,
-        w: &Arc<PackedWeight>,
+        w: &FrozenMatrix,
         dropout: Option<&Dropout>,
     ) -> Result<Tensor> {
         let Some((a, b)) = self.pair(module) else { return ops::frozen_linear(x, w) };

@@ -141,7 +141,7 @@ impl Source<'_> {
     }
 
     fn weight(&self, name: &str) -> Result<Arc<PackedWeight>> {
-        self.frozen.matrix(&format!("{}{name}.weight", self.prefix)).cloned()
+        self.frozen.packed(&format!("{}{name}.weight", self.prefix)).cloned()
     }
 
     fn linear(&self, name: &str) -> Result<PackedLinear> {
@@ -231,11 +231,11 @@ impl Packed {
         let layer = |i: usize| source(format!("model.layers.{i}.")).layer(i);
         Ok(Self {
             policy,
-            embedding: frozen.matrix("model.embed_tokens.weight")?.clone(),
+            embedding: frozen.packed("model.embed_tokens.weight")?.clone(),
             embedding_scale: config.embedding_scale(),
             layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
             norm: source(String::new()).norm("model.norm")?,
-            output: frozen.matrix(config.output_name())?.clone(),
+            output: frozen.packed(config.output_name())?.clone(),
             config,
         })
     }

@@ -13,9 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor, Var};
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::ModelConfig;
 use super::rope::RopeTables;
 use super::shards::Checkpoint;
+use super::{ModelConfig, Place};
 use crate::ops::kernels::RopeTable;
 
 /// The file that holds the tensors within a checkpoint directory.
@@ -23,7 +23,7 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// The file that holds the configuration within a checkpoint directory.
 pub const CONFIG_FILE: &str = "config.json";
 
-/// All parameters of a decoder, as f32 on the CPU.
+/// All parameters of a decoder, as f32.
 #[derive(Clone, Debug)]
 pub struct Weights {
     pub config: Arc<ModelConfig>,
@@ -111,6 +111,13 @@ impl Weights {
             hasher.elements(&elements(var).expect("weights are f32 on the CPU"));
         }
         hasher.finish()
+    }
+
+    /// A copy on another device.
+    pub fn on(&self, place: &Place) -> Result<Self> {
+        let moved = |(name, var): (&String, &Var)| Ok((name.clone(), place.var(var)?));
+        let tensors = self.tensors.iter().map(moved).collect::<Result<_>>()?;
+        Ok(Self { config: self.config.clone(), tensors, rope: self.rope.clone() })
     }
 
     /// A copy that shares no storage with this one.

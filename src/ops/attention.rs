@@ -5,10 +5,11 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
 
+use super::composed;
 use super::kernels::AttentionShape;
 use super::kernels::attention_packed::{attend, attend_backward};
 use super::kernels::simd::Isa;
-use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
+use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 
 /// q (N, heads * head_dim), k and v (N, kv_heads * head_dim) → like q. Sequence `s` is rows
 /// `starts[s]..starts[s + 1]`; a query sees its own sequence up to itself, within the window.
@@ -28,6 +29,9 @@ pub fn attention(
         (k_n, k_width) == (n, kv_width) && (v_n, v_width) == (n, kv_width),
         "attention: k is ({k_n}, {k_width}) and v is ({v_n}, {v_width}); both must be ({n}, {kv_width})"
     );
+    if is_elsewhere(&q) {
+        return composed::attention(&q, &k, &v, shape, starts);
+    }
     Ok(q.apply_op3(&k, &v, Attention { shape: *shape, starts: starts.clone() })?)
 }
 

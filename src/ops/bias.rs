@@ -3,13 +3,17 @@
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
+use super::composed;
 use super::kernels::add_bias as add_to_rows;
-use super::tensor::{Candle, Elements, argument, elements, gradient, matrix, output};
+use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, matrix, output};
 
 /// x (N, D), bias (D) → (N, D): `x + bias` in every row.
 pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let ((x, _, d), bias) = (matrix("add_bias: x", x)?, argument("add_bias: bias", bias)?);
     ensure!(bias.dims() == [d] && d > 0, "add_bias: x has {d} columns and the bias is {:?}", bias.dims());
+    if is_elsewhere(&x) {
+        return composed::add_bias(&x, &bias);
+    }
     Ok(x.apply_op2(&bias, AddBias)?)
 }
 

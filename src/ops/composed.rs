@@ -1,16 +1,38 @@
-//! The same operators composed of candle's own differentiable ones: the measure of the fused operators, in
-//! tests and benches. Same arguments, same results up to rounding.
+//! The same operators composed of candle's own differentiable ones: what runs on other devices than the CPU, and the
+//! measure of the fused operators in tests and benches. Same arguments, same results up to rounding.
 
 use std::sync::Arc;
 
 use anyhow::Result;
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, Tensor};
 
 use super::kernels::{AttentionShape, RopeTable, Routing};
 
 /// As [`super::linear`].
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     Ok(x.matmul(&w.t()?)?)
+}
+
+/// `x wᵀ` of a weight in a type of its own, which x is brought to. candle makes the frozen weight's gradient, too.
+pub fn frozen_linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    Ok(x.to_dtype(w.dtype())?.matmul(&w.t()?)?.to_dtype(x.dtype())?)
+}
+
+/// As [`super::lora_linear`].
+pub fn lora_linear(
+    x: &Tensor,
+    a: &Tensor,
+    b: &Tensor,
+    w: &Tensor,
+    scale: f32,
+    mask: Option<&[f32]>,
+) -> Result<Tensor> {
+    let read = match mask {
+        Some(mask) => (x * Tensor::from_slice(mask, x.dims(), x.device())?)?,
+        None => x.clone(),
+    };
+    let h = (linear(&read, a)? * f64::from(scale))?;
+    Ok((frozen_linear(x, w)? + linear(&h, b)?)?)
 }
 
 /// As [`super::rms_norm`].
@@ -66,7 +88,7 @@ pub fn mix(y: &Tensor, weights: &Tensor, rows: &Arc<Vec<Vec<u32>>>) -> Result<Te
     let mut out = Tensor::zeros((n, y.dim(1)?), y.dtype(), y.device())?;
     let mut first = 0;
     for (e, rows) in rows.iter().enumerate() {
-        let index = Tensor::new(rows.as_slice(), &Device::Cpu)?;
+        let index = Tensor::new(rows.as_slice(), y.device())?;
         let weights = weights.narrow(1, e, 1)?.contiguous()?.index_select(&index, 0)?;
         let y = y.narrow(0, first, rows.len())?.broadcast_mul(&weights)?;
         out = out.index_add(&index, &y, 0)?;
@@ -83,15 +105,15 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// As [`super::embedding`].
 pub fn embedding(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
-    Ok(table.index_select(&Tensor::new(ids, &Device::Cpu)?, 0)?)
+    Ok(table.index_select(&Tensor::new(ids, table.device())?, 0)?)
 }
 
 /// As [`super::rope`].
 pub fn rope(x: &Tensor, heads: usize, table: &Arc<RopeTable>, positions: &Arc<Vec<u32>>) -> Result<Tensor> {
     let (n, half) = (x.dim(0)?, table.head_dim() / 2);
     let (cos, sin): (Vec<_>, Vec<_>) = positions.iter().map(|&p| table.at(p as usize)).unzip();
-    let cos = Tensor::from_vec(cos.concat(), (n, 1, half), &Device::Cpu)?;
-    let sin = Tensor::from_vec(sin.concat(), (n, 1, half), &Device::Cpu)?;
+    let cos = Tensor::from_vec(cos.concat(), (n, 1, half), x.device())?;
+    let sin = Tensor::from_vec(sin.concat(), (n, 1, half), x.device())?;
     let x = x.reshape((n, heads, 2 * half))?;
     let (a, b) = (x.narrow(2, 0, half)?, x.narrow(2, half, half)?);
     let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
@@ -127,7 +149,7 @@ pub fn attention(
         if let Some(cap) = shape.softcap {
             scores = softcap(&scores, cap)?;
         }
-        let scores = scores.broadcast_add(&Tensor::from_vec(mask, (t, t), &Device::Cpu)?)?;
+        let scores = scores.broadcast_add(&Tensor::from_vec(mask, (t, t), scores.device())?)?;
         let p = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
         let p = p.broadcast_div(&p.sum_keepdim(D::Minus1)?)?;
         outputs.push(p.matmul(&v)?.transpose(0, 1)?.reshape((t, heads * d))?);
@@ -147,12 +169,12 @@ pub fn capped_linear_logprob(
     targets: &Arc<Vec<u32>>,
     cap: Option<f32>,
 ) -> Result<Tensor> {
-    let mut logits = linear(x, w)?;
+    let mut logits = frozen_linear(x, w)?;
     if let Some(cap) = cap {
         logits = softcap(&logits, cap)?;
     }
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
     let logs = shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)?;
-    let targets = Tensor::new(targets.as_slice(), &Device::Cpu)?.unsqueeze(1)?;
+    let targets = Tensor::new(targets.as_slice(), x.device())?.unsqueeze(1)?;
     Ok(logs.gather(&targets, 1)?.squeeze(1)?)
 }

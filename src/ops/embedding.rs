@@ -3,13 +3,17 @@
 use anyhow::{Result, bail};
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
-use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
+use super::composed;
+use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 
 /// table (V, D), N ids below V → (N, D). Also gathers rows of activations, such as the positions to train on.
 pub fn embedding(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     let (table, v, _) = matrix("embedding: table", table)?;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= v) {
         bail!("embedding: id {id} of a table of {v} rows: do tokenizer and model belong together?");
+    }
+    if is_elsewhere(&table) {
+        return composed::embedding(&table, ids);
     }
     Ok(table.apply_op1(Embedding { ids: ids.to_vec() })?)
 }

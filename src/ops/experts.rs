@@ -7,8 +7,9 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 
+use super::composed;
 use super::kernels::{Routing, add_weighted};
-use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
+use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 
 /// logits (N, experts) → weights (N, experts), 0 where a row doesn't go.
 pub fn route(logits: &Tensor, routing: Routing) -> Result<Tensor> {
@@ -16,6 +17,9 @@ pub fn route(logits: &Tensor, routing: Routing) -> Result<Tensor> {
     let Routing { experts: expected, top_k, .. } = routing;
     ensure!(experts == expected, "route: logits have {experts} columns for {expected} experts");
     ensure!((1..=experts).contains(&top_k), "route: {top_k} of {experts} experts can't be chosen");
+    if is_elsewhere(&logits) {
+        return composed::route(&logits, routing);
+    }
     Ok(logits.apply_op1(Route { routing })?)
 }
 
@@ -53,6 +57,9 @@ pub fn mix(y: &Tensor, weights: &Tensor, rows: &Arc<Vec<Vec<u32>>>) -> Result<Te
     ensure!(m == given, "mix: y has {m} rows and the experts read {given}");
     let last = rows.iter().flatten().max();
     ensure!(last.is_none_or(|&row| (row as usize) < n), "mix: row {last:?} of {n}");
+    if is_elsewhere(&y) {
+        return composed::mix(&y, &weights, rows);
+    }
     Ok(y.apply_op2(&weights, Mix { rows: rows.clone() })?)
 }
 

@@ -3,14 +3,18 @@
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
+use super::composed;
 use super::kernels::gemm::{Left, Packed, gemm};
 use super::kernels::simd::Isa;
-use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
+use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 
 /// x (N, in), w (out, in) → (N, out).
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let ((x, _, inp), (w, out, w_inp)) = (matrix("linear: x", x)?, matrix("linear: w", w)?);
     ensure!(inp == w_inp, "linear: x has {inp} columns and w is ({out}, {w_inp})");
+    if is_elsewhere(&x) {
+        return composed::linear(&x, &w);
+    }
     Ok(x.apply_op2(&w, Linear)?)
 }
 

@@ -10,12 +10,14 @@ use anyhow::{Result, bail, ensure};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::composed;
 use super::kernels::gemm::{Left, Packed, gemm};
 use super::kernels::pointwise::LogprobBackward;
 use super::kernels::simd::{Isa, dispatch};
 use super::kernels::softcap::{MultiplyBy, SoftcapSlopes, softcap};
 use super::kernels::{PackedWeight, logprob};
-use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
+use super::lora::FrozenMatrix;
+use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 
 /// Most logits at a time, unless 16 rows have more.
 const LOGITS_MAX: usize = 1 << 23;
@@ -34,18 +36,25 @@ pub fn capped_linear_logprob(
 ) -> Result<Tensor> {
     let (w, v, w_d) = matrix("linear_logprob: w", w)?;
     let (x, logits) = checked(x, v, w_d, targets, cap)?;
+    if is_elsewhere(&x) {
+        return composed::capped_linear_logprob(&x, &w, targets, cap);
+    }
     Ok(x.apply_op2(&w, LinearLogprob(logits))?)
 }
 
 /// As [`capped_linear_logprob`], of a weight that is frozen.
 pub fn frozen_logprob(
     x: &Tensor,
-    w: &Arc<PackedWeight>,
+    w: &FrozenMatrix,
     targets: &Arc<Vec<u32>>,
     cap: Option<f32>,
 ) -> Result<Tensor> {
-    let (x, logits) = checked(x, w.out(), w.inp(), targets, cap)?;
-    Ok(x.apply_op1(FrozenLogprob { logits, w: w.clone() })?)
+    let (v, d) = w.shape();
+    let (x, logits) = checked(x, v, d, targets, cap)?;
+    match w {
+        FrozenMatrix::Packed(w) => Ok(x.apply_op1(FrozenLogprob { logits, w: w.clone() })?),
+        FrozenMatrix::Elsewhere(w) => composed::capped_linear_logprob(&x, w, targets, cap),
+    }
 }
 
 fn checked(

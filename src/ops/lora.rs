@@ -7,18 +7,57 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Shape, Tensor};
 
+use super::composed;
 use super::kernels::PackedWeight;
 use super::kernels::gemm::{Left, Packed, gemm};
 use super::kernels::simd::Isa;
 use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
 
+/// A weight (out, in) that is only read. `clone` shares it.
+#[derive(Clone, Debug)]
+pub enum FrozenMatrix {
+    /// For the CPU's kernels.
+    Packed(Arc<PackedWeight>),
+    /// For candle's operators, in its own type.
+    Elsewhere(Tensor),
+}
+
+impl FrozenMatrix {
+    /// Output and input features.
+    pub fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::Packed(w) => (w.out(), w.inp()),
+            Self::Elsewhere(w) => (w.dims()[0], w.dims()[1]),
+        }
+    }
+
+    /// What it takes of memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Packed(w) => w.bytes(),
+            Self::Elsewhere(w) => w.elem_count() * w.dtype().size_in_bytes(),
+        }
+    }
+
+    /// All of it as f32, (out, in) row-major.
+    pub fn to_rows(&self) -> Result<Vec<f32>> {
+        match self {
+            Self::Packed(w) => Ok(w.to_rows()),
+            Self::Elsewhere(w) => Ok(w.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?),
+        }
+    }
+}
+
 /// x (N, in), w (out, in) → (N, out): `x wᵀ`.
-pub fn frozen_linear(x: &Tensor, w: &Arc<PackedWeight>) -> Result<Tensor> {
-    let (x, _, inp) = matrix("frozen_linear: x", x)?;
-    ensure!(inp == w.inp(), "frozen_linear: x has {inp} columns and w is ({}, {})", w.out(), w.inp());
-    Ok(x.apply_op1(FrozenLinear(w.clone()))?)
+pub fn frozen_linear(x: &Tensor, w: &FrozenMatrix) -> Result<Tensor> {
+    let ((x, _, inp), (out, w_inp)) = (matrix("frozen_linear: x", x)?, w.shape());
+    ensure!(inp == w_inp, "frozen_linear: x has {inp} columns and w is ({out}, {w_inp})");
+    match w {
+        FrozenMatrix::Packed(w) => Ok(x.apply_op1(FrozenLinear(w.clone()))?),
+        FrozenMatrix::Elsewhere(w) => composed::frozen_linear(&x, w),
+    }
 }
 
 struct FrozenLinear(Arc<PackedWeight>);
@@ -50,22 +89,26 @@ pub fn lora_linear(
     x: &Tensor,
     a: &Tensor,
     b: &Tensor,
-    w: &Arc<PackedWeight>,
+    w: &FrozenMatrix,
     scale: f32,
     mask: Option<Arc<Vec<f32>>>,
 ) -> Result<Tensor> {
     let ((x, n, inp), (a, r, a_inp)) = (matrix("lora_linear: x", x)?, matrix("lora_linear: a", a)?);
     let (b, out, b_r) = matrix("lora_linear: b", b)?;
     ensure!(
-        (a_inp, w.inp(), w.out(), b_r) == (inp, inp, out, r),
-        "lora_linear: x has {inp} columns, a is ({r}, {a_inp}), b is ({out}, {b_r}) and w is ({}, {})",
-        w.out(),
-        w.inp()
+        (a_inp, w.shape(), b_r) == (inp, (out, inp), r),
+        "lora_linear: x has {inp} columns, a is ({r}, {a_inp}), b is ({out}, {b_r}) and w is {:?}",
+        w.shape()
     );
     if let Some(mask) = &mask {
         ensure!(mask.len() == n * inp, "lora_linear: a mask of {} for x of ({n}, {inp})", mask.len());
     }
-    Ok(x.apply_op3(&a, &b, LoraLinear { w: w.clone(), scale, mask })?)
+    match w {
+        FrozenMatrix::Packed(w) => Ok(x.apply_op3(&a, &b, LoraLinear { w: w.clone(), scale, mask })?),
+        FrozenMatrix::Elsewhere(w) => {
+            composed::lora_linear(&x, &a, &b, w, scale, mask.as_ref().map(|mask| mask.as_slice()))
+        }
+    }
 }
 
 /// `scale b a`, (out, in) row-major: what an adapter of a (r, in) and b (out, r) adds to its layer's weight.
@@ -73,6 +116,7 @@ pub fn lora_delta(a: &Tensor, b: &Tensor, scale: f32) -> Result<Vec<f32>> {
     let ((a, r, inp), (b, out, b_r)) = (matrix("lora_delta: a", a)?, matrix("lora_delta: b", b)?);
     ensure!(b_r == r, "lora_delta: a is ({r}, {inp}) and b is ({out}, {b_r})");
     let mut delta = vec![0.0; out * inp];
+    let (a, b) = (a.to_device(&Device::Cpu)?, b.to_device(&Device::Cpu)?);
     let (ea, eb) = (Elements::of(&a), Elements::of(&b));
     gemm(Isa::best(), Left::Rows(eb.get()?), out, &Packed::from_rows(ea.get()?, r, inp), &mut delta, false);
     delta.iter_mut().for_each(|d| *d *= scale);

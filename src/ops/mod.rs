@@ -2,8 +2,9 @@
 //!
 //! Contract: an output row depends on its own inputs alone. Every reduction has a fixed order, so batch size,
 //! tile shape, instruction set and thread count can't change a bit of it; the forward pass of an operator has
-//! the bits of its kernel. Operators take f32 tensors on the CPU (strided ones are copied) and refuse others;
-//! every floating-point argument gets its gradient. [`composed`] holds the same operators made of candle's.
+//! the bits of its kernel. Operators take f32 tensors (strided ones are copied) and refuse others; every
+//! floating-point argument gets its gradient. On other devices than the CPU they are [`composed`] of candle's, and
+//! promise no bits.
 //!
 //! It knows nothing of layers, caches or losses.
 
@@ -31,12 +32,13 @@ pub use experts::{mix, route};
 pub use kernels::{AttentionShape, RopeTable, Routing};
 pub use linear::linear;
 pub use logprob::{capped_linear_logprob, frozen_logprob, linear_logprob};
-pub use lora::{frozen_linear, lora_delta, lora_linear};
+pub use lora::{FrozenMatrix, frozen_linear, lora_delta, lora_linear};
 pub use norm::{rms_norm, rms_norm_plus_one};
 pub use residual::add;
 pub use rope::rope;
 pub use scale::scale;
 pub use swiglu::{geglu, swiglu};
+pub use tensor::compose_everywhere;
 
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::composed;
 use super::kernels::pointwise::{RmsNormBackward, rms_norm as rms_norm_rows};
 use super::kernels::simd::{Isa, dispatch};
-use super::tensor::{Candle, Elements, argument, elements, gradient, matrix, output};
+use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, matrix, output};
 
 /// Rows whose share of the weight's gradient is summed on its own; then the shares are, in order.
 const ROWS: usize = 128;
@@ -26,6 +27,10 @@ pub fn rms_norm_plus_one(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
 fn apply(x: &Tensor, w: &Tensor, op: RmsNorm) -> Result<Tensor> {
     let ((x, _, d), w) = (matrix("rms_norm: x", x)?, argument("rms_norm: w", w)?);
     ensure!(w.dims() == [d] && d > 0, "rms_norm: x has {d} columns and w has shape {:?}", w.dims());
+    if is_elsewhere(&x) {
+        let run = if op.plus_one { composed::rms_norm_plus_one } else { composed::rms_norm };
+        return run(&x, &w, f64::from(op.eps));
+    }
     Ok(x.apply_op2(&w, op)?)
 }
 

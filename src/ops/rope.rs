@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::composed;
 use super::kernels::RopeTable;
 use super::kernels::pointwise::share;
-use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
+use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 
 /// x (N, heads * head_dim), row `i` at `positions[i]` → the same shape.
 pub fn rope(x: &Tensor, heads: usize, table: &Arc<RopeTable>, positions: &Arc<Vec<u32>>) -> Result<Tensor> {
@@ -23,6 +24,9 @@ pub fn rope(x: &Tensor, heads: usize, table: &Arc<RopeTable>, positions: &Arc<Ve
         last - 1,
         table.positions_max()
     );
+    if is_elsewhere(&x) {
+        return composed::rope(&x, heads, table, positions);
+    }
     Ok(x.apply_op1(Rope { table: table.clone(), positions: positions.clone() })?)
 }
 

@@ -3,11 +3,15 @@
 use anyhow::Result;
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
+use super::composed;
 use super::kernels::scale as scale_elements;
-use super::tensor::{Candle, Elements, argument, elements, gradient, output};
+use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, output};
 
 /// x of any shape → `x * factor` of that shape.
 pub fn scale(x: &Tensor, factor: f32) -> Result<Tensor> {
+    if is_elsewhere(x) {
+        return composed::scale(x, factor);
+    }
     Ok(argument("scale: x", x)?.apply_op1(Scale { factor })?)
 }
 

@@ -3,20 +3,27 @@
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
+use super::composed;
 use super::kernels::gelu::geglu_backward;
 use super::kernels::pointwise::swiglu_backward;
 use super::kernels::{geglu as geglu_elements, swiglu as swiglu_elements};
-use super::tensor::{Candle, Elements, argument, elements, gradient, output};
+use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, output};
 
 /// gate, up of one shape → `silu(gate) * up` of that shape.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     ensure!(gate.dims() == up.dims(), "swiglu: gate is {:?} and up is {:?}", gate.dims(), up.dims());
+    if is_elsewhere(gate) {
+        return composed::swiglu(gate, up);
+    }
     Ok(argument("swiglu: gate", gate)?.apply_op2(&argument("swiglu: up", up)?, Gated::Silu)?)
 }
 
 /// gate, up of one shape → `gelu_pytorch_tanh(gate) * up` of that shape.
 pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     ensure!(gate.dims() == up.dims(), "geglu: gate is {:?} and up is {:?}", gate.dims(), up.dims());
+    if is_elsewhere(gate) {
+        return composed::geglu(gate, up);
+    }
     Ok(argument("geglu: gate", gate)?.apply_op2(&argument("geglu: up", up)?, Gated::GeluTanh)?)
 }
 

@@ -1,15 +1,29 @@
 //! What every operator does with candle's tensors: check shapes, borrow elements, build results.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, DType, Device, Error, Layout, Shape, Storage, StorageRef, Tensor};
 
 /// candle's own result, which its traits want.
 pub(super) type Candle<T> = candle_core::Result<T>;
 
-/// A contiguous f32 tensor on the CPU, or an error that names the operator's argument.
+static COMPOSED: AtomicBool = AtomicBool::new(false);
+
+/// From now on computes on the CPU, too, with what other devices compute with: slow, and good for finding out what
+/// they will do.
+pub fn compose_everywhere() {
+    COMPOSED.store(true, Ordering::Relaxed);
+}
+
+/// Whether operators on `t` are composed of candle's, because the kernels are the CPU's.
+pub(super) fn is_elsewhere(t: &Tensor) -> bool {
+    !t.device().is_cpu() || COMPOSED.load(Ordering::Relaxed)
+}
+
+/// A contiguous f32 tensor, or an error that names the operator's argument.
 pub(super) fn argument(name: &str, t: &Tensor) -> Result<Tensor> {
     ensure!(t.dtype() == DType::F32, "{name} is {:?}; the operators compute in f32: convert it", t.dtype());
-    ensure!(t.device().is_cpu(), "{name} is not on the CPU; the operators run there: move it");
     Ok(t.contiguous()?)
 }
 

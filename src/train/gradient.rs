@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::backprop::GradStore;
-use candle_core::{Storage, Tensor, Var};
+use candle_core::{Device, Storage, Tensor, Var};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
@@ -184,8 +184,8 @@ fn add(sum: &mut [Option<Vec<f32>>], chunk: &[Option<Tensor>]) -> Result<()> {
 
 /// Lends a tensor's values, in row-major order.
 pub(super) fn read<T>(tensor: &Tensor, with: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let tensor = tensor.contiguous()?;
+    let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(cpu) = &*storage else { bail!("training runs on the CPU; the tensor is elsewhere") };
+    let Storage::Cpu(cpu) = &*storage else { bail!("the tensor could not be brought to the CPU") };
     Ok(with(&cpu.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()]))
 }

@@ -118,6 +118,16 @@ impl PackedWeight {
         self.inp
     }
 
+    /// Its number format, if it isn't quantised.
+    pub fn precision(&self) -> Option<Precision> {
+        match &self.storage {
+            Storage::F32(_) => Some(Precision::F32),
+            Storage::Half(Half::Bf16, _) => Some(Precision::Bf16),
+            Storage::Half(Half::F16, _) => Some(Precision::F16),
+            Storage::Grouped(_) => None,
+        }
+    }
+
     /// What it takes of memory.
     pub fn bytes(&self) -> usize {
         match &self.storage {

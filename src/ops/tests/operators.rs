@@ -93,7 +93,7 @@ fn lora_linear_is_right() {
     for (n, inp, out, r) in [(5, 7, 3, 2), (1, 33, 40, 1), (30, 16, 17, 8), (3, 20, 2, 5)] {
         let inputs = [var(1, &[n, inp]), var(2, &[r, inp]), var(3, &[out, r])];
         let w = var(4, &[out, inp]).as_detached_tensor();
-        let packed = Arc::new(PackedWeight::new(&values(&w), out, inp));
+        let packed = FrozenMatrix::Packed(Arc::new(PackedWeight::new(&values(&w), out, inp)));
         let keep: Vec<f32> = (0..n * inp).map(|i| if i % 3 == 0 { 0.0 } else { 1.5 }).collect();
         for mask in [None, Some(Arc::new(keep))] {
             let custom: Operator = &|t| lora_linear(&t[0], &t[1], &t[2], &packed, 0.7, mask.clone());
@@ -106,6 +106,9 @@ fn lora_linear_is_right() {
                 Ok((composed::linear(&t[0], &w)? + (adapted * 0.7)?)?)
             };
             check("lora_linear", custom, composed, &inputs);
+            let elsewhere = FrozenMatrix::Elsewhere(w.clone());
+            let other: Operator = &|t| lora_linear(&t[0], &t[1], &t[2], &elsewhere, 0.7, mask.clone());
+            check("lora_linear elsewhere", other, composed, &inputs);
         }
         let delta = lora_delta(&inputs[1], &inputs[2], 0.7).unwrap();
         let product = (composed::linear(&inputs[2], &inputs[1].t().unwrap()).unwrap() * 0.7).unwrap();
@@ -241,7 +244,8 @@ fn linear_logprob_is_right() {
         let composed: Operator = &|t| composed::capped_linear_logprob(&t[0], &t[1], &targets, Some(0.7));
         check("capped_linear_logprob", custom, composed, &inputs);
         // A frozen weight gives the same bits.
-        let w = Arc::new(PackedWeight::new(&values(&inputs[1]), inputs[1].dims()[0], inputs[1].dims()[1]));
+        let (v, d) = inputs[1].dims2().unwrap();
+        let w = FrozenMatrix::Packed(Arc::new(PackedWeight::new(&values(&inputs[1]), v, d)));
         let frozen: Operator = &|t| frozen_logprob(&t[0], &w, &targets, Some(0.7));
         let composed: Operator =
             &|t| capped_linear_logprob(&t[0], &inputs[1].as_detached_tensor(), &targets, Some(0.7));

@@ -1,0 +1,57 @@
+//! Where a policy lives: in the CPU's kernels, or on a device of candle's.
+
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Var};
+
+use crate::ops;
+
+/// A device, by the name that users give it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    device: Device,
+    /// Whether the kernels of `ops` run there.
+    kernels: bool,
+}
+
+impl Place {
+    /// `cpu`, `cuda`, `cuda:1`, `metal`, or `composed`: the CPU by the operators of the others.
+    pub fn parse(name: &str) -> Result<Self> {
+        let (kind, index) = match name.split_once(':') {
+            Some((kind, index)) => {
+                let index = index.parse().with_context(|| format!("run.device = {name:?} has no number"))?;
+                (kind, index)
+            }
+            None => (name, 0),
+        };
+        let without = |feature: &str| {
+            format!(
+                "run.device = {name:?} can't be used; it needs a build with `--features {feature}` and the device"
+            )
+        };
+        let device = match kind {
+            "cpu" => return Ok(Self { device: Device::Cpu, kernels: true }),
+            "composed" => {
+                ops::compose_everywhere();
+                Device::Cpu
+            }
+            "cuda" => Device::new_cuda(index).with_context(|| without("cuda"))?,
+            "metal" => Device::new_metal(index).with_context(|| without("metal"))?,
+            _ => bail!("run.device = {name:?} is unknown; there are cpu, cuda, cuda:N, metal and composed"),
+        };
+        Ok(Self { device, kernels: false })
+    }
+
+    /// Whether it is the CPU with its kernels.
+    pub fn is_kernels(&self) -> bool {
+        self.kernels
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A copy there that shares nothing.
+    pub(super) fn var(&self, var: &Var) -> Result<Var> {
+        Ok(Var::from_tensor(&var.as_detached_tensor().to_device(&self.device)?)?)
+    }
+}
