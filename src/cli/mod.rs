@@ -52,6 +52,9 @@ pub struct Common {
     /// Set one configuration key, e.g. --set run.seed=1; repeatable, wins over file and environment
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+    /// Where models run: cpu, cuda, cuda:N, metal (short for --set run.device=…)
+    #[arg(long, global = true, value_name = "DEVICE")]
+    device: Option<String>,
     /// Print machine-readable JSON instead of text
     #[arg(long, global = true)]
     pub json: bool,
@@ -135,6 +138,7 @@ impl Common {
             .transpose()?;
         let mut overrides = from_environment(std::env::vars_os());
         overrides.extend(self.set.iter().cloned());
+        overrides.extend(self.device.iter().map(|device| ("run.device".to_owned(), device.clone())));
         let from = path.map_or_else(String::new, |p| format!(" (from {})", p.display()));
         Config::load(text.as_deref(), &overrides)
             .with_context(|| format!("cannot use the configuration{from}"))

@@ -44,6 +44,7 @@ pub struct RunConfig {
     pub dir: String,
     pub seed: u64,
     pub iterations: u32,
+    pub device: String,
     pub threads: usize,
     pub wall_clock_max_s: u64,
     pub disk_max_mib: u64,

@@ -4,6 +4,7 @@
 //! ids ([`Stops`]). A completion is a pure function of (policy, prompt ids, sampling, address): batch size,
 //! order and thread count can't change it.
 
+pub mod device;
 pub mod native;
 mod prefix;
 mod sampler;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::policy::{Body, ModelPolicy, frozen_base};
 use crate::config::Config;
 use crate::domain::{Address, Purpose};
-use crate::model::{ADAPTER_CONFIG, Adapter, Frozen, Lora, LoraSettings};
+use crate::model::{ADAPTER_CONFIG, Adapter, Frozen, Lora, LoraSettings, Place};
 use crate::train::Trainee;
 
 /// Beside the files of PEFT: which weights the adapter belongs to.
@@ -78,7 +78,7 @@ pub fn trainee(incumbent: &ModelPolicy, config: &Config, iteration: u32) -> Resu
             let address = address("lora", Purpose::Init);
             let adapter =
                 Adapter::init(&base.config, settings, targets, &address).context("lora.target_modules")?;
-            Lora { base: base.clone(), adapter }
+            Lora { base: base.clone(), adapter: adapter.on(&Place::parse(&config.run.device)?)? }
         }
     };
     Ok(Trainee::Lora { lora: Box::new(lora), address: address("dropout", Purpose::Training) })

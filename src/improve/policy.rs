@@ -9,11 +9,12 @@ use super::adapter;
 use crate::config::{Config, Quantize, TrainMethod};
 use crate::data;
 use crate::domain::{Address, Purpose};
+use crate::engine::device::{OnDevice, Sampled};
 use crate::engine::native::Native;
 use crate::engine::scripted::{Play, Script, Scripted};
 use crate::engine::{Generate, Sampling};
 use crate::grade;
-use crate::model::{Frozen, Lora, ModelConfig, Packed, Parameters, Quantization, Weights};
+use crate::model::{Frozen, Lora, ModelConfig, Packed, Parameters, Place, Quantization, Weights};
 use crate::rollout::{Limits, Tools};
 use crate::text::{Prompts, TEMPLATES, Text};
 use crate::train::Trainee;
@@ -67,7 +68,7 @@ pub(super) const SEED_WEIGHTS: &[u8] = include_bytes!("../../assets/seed/model.s
 /// A model with the engine that samples it.
 pub struct ModelPolicy {
     pub body: Body,
-    engine: Native,
+    engine: Box<dyn Generate + Send>,
 }
 
 /// What a policy is made of.
@@ -94,6 +95,25 @@ impl Body {
             Self::Full(weights) => &weights.config,
             Self::Frozen(frozen) => &frozen.config,
             Self::Lora(lora) => &lora.base.config,
+        }
+    }
+
+    /// A copy on another device.
+    fn on(self, place: &Place) -> Result<Self> {
+        Ok(match self {
+            Self::Full(weights) => Self::Full(weights.on(place)?),
+            Self::Frozen(frozen) => Self::Frozen(frozen.on(place)?),
+            Self::Lora(Lora { base, adapter }) => {
+                Self::Lora(Lora { base: base.on(place)?, adapter: adapter.on(place)? })
+            }
+        })
+    }
+
+    fn sampled(&self) -> Sampled {
+        match self {
+            Self::Full(weights) => Sampled::Full(weights.clone()),
+            Self::Frozen(frozen) => Sampled::Frozen(frozen.clone()),
+            Self::Lora(lora) => Sampled::Lora(lora.clone()),
         }
     }
 
@@ -137,14 +157,20 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// A policy of a model.
+    /// A policy of a model, on the configured device.
     pub fn model(body: Body, config: &Config) -> Result<Self> {
+        let (place, batch_tokens) = (Place::parse(&config.run.device)?, config.engine.batch_tokens);
+        if !place.is_kernels() {
+            let body = body.on(&place)?;
+            let engine = Box::new(OnDevice::new(body.sampled(), batch_tokens)?);
+            return Ok(Self::Model(Box::new(ModelPolicy { body, engine })));
+        }
         let packed = match &body {
             Body::Full(weights) => Packed::new(weights)?,
             Body::Frozen(frozen) => Packed::of(frozen)?,
             Body::Lora(lora) => Packed::adapted(lora)?,
         };
-        let engine = Native::new(packed, config.engine.batch_tokens)?;
+        let engine = Box::new(Native::new(packed, batch_tokens)?);
         Ok(Self::Model(Box::new(ModelPolicy { body, engine })))
     }
 
@@ -177,7 +203,7 @@ impl Policy {
 
     pub fn engine(&self) -> &dyn Generate {
         match self {
-            Self::Model(model) => &model.engine,
+            Self::Model(model) => &*model.engine,
             Self::Scripted(script) => script,
         }
     }

@@ -13,6 +13,7 @@ use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
 use super::config::{Activation, Experts, ModelConfig, QkNorm};
+use super::tensor_cache::TensorCache;
 use super::{Adapter, Dropout, Frozen, Lora, Weights};
 use crate::ops;
 use crate::ops::kernels::{RopeTable, rows_of_experts};
@@ -53,7 +54,7 @@ impl<'a> From<&'a Lora> for Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    fn config(self) -> &'a ModelConfig {
+    pub(super) fn config(self) -> &'a ModelConfig {
         match self {
             Self::Full(weights) => &weights.config,
             Self::Frozen(frozen, _) => &frozen.config,
@@ -94,6 +95,15 @@ impl<'a> Parameters<'a> {
         }
     }
 
+    /// x wᵀ of the output layer, before any cap.
+    pub(super) fn output(self, x: &Tensor) -> Result<Tensor> {
+        let name = self.config().output_name();
+        match self {
+            Self::Full(weights) => ops::linear(x, weights.tensor(name)?),
+            Self::Frozen(frozen, _) => ops::frozen_linear(x, frozen.matrix(name)?),
+        }
+    }
+
     fn embed(self, ids: &[u32]) -> Result<Tensor> {
         match self {
             Self::Full(weights) => ops::embedding(weights.tensor("model.embed_tokens.weight")?, ids),
@@ -123,7 +133,15 @@ pub struct Forward<'a> {
     parameters: Parameters<'a>,
     config: &'a ModelConfig,
     positions: Arc<Vec<u32>>,
-    starts: Arc<Vec<usize>>,
+    attention: Attention<'a>,
+}
+
+/// What a row attends to.
+enum Attention<'a> {
+    /// The rows before it in its own sequence; these begin and end there.
+    Packed(Arc<Vec<usize>>),
+    /// Rows of earlier passes, too.
+    Cached(&'a TensorCache),
 }
 
 impl<'a> Forward<'a> {
@@ -132,7 +150,13 @@ impl<'a> Forward<'a> {
         let parameters = parameters.into();
         let config = parameters.config();
         let positions = positions(ids.len(), starts, config.max_position_embeddings)?;
-        Ok(Self { parameters, config, positions, starts: starts.clone() })
+        Ok(Self { parameters, config, positions, attention: Attention::Packed(starts.clone()) })
+    }
+
+    /// A pass over the next tokens of the sequences in `cache`, whose rows are at `positions`.
+    pub(super) fn cached(parameters: Parameters<'a>, positions: Vec<u32>, cache: &'a TensorCache) -> Self {
+        let (config, attention) = (parameters.config(), Attention::Cached(cache));
+        Self { parameters, config, positions: Arc::new(positions), attention }
     }
 
     pub fn layers(&self) -> usize {
@@ -249,7 +273,10 @@ impl Layer<'_> {
         let k = self.projected(x, "k", self.config().num_key_value_heads)?;
         let v = self.linear(x, "self_attn.v_proj")?; // (ΣT, kv_heads * head_dim)
         let shape = self.config().attention_shape(self.index);
-        let attended = ops::attention(&q, &k, &v, &shape, &self.pass.starts)?;
+        let attended = match &self.pass.attention {
+            Attention::Packed(starts) => ops::attention(&q, &k, &v, &shape, starts)?,
+            Attention::Cached(cache) => cache.attention(self.index, &q, &k, &v, &shape)?,
+        };
         self.linear(&attended, "self_attn.o_proj")
     }
 

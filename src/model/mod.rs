@@ -29,6 +29,7 @@ mod read;
 mod rope;
 mod shards;
 mod stored;
+mod tensor_cache;
 mod weights;
 
 pub use config::{
@@ -44,6 +45,7 @@ pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 pub use place::Place;
 pub use rope::{RopeParameters, RopeScaling};
 pub use stored::StoredLayout;
+pub use tensor_cache::{TensorCache, advance, last_rows, logits};
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Where a policy lives: in the CPU's kernels, or on a device of candle's.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Var};
 
@@ -13,9 +16,24 @@ pub struct Place {
     kernels: bool,
 }
 
+/// By the name they were opened by.
+static OPENED: Mutex<BTreeMap<String, Place>> = Mutex::new(BTreeMap::new());
+
 impl Place {
     /// `cpu`, `cuda`, `cuda:1`, `metal`, or `composed`: the CPU by the operators of the others.
+    ///
+    /// A device is opened once: tensors of two openings don't mix.
     pub fn parse(name: &str) -> Result<Self> {
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = opened.get(name) {
+            return Ok(place.clone());
+        }
+        let place = Self::open(name)?;
+        opened.insert(name.to_owned(), place.clone());
+        Ok(place)
+    }
+
+    fn open(name: &str) -> Result<Self> {
         let (kind, index) = match name.split_once(':') {
             Some((kind, index)) => {
                 let index = index.parse().with_context(|| format!("run.device = {name:?} has no number"))?;

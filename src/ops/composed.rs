@@ -67,7 +67,7 @@ pub fn scale(x: &Tensor, factor: f32) -> Result<Tensor> {
 }
 
 /// `cap * tanh(x / cap)`
-fn softcap(x: &Tensor, cap: f32) -> Result<Tensor> {
+pub fn softcap(x: &Tensor, cap: f32) -> Result<Tensor> {
     Ok(((x / f64::from(cap))?.tanh()? * f64::from(cap))?)
 }
 
@@ -136,25 +136,43 @@ pub fn attention(
         let rows = |x: &Tensor, heads: usize| -> Result<Tensor> {
             Ok(x.narrow(0, first, t)?.reshape((t, heads, d))?.transpose(0, 1)?.contiguous()?)
         };
-        let repeat = |x: Tensor| -> Result<Tensor> {
-            let x = x.unsqueeze(1)?.broadcast_as((kv_heads, heads / kv_heads, t, d))?;
-            Ok(x.reshape((heads, t, d))?)
-        };
-        let (q, k, v) = (rows(q, heads)?, repeat(rows(k, kv_heads)?)?, repeat(rows(v, kv_heads)?)?);
+        let (q, k, v) = (rows(q, heads)?, rows(k, kv_heads)?, rows(v, kv_heads)?);
         let mask: Vec<f32> = (0..t * t)
             .map(|at| (at / t, at % t))
             .map(|(i, j)| if j <= i && j >= shape.first_seen(i) { 0.0 } else { f32::NEG_INFINITY })
             .collect();
-        let mut scores = (q.matmul(&k.transpose(1, 2)?)? * f64::from(shape.scale))?;
-        if let Some(cap) = shape.softcap {
-            scores = softcap(&scores, cap)?;
-        }
-        let scores = scores.broadcast_add(&Tensor::from_vec(mask, (t, t), scores.device())?)?;
-        let p = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
-        let p = p.broadcast_div(&p.sum_keepdim(D::Minus1)?)?;
-        outputs.push(p.matmul(&v)?.transpose(0, 1)?.reshape((t, heads * d))?);
+        let mask = Tensor::from_vec(mask, (1, 1, t, t), q.device())?;
+        let one = |x: Tensor| x.unsqueeze(0);
+        let attended = masked_attention(&one(q)?, &one(k)?, &one(v)?, shape, &mask)?;
+        outputs.push(attended.squeeze(0)?.transpose(0, 1)?.reshape((t, heads * d))?);
     }
     Ok(Tensor::cat(&outputs, 0)?)
+}
+
+/// Attention of q (B, heads, T, head_dim) to k and v (B, kv_heads, L, head_dim), of which `mask` (B, 1, T, L) is
+/// added to the scores: (B, heads, T, head_dim).
+pub fn masked_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    shape: &AttentionShape,
+    mask: &Tensor,
+) -> Result<Tensor> {
+    let (heads, kv_heads) = (shape.heads, shape.kv_heads);
+    let repeat = |x: &Tensor| -> Result<Tensor> {
+        let (b, _, l, d) = x.dims4()?;
+        let x = x.unsqueeze(2)?.broadcast_as((b, kv_heads, heads / kv_heads, l, d))?;
+        Ok(x.reshape((b, heads, l, d))?)
+    };
+    let (k, v) = (repeat(k)?, repeat(v)?);
+    let mut scores = (q.matmul(&k.transpose(2, 3)?)? * f64::from(shape.scale))?;
+    if let Some(cap) = shape.softcap {
+        scores = softcap(&scores, cap)?;
+    }
+    let scores = scores.broadcast_add(mask)?;
+    let p = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    let p = p.broadcast_div(&p.sum_keepdim(D::Minus1)?)?;
+    Ok(p.matmul(&v)?)
 }
 
 /// As [`super::linear_logprob`], with all logits at once.

@@ -65,6 +65,32 @@ fn a_quantised_base_is_sampled_and_trained() {
     assert!(refused.stderr.contains("train.method"), "{}", refused.stderr);
 }
 
+/// What other devices compute with, on the CPU: the loop goes round, and the figures are those of the kernels but for
+/// rounding.
+#[test]
+fn the_operators_of_other_devices_run_the_loop() {
+    for method in ["train.method=full", "train.method=lora"] {
+        let sandbox = Sandbox::new();
+        let settings = [method, "checkpoints.logprob_tolerance=0.001", PROMOTED];
+        sandbox.run(&[tiny(&["run", "--device", "composed"], &settings).as_slice()].concat()).success();
+        verified(&sandbox);
+        let worst = rows(&sandbox, "SELECT MAX(max_abs_diff) AS worst FROM parity");
+        assert!(worst[0]["worst"].as_str().unwrap().parse::<f64>().unwrap() < 1e-3, "{worst:?}");
+        let kernels = logprobs(&sandbox, &["--iteration", "1"]);
+        let composed = logprobs(&sandbox, &["--iteration", "1", "--device", "composed"]);
+        assert!(largest_difference(&kernels, &composed) < 1e-3, "{method}");
+    }
+    let refused = |device: &str| {
+        let outcome = Sandbox::new().run(&["logprobs", "--device", device, "none.jsonl"]);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
+        outcome.stderr
+    };
+    assert!(refused("tpu").contains("composed"));
+    if cfg!(not(feature = "cuda")) {
+        assert!(refused("cuda:1").contains("--features cuda"));
+    }
+}
+
 #[test]
 fn an_adapter_goes_through_the_loop_and_over_crashes() {
     let clean = Sandbox::new();
