@@ -351,7 +351,7 @@ mod tests {
             address: Address::new(1, Purpose::Rollout, 0, "t", &[n]),
             sampling: Sampling { temperature: 1.0, ..Sampling::GREEDY },
             tokens_max: 5 + n as usize,
-            stop_at_boundary: n % 2 == 0,
+            stop_at_boundary: n.is_multiple_of(2),
         };
         (0..9).map(request).collect()
     }

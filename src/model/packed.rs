@@ -52,7 +52,7 @@ pub(super) struct PackedLayer {
 /// A layer's feed-forward.
 #[derive(Debug)]
 pub(super) enum PackedMlp {
-    Dense(PackedDense),
+    Dense(Box<PackedDense>),
     Mixture { gate: Arc<PackedWeight>, routing: Routing, experts: Vec<PackedDense> },
 }
 
@@ -194,7 +194,7 @@ impl Source<'_> {
             q_norm: self.norm_if_named(normed.then_some("self_attn.q_norm"))?,
             k_norm: self.norm_if_named(normed.then_some("self_attn.k_norm"))?,
             mlp: match config.experts_of(index) {
-                None => PackedMlp::Dense(self.feed_forward("mlp.")?),
+                None => PackedMlp::Dense(Box::new(self.feed_forward("mlp.")?)),
                 Some(experts) => PackedMlp::Mixture {
                     gate: self.weight("mlp.gate")?,
                     routing: experts.routing(),
