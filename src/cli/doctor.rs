@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::Common;
+use super::hub::{self, HubReport};
 use super::lengths::{self, SplitLengths};
 use crate::config::Config;
 use crate::data::{Dataset, FileReport, Report};
@@ -34,6 +35,8 @@ struct Diagnosis {
     memory_free_mib: u64,
     disk_free_mib: u64,
     model: String,
+    /// The configured models that are the hub's.
+    hub: Vec<HubReport>,
     parameters: usize,
     /// Those that training changes: all, or an adapter's.
     trained_parameters: usize,
@@ -94,8 +97,13 @@ impl LeftOut {
 }
 
 /// Prints the diagnosis; exit code 1 when a run could not work.
-pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
-    let diagnosis = diagnose(config)?;
+pub fn perform(common: &Common, mut config: Config) -> Result<ExitCode> {
+    let hub = hub::look(&mut config)?;
+    if !hub.iter().all(HubReport::is_cached) {
+        return not_here(common, &hub);
+    }
+    let config = &config;
+    let diagnosis = diagnose(config, hub)?;
     if common.json {
         super::print(&(serde_json::to_string_pretty(&diagnosis)? + "\n"))?;
     } else {
@@ -104,7 +112,22 @@ pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
     Ok(if diagnosis.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn diagnose(config: &Config) -> Result<Diagnosis> {
+/// Without the model nothing can be measured, and fetching it is for the commands that use it.
+fn not_here(common: &Common, hub: &[HubReport]) -> Result<ExitCode> {
+    if common.json {
+        let json = serde_json::json!({ "hub": hub, "problems": [] });
+        super::print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
+    } else {
+        let mut lines: Vec<String> = hub.iter().flat_map(HubReport::lines).collect();
+        lines.push(
+            "not measured: `autodidact run` or `autodidact generate` fetches it; then ask again".to_owned(),
+        );
+        super::print(&(lines.join("\n") + "\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
     let text = PolicyKind::Model.text(config)?;
     let policy = PolicyKind::Model.base(config, &text)?;
     let Dataset { tasks, report } = dataset(config)?;
@@ -127,6 +150,7 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
         memory_free_mib: system.available_memory() >> 20,
         disk_free_mib: fs4::available_space(dir)? >> 20,
         model: config.model.path.clone(),
+        hub,
         parameters,
         trained_parameters,
         tasks: tasks.len(),
@@ -296,6 +320,7 @@ fn text(config: &Config, d: &Diagnosis) -> String {
         "model        {} ({} parameters, {} trained, context {} tokens)",
         d.model, d.parameters, d.trained_parameters, d.context_max
     ));
+    lines.extend(d.hub.iter().flat_map(HubReport::lines));
     lines
         .push(format!("asked        {}", if d.chat { "through its chat template" } else { "as plain text" }));
     lines.push(format!("tasks        {} (longest prompt {} tokens)", d.tasks, d.prompt_tokens_max));

@@ -56,7 +56,7 @@ fn stored_types(config: &Config) -> Result<StoredTypes> {
     if is_embedded(config) {
         StoredTypes::of_bytes(SEED_CONFIG, SEED_WEIGHTS)
     } else {
-        StoredTypes::of_dir(Path::new(&config.model.path))
+        StoredTypes::of_dir(config.model.folder())
     }
 }
 

@@ -153,7 +153,7 @@ impl PolicyKind {
     pub fn text(self, config: &Config) -> Result<Text> {
         let text = match (self, config.model.path.as_str()) {
             (Self::Scripted, _) | (_, EMBEDDED) => Text::embedded()?,
-            (Self::Model, path) => Text::load_as(Path::new(path), &config.model)?,
+            (Self::Model, _) => Text::load_as(config.model.folder(), &config.model)?,
         };
         let prompts = prompts(config)?.few_shot(config.tasks.few_shot);
         Ok(text.asking(config.tasks.task_kind(), prompts))
@@ -167,7 +167,7 @@ impl PolicyKind {
                 Policy::model(base_weights(config)?, config)
             }
             (Self::Model, _) => {
-                let lora = adapter::load(Path::new(&config.model.adapter), config)
+                let lora = adapter::load(config.model.adapter_folder(), config)
                     .with_context(|| format!("model.adapter = {:?} can't be used", config.model.adapter))?;
                 match config.train.method {
                     TrainMethod::Lora => Policy::adapted(lora, config),
@@ -203,7 +203,7 @@ pub(super) fn is_embedded(config: &Config) -> bool {
 pub(super) fn base_weights(config: &Config) -> Result<Weights> {
     match config.model.path.as_str() {
         EMBEDDED => Weights::from_bytes(SEED_CONFIG, SEED_WEIGHTS),
-        path => Weights::load(Path::new(path)),
+        _ => Weights::load(config.model.folder()),
     }
 }
 

@@ -4,6 +4,8 @@ mod benchmarks;
 mod crash;
 mod errors;
 mod grading;
+mod hub;
+mod hub_server;
 mod lora;
 mod model;
 mod sandbox;
