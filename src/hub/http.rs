@@ -205,7 +205,10 @@ pub(super) fn retried<T>(mut work: impl FnMut() -> Attempt<T>) -> Result<T> {
             Err(Failure::Passing(error, asked)) => {
                 failures += 1;
                 if failures == ATTEMPTS {
-                    return Err(Unreachable(format!("{error:#} (tried {ATTEMPTS} times)")).into());
+                    return Err(Unreachable(format!(
+                        "{error:#} (tried {ATTEMPTS} times): check the connection and HF_ENDPOINT, or give a folder"
+                    ))
+                    .into());
                 }
                 pause(failures, asked);
             }
