@@ -14,7 +14,9 @@ use crate::config::Config;
 use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
-use crate::improve::{Policy, PolicyKind, check_tasks, dataset, ensure_space, trainee, with_tools};
+use crate::improve::{
+    Policy, PolicyKind, check_tasks, dataset, ensure_space, replay_notice, trainee, with_tools,
+};
 use crate::model::Weights;
 use crate::rollout::{self, Job};
 use crate::text::Text;
@@ -53,6 +55,8 @@ struct Diagnosis {
     memory_needed_mib: u64,
     disk_needed_mib: u64,
     estimated_seconds: f64,
+    /// What is worth knowing and no problem.
+    notes: Vec<String>,
     problems: Vec<String>,
 }
 
@@ -164,13 +168,12 @@ fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
         memory_needed_mib: memory_needed >> 20,
         disk_needed_mib: (checkpoints + work.stored_bytes()) >> 20,
         estimated_seconds: work.drawn_tokens / generation + work.trained_tokens / training,
+        notes: replay_notice(config, &tasks).into_iter().collect(),
         problems: Vec::new(),
     };
     diagnosis.problems = problems(config, &diagnosis, dir);
     let context_max = diagnosis.context_max;
-    diagnosis
-        .problems
-        .extend(check_tasks(config, &tasks, &text, context_max).err().map(|e| format!("{e:#}")));
+    diagnosis.problems.extend(check_tasks(&tasks, &text, context_max).err().map(|e| format!("{e:#}")));
     Ok(diagnosis)
 }
 
@@ -329,6 +332,7 @@ fn text(config: &Config, d: &Diagnosis) -> String {
     lines.push(format!("generation   {:.0} tokens/s", d.generation_tokens_per_s));
     lines.push(format!("training     {:.0} tokens/s", d.training_tokens_per_s));
     lines.push(format!("estimated    {:.0} s for {} iterations", d.estimated_seconds, config.run.iterations));
+    lines.extend(d.notes.iter().map(|note| format!("note         {note}")));
     for problem in &d.problems {
         lines.push(format!("problem: {problem}"));
     }

@@ -28,7 +28,7 @@ pub use export::{ExportFormat, export};
 pub use host::{Event, Host};
 pub use policy::{Policy, PolicyKind, with_tools};
 pub use session::{STORE_FILE, Session};
-pub use tasks::{check_tasks, dataset, ensure_gradable};
+pub use tasks::{check_tasks, dataset, ensure_gradable, replay_notice};
 
 use anyhow::Result;
 
