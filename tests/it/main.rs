@@ -3,6 +3,7 @@
 mod benchmarks;
 mod crash;
 mod errors;
+mod files;
 mod grading;
 mod hub;
 mod hub_server;
