@@ -231,8 +231,9 @@ fn found(repo: &Repo, id: &HubId, commit: String) -> Found {
 
 fn not_cached(settings: &Settings, repo: &Repo, id: &HubId, why: &str) -> String {
     format!(
-        "{id} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: {why}. It was looked for in {}. Unset \
-         HF_HUB_OFFLINE to fetch it from {}, or copy a snapshot there, or give a folder as model.path",
+        "{id} is not in the cache, and nothing is fetched (HF_HUB_OFFLINE is set, or the command only looks): {why}. It \
+         was looked for in {}. Let a run or `autodidact generate` fetch it from {}, without HF_HUB_OFFLINE; or copy a \
+         snapshot there; or give a folder as model.path",
         repo.path().display(),
         settings.endpoint
     )
