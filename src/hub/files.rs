@@ -76,8 +76,8 @@ pub(super) fn held(repo: &Repo, commit: &str, id: &HubId, want: Want) -> Held {
             Err(_) => missing.push(WEIGHTS.to_owned()),
         }
     }
-    let settled = |name: &&str| repo.has(commit, name) || repo.is_absent(commit, name);
-    Held { missing, is_unsure: !OPTIONAL.iter().all(|name| settled(&name)) }
+    let settled = |name: &str| repo.has(commit, name) || repo.is_absent(commit, name);
+    Held { missing, is_unsure: !OPTIONAL.iter().all(|name| settled(name)) }
 }
 
 /// What to have of what the hub lists.

@@ -121,7 +121,7 @@ fn choices_without_solutions_are_practised_without_replay() {
         let choices = json!([{ "label": "A", "text": "Paul" }, { "label": "B", "text": "Tina" }]);
         let question =
             json!({ "stem": format!("Who has {i}?"), "choices": choices, "question_concept": "x" });
-        json!({ "id": i.to_string(), "answerKey": if i % 2 == 0 { "A" } else { "B" }, "question": question })
+        json!({ "id": i.to_string(), "answerKey": if i.is_multiple_of(2) { "A" } else { "B" }, "question": question })
             .to_string()
     };
     fs::write(sandbox.path().join("q.jsonl"), (0..120).map(row).collect::<Vec<_>>().join("\n")).unwrap();
