@@ -29,7 +29,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | F0 nouns | [`config`], [`domain`] |
-//! | F1 tools, strangers to each other but for engine → model → ops | [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`] |
+//! | F1 tools, strangers to each other but for engine → model → ops | [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`], [`hub`] |
 //! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`critic`], [`grade`], [`select`], [`train`] |
 //! | F3 the loop | [`eval`], [`improve`] |
 //! | F4 doors | [`inspect`], [`cli`] |
@@ -60,6 +60,7 @@ pub mod domain;
 pub mod engine;
 pub mod eval;
 pub mod grade;
+pub mod hub;
 pub mod improve;
 pub mod inspect;
 pub mod model;

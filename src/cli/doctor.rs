@@ -8,14 +8,15 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::Common;
+use super::hub::{self, HubReport};
 use super::lengths::{self, SplitLengths};
 use crate::config::Config;
 use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
 use crate::improve::{
-    Policy, PolicyKind, Use, check_tasks, dataset, ensure_space, memory_advice, memory_needed, trainee,
-    with_tools,
+    Policy, PolicyKind, Use, check_tasks, dataset, ensure_space, memory_advice, memory_needed, replay_notice,
+    trainee, with_tools,
 };
 use crate::rollout::{self, Job};
 use crate::text::Text;
@@ -36,6 +37,8 @@ struct Diagnosis {
     memory_free_mib: u64,
     disk_free_mib: u64,
     model: String,
+    /// The configured models that are the hub's.
+    hub: Vec<HubReport>,
     parameters: usize,
     /// Those that training changes: all, or an adapter's.
     trained_parameters: usize,
@@ -52,6 +55,8 @@ struct Diagnosis {
     memory_needed_mib: u64,
     disk_needed_mib: u64,
     estimated_seconds: f64,
+    /// What is worth knowing and no problem.
+    notes: Vec<String>,
     problems: Vec<String>,
 }
 
@@ -96,8 +101,13 @@ impl LeftOut {
 }
 
 /// Prints the diagnosis; exit code 1 when a run could not work.
-pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
-    let diagnosis = diagnose(config)?;
+pub fn perform(common: &Common, mut config: Config) -> Result<ExitCode> {
+    let hub = hub::look(&mut config)?;
+    if !hub.iter().all(HubReport::is_cached) {
+        return not_here(common, &hub);
+    }
+    let config = &config;
+    let diagnosis = diagnose(config, hub)?;
     if common.json {
         super::print(&(serde_json::to_string_pretty(&diagnosis)? + "\n"))?;
     } else {
@@ -106,7 +116,22 @@ pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
     Ok(if diagnosis.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn diagnose(config: &Config) -> Result<Diagnosis> {
+/// Without the model nothing can be measured, and fetching it is for the commands that use it.
+fn not_here(common: &Common, hub: &[HubReport]) -> Result<ExitCode> {
+    if common.json {
+        let json = serde_json::json!({ "hub": hub, "problems": [] });
+        super::print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
+    } else {
+        let mut lines: Vec<String> = hub.iter().flat_map(HubReport::lines).collect();
+        lines.push(
+            "not measured: `autodidact run` or `autodidact generate` fetches it; then ask again".to_owned(),
+        );
+        super::print(&(lines.join("\n") + "\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
     let memory_free = memory_free()?;
     let text = PolicyKind::Model.text(config)?;
     let policy = PolicyKind::Model.base(config, &text, Use::Train, None)?;
@@ -130,6 +155,7 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
         memory_free_mib: memory_free >> 20,
         disk_free_mib: fs4::available_space(dir)? >> 20,
         model: config.model.path.clone(),
+        hub,
         parameters,
         trained_parameters,
         tasks: tasks.len(),
@@ -143,13 +169,12 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
         memory_needed_mib: memory_needed >> 20,
         disk_needed_mib: (checkpoints + work.stored_bytes()) >> 20,
         estimated_seconds: work.drawn_tokens / generation + work.trained_tokens / training,
+        notes: replay_notice(config, &tasks).into_iter().collect(),
         problems: Vec::new(),
     };
     diagnosis.problems = problems(config, &diagnosis, dir);
     let context_max = diagnosis.context_max;
-    diagnosis
-        .problems
-        .extend(check_tasks(config, &tasks, &text, context_max).err().map(|e| format!("{e:#}")));
+    diagnosis.problems.extend(check_tasks(&tasks, &text, context_max).err().map(|e| format!("{e:#}")));
     Ok(diagnosis)
 }
 
@@ -286,6 +311,7 @@ fn text(config: &Config, d: &Diagnosis) -> String {
         "model        {} ({} parameters, {} trained, context {} tokens)",
         d.model, d.parameters, d.trained_parameters, d.context_max
     ));
+    lines.extend(d.hub.iter().flat_map(HubReport::lines));
     lines
         .push(format!("asked        {}", if d.chat { "through its chat template" } else { "as plain text" }));
     lines.push(format!("tasks        {} (longest prompt {} tokens)", d.tasks, d.prompt_tokens_max));
@@ -294,6 +320,7 @@ fn text(config: &Config, d: &Diagnosis) -> String {
     lines.push(format!("generation   {:.0} tokens/s", d.generation_tokens_per_s));
     lines.push(format!("training     {:.0} tokens/s", d.training_tokens_per_s));
     lines.push(format!("estimated    {:.0} s for {} iterations", d.estimated_seconds, config.run.iterations));
+    lines.extend(d.notes.iter().map(|note| format!("note         {note}")));
     for problem in &d.problems {
         lines.push(format!("problem: {problem}"));
     }

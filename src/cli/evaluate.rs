@@ -19,7 +19,7 @@ use crate::text::Text;
 #[derive(Args)]
 pub struct EvalArgs {
     #[command(flatten)]
-    policy: PolicyArgs,
+    pub policy: PolicyArgs,
     /// Split to measure on: easy, anchor, train, gate or heldout
     #[arg(long, default_value = "heldout")]
     split: Split,

@@ -44,6 +44,14 @@ enum Format {
     Peft,
 }
 
+impl ExportArgs {
+    /// Which policy is taken away.
+    pub fn policy(&mut self) -> &mut PolicyArgs {
+        let What::Policy(args) = &mut self.what;
+        &mut args.policy
+    }
+}
+
 pub fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Result<ExitCode> {
     let What::Policy(args) = &args.what;
     let text = args.policy.text(config)?;
@@ -74,7 +82,7 @@ async fn promoted(config: &Config) -> Result<Option<u32>> {
     let store = Path::new(&config.run.dir).join(STORE_FILE);
     anyhow::ensure!(
         store.exists(),
-        "there is no run in {} to export from; name a policy with --model DIR, or the run's folder with --set run.dir=…",
+        "there is no run in {} to export from; name a policy with --model MODEL, or the run's folder with --set run.dir=…",
         config.run.dir
     );
     let reader = super::inspect::reader(config).await?;

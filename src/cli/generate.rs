@@ -24,7 +24,7 @@ const LINES_MAX: usize = 1_000_000;
 #[derive(Args)]
 pub struct GenerateArgs {
     #[command(flatten)]
-    policy: PolicyArgs,
+    pub policy: PolicyArgs,
     /// JSON lines with "question", "prompt" or "prompt_ids", or plain text, a question a line (default:
     /// standard input)
     #[arg(value_name = "FILE")]
@@ -40,7 +40,7 @@ pub struct GenerateArgs {
 #[derive(Args)]
 pub struct LogprobsArgs {
     #[command(flatten)]
-    policy: PolicyArgs,
+    pub policy: PolicyArgs,
     /// JSON lines with "ids" (and "from"), or with "prompt" and "completion" (default: standard input)
     #[arg(value_name = "FILE")]
     input: Option<PathBuf>,

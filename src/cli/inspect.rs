@@ -45,6 +45,13 @@ enum What {
     Sql { query: String },
 }
 
+impl InspectArgs {
+    /// Whether what is shown has tokens in it.
+    pub fn needs_tokenizer(&self) -> bool {
+        matches!(self.what, What::Trajectory { .. })
+    }
+}
+
 pub fn perform(common: &Common, config: &Config, args: &InspectArgs) -> Result<ExitCode> {
     block_on(async {
         let (reader, style) = (reader(config).await?, style());

@@ -7,6 +7,7 @@ mod doctor;
 mod evaluate;
 mod export;
 mod generate;
+mod hub;
 mod init;
 mod inspect;
 mod lengths;
@@ -104,14 +105,16 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         // It may be there to repair a broken configuration.
         return init::perform(args);
     }
-    let config = common.load()?;
+    let mut config = common.load()?;
     if config.run.threads > 0 {
         rayon::ThreadPoolBuilder::new()
             .num_threads(config.run.threads)
             .build_global()
             .context("cannot start the threads")?;
     }
-    match cli.command {
+    let mut command = cli.command;
+    hub::settle(&mut config, &mut command, common.json)?;
+    match command {
         Command::Run(args) => run::perform(&common, &config, &args),
         Command::Init(args) => init::perform(&args),
         Command::Eval(args) => evaluate::perform(&common, &config, &args),
@@ -120,7 +123,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Inspect(args) => inspect::perform(&common, &config, &args),
         Command::Export(args) => export::perform(&common, &config, &args),
         Command::Verify => verify::perform(&common, &config),
-        Command::Doctor => doctor::perform(&common, &config),
+        Command::Doctor => doctor::perform(&common, config),
         Command::Pretrain(args) => pretrain::perform(&config, &args),
     }
 }

@@ -13,8 +13,9 @@ use crate::text::Text;
 
 #[derive(Args, Clone)]
 pub struct PolicyArgs {
-    /// Checkpoint folder, or one of an adapter to model.path (default: model.path of the configuration)
-    #[arg(long, value_name = "DIR", conflicts_with = "iteration")]
+    /// Checkpoint folder or a model of the hub (org/name), or an adapter to model.path (default: model.path of the
+    /// configuration)
+    #[arg(long, value_name = "MODEL", conflicts_with = "iteration")]
     model: Option<PathBuf>,
     /// The candidate that this iteration of the run trained
     #[arg(long, value_name = "N")]
@@ -27,6 +28,11 @@ impl PolicyArgs {
         self.model.is_some() || self.iteration.is_some()
     }
 
+    /// Where --model says that it is.
+    pub fn model_mut(&mut self) -> Option<&mut PathBuf> {
+        self.model.as_mut()
+    }
+
     /// The same, or `iteration` where it says nothing.
     pub fn or_iteration(&self, iteration: Option<u32>) -> Self {
         Self { model: self.model.clone(), iteration: self.iteration.or(iteration) }
@@ -37,6 +43,7 @@ impl PolicyArgs {
         let mut config = config.clone();
         if let Some(dir) = self.model.as_ref().filter(|dir| !is_adapter(dir)) {
             config.model.path = dir.display().to_string();
+            config.model.snapshot = None;
         }
         PolicyKind::Model.text(&config)
     }

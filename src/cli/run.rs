@@ -29,6 +29,13 @@ pub struct RunArgs {
     crash_at: u64,
 }
 
+impl RunArgs {
+    /// Whether the run is one of the configured model.
+    pub fn needs_model(&self) -> bool {
+        self.policy == "model"
+    }
+}
+
 fn control_arm(text: &str) -> Result<Arm, String> {
     match text.parse()? {
         Arm::Reward => Err("`reward` is the loop proper: leave --control out".into()),

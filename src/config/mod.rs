@@ -4,12 +4,14 @@
 //! variables and `--set` are laid over it in that order; unknown keys are refused; every problem is reported at
 //! once. This module reads no file and no environment: text and pairs come from the caller.
 
+mod model;
 mod tasks;
 mod validate;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+pub use model::{ChatMode, ModelSource, Quantize, Snapshot, Thinking};
 pub use tasks::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
 
 use crate::domain::Strategy;
@@ -48,81 +50,6 @@ pub struct RunConfig {
     pub threads: usize,
     pub wall_clock_max_s: u64,
     pub disk_max_mib: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelSource {
-    pub path: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub adapter: String,
-    #[serde(skip_serializing_if = "Quantize::is_none")]
-    pub quantize: Quantize,
-    pub prompts: String,
-    // Keys that are left out of the stored form while they have their default: a run that began before they
-    // existed is still the same run.
-    #[serde(skip_serializing_if = "ChatMode::is_auto")]
-    pub chat: ChatMode,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub system: String,
-    #[serde(skip_serializing_if = "Thinking::is_auto")]
-    pub thinking: Thinking,
-    #[serde(skip_serializing_if = "is_default_date")]
-    pub date: String,
-}
-
-/// Whether prompts are written as a conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ChatMode {
-    /// If the checkpoint has a chat template.
-    Auto,
-    /// Never.
-    Plain,
-}
-
-/// What a chat template is told as `enable_thinking`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Thinking {
-    /// Nothing: the template decides.
-    Auto,
-    On,
-    Off,
-}
-
-/// What the matrices of a frozen model are brought to as they are loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Quantize {
-    /// What they were stored in.
-    None,
-    #[serde(rename = "q8_0")]
-    Q8_0,
-    #[serde(rename = "q4_k")]
-    Q4K,
-}
-
-impl Quantize {
-    fn is_none(&self) -> bool {
-        *self == Self::None
-    }
-}
-
-impl ChatMode {
-    fn is_auto(&self) -> bool {
-        *self == Self::Auto
-    }
-}
-
-impl Thinking {
-    fn is_auto(&self) -> bool {
-        *self == Self::Auto
-    }
-}
-
-fn is_default_date(date: &str) -> bool {
-    date == "2024-07-26"
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -54,7 +54,7 @@ pub(super) fn load(dir: &Path, config: &Config, beside: Option<&Frozen>) -> Resu
 
 /// Writes the adapter's files into `dir`.
 pub(super) fn save(lora: &Lora, config: &Config, dir: &Path) -> Result<()> {
-    lora.adapter.save(&lora.base.config, &config.model.path, dir)?;
+    lora.adapter.save(&lora.base.config, config.model.name(), dir)?;
     let belongs = Belongs { base_policy_hash: lora.base.hash().to_string(), policy_hash: lora.hash()? };
     let path = dir.join(BELONGS);
     let json = serde_json::to_string_pretty(&belongs)? + "\n";

@@ -59,7 +59,7 @@ fn stored_layout(config: &Config) -> Result<StoredLayout> {
     if is_embedded(config) {
         StoredLayout::of_bytes(SEED_CONFIG, SEED_WEIGHTS)
     } else {
-        StoredLayout::of_dir(Path::new(&config.model.path))
+        StoredLayout::of_dir(config.model.folder())
     }
 }
 

@@ -30,7 +30,7 @@ pub use host::{Event, Host};
 pub use memory::{advice as memory_advice, memory_needed};
 pub use policy::{ModelPolicy, Policy, PolicyKind, Use, with_tools};
 pub use session::{STORE_FILE, Session};
-pub use tasks::{check_tasks, dataset, ensure_gradable};
+pub use tasks::{check_tasks, dataset, ensure_gradable, replay_notice};
 
 use anyhow::Result;
 

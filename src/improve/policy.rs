@@ -244,7 +244,7 @@ impl PolicyKind {
     pub fn text(self, config: &Config) -> Result<Text> {
         let text = match (self, config.model.path.as_str()) {
             (Self::Scripted, _) | (_, EMBEDDED) => Text::embedded()?,
-            (Self::Model, path) => Text::load_as(Path::new(path), &config.model)?,
+            (Self::Model, _) => Text::load_as(config.model.folder(), &config.model)?,
         };
         let prompts = prompts(config)?.few_shot(config.tasks.few_shot);
         Ok(text.asking(config.tasks.task_kind(), prompts))
@@ -262,7 +262,7 @@ impl PolicyKind {
                 Policy::model(body, config)
             }
             (Self::Model, _) => {
-                let lora = adapter::load(Path::new(&config.model.adapter), config, beside)
+                let lora = adapter::load(config.model.adapter_folder(), config, beside)
                     .with_context(|| format!("model.adapter = {:?} can't be used", config.model.adapter))?;
                 let body = match all_trained(config, purpose) {
                     true => Body::Full(lora.merge()?),
@@ -320,7 +320,7 @@ fn base_weights(config: &Config) -> Result<Weights> {
     );
     match config.model.path.as_str() {
         EMBEDDED => Weights::from_bytes(SEED_CONFIG, SEED_WEIGHTS),
-        path => Weights::load(Path::new(path)),
+        _ => Weights::load(config.model.folder()),
     }
 }
 
@@ -331,7 +331,7 @@ pub(super) fn frozen_base(config: &Config, beside: Option<&Frozen>) -> Result<Fr
     }
     match config.model.path.as_str() {
         EMBEDDED => Frozen::from_bytes(SEED_CONFIG, SEED_WEIGHTS, quantization(config)),
-        path => Frozen::load(Path::new(path), quantization(config)),
+        _ => Frozen::load(config.model.folder(), quantization(config)),
     }
 }
 

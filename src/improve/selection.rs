@@ -26,7 +26,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     if kept == 0 {
         session
             .warn(format!(
-                "iteration {iteration}: nothing was kept of {} trajectories; training replays easy tasks alone \
+                "iteration {iteration}: nothing was kept of {} trajectories; training has easy tasks with solutions alone \
                  (lower select.floor, or look at `autodidact inspect iteration`)",
                 selections.len()
             ))

@@ -54,7 +54,7 @@ impl<'a> Session<'a> {
         let text = kind.text(config)?;
         let base = kind.base(config, &text, Use::Train, None)?;
         let data::Dataset { tasks: dataset, report } = tasks::dataset(config)?;
-        tasks::check_tasks(config, &dataset, &text, base.engine().context_max())?;
+        tasks::check_tasks(&dataset, &text, base.engine().context_max())?;
         let shortage = match (host.memory_free)() {
             Some(free) => memory::shortage(config, &base, &text, &dataset, free)?,
             None => None,
@@ -63,6 +63,7 @@ impl<'a> Session<'a> {
         let identity = Identity { config, text: &text, base: &base, tasks_hash: &tasks_hash(&dataset)? };
         let (run, resumed) = find_or_begin(host, &store, &identity, arm).await?;
         store.put_tasks(&dataset).await?;
+        let notice = tasks::replay_notice(config, &dataset);
         if run.iterations != config.run.iterations {
             store.set_run_iterations(run.id, config.run.iterations).await?;
         }
@@ -75,7 +76,7 @@ impl<'a> Session<'a> {
         }
         (host.on_event)(Event::Started { run: run.id, arm, resumed });
         if !resumed {
-            tell(host, &store, run.id, &report).await?;
+            tell(host, &store, run.id, &report, notice).await?;
         }
         let started = (host.seconds)();
         let session = Self {
@@ -240,8 +241,18 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Stores what was left out of the files, and shows how much.
-async fn tell(host: &Host<'_>, store: &Store, run: i64, report: &data::Report) -> Result<()> {
+/// Stores what was left out of the files, and shows how much; and whatever else is to be known of the tasks.
+async fn tell(
+    host: &Host<'_>,
+    store: &Store,
+    run: i64,
+    report: &data::Report,
+    notice: Option<String>,
+) -> Result<()> {
+    if let Some(message) = notice {
+        store.put_event(Some(run), "warning", &message, &(host.now)()).await?;
+        (host.on_event)(Event::Warning { message });
+    }
     for (level, message) in tasks::events(report) {
         store.put_event(Some(run), level, &message, &(host.now)()).await?;
     }

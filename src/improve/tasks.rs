@@ -126,19 +126,26 @@ pub fn ensure_gradable(tasks: &[Task]) -> Result<()> {
     Ok(())
 }
 
-/// Finds now what would stop the run in the middle of the night.
-pub fn check_tasks(config: &Config, tasks: &[Task], text: &Text, context_max: usize) -> Result<()> {
-    ensure_gradable(tasks)?;
+/// What to tell the user if training can't replay what it was asked to.
+pub fn replay_notice(config: &Config, tasks: &[Task]) -> Option<String> {
     let easy = || tasks.iter().filter(|task| task.split == Split::Easy);
-    let way_out = "give some rows \"split\": \"easy\" and a \"solution\"";
+    let replays = config.train.replay > 0.0;
+    (replays && !easy().any(|task| task.solution.is_some())).then(|| {
+        format!(
+            "none of the {} easy tasks has a solution, so training replays nothing (train.replay = {} counts as 0)",
+            easy().count(),
+            config.train.replay
+        )
+    })
+}
+
+/// Finds now what would stop the run in the middle of the night.
+pub fn check_tasks(tasks: &[Task], text: &Text, context_max: usize) -> Result<()> {
+    ensure_gradable(tasks)?;
     ensure!(
-        easy().next().is_some(),
-        "there is no labelled easy task, which the critique head learns from: {way_out}"
-    );
-    ensure!(
-        config.train.replay == 0.0 || easy().any(|task| task.solution.is_some()),
-        "there is no labelled easy task with a solution, which the critique head and the replay learn from: {way_out}, \
-         or set train.replay = 0"
+        tasks.iter().any(|task| task.split == Split::Easy),
+        "there is no labelled easy task, which the critique head learns from: give some rows \"split\": \"easy\" and an \
+         \"answer\" (and a \"solution\", if training is to replay them)"
     );
     for task in tasks {
         let ids = text.prompt_ids_of(task.kind, &task.question);

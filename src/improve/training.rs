@@ -111,10 +111,12 @@ async fn train_model(
     let Policy::Model(model) = incumbent else { anyhow::bail!("only a model can be trained") };
     let config = &session.config.train;
     let replay = replay_examples(session)?;
-    ensure!(
-        !kept.is_empty() || !replay.is_empty(),
-        "there is nothing to train on: no kept trajectory, no easy task"
-    );
+    if kept.is_empty() && replay.is_empty() {
+        // The schedule is empty then, and the candidate is the incumbent: the loop goes on, and tries again.
+        let message =
+            format!("iteration {iteration}: there is nothing to train on, so the candidate is the incumbent");
+        session.warn(message).await?;
+    }
     let address = Address::new(session.config.run.seed, Purpose::Training, iteration, "", &[]);
     let schedule = train::schedule(&kept, &replay, config.steps, config.step_tokens, config.replay, &address);
     let examples: Vec<&Example> = kept.iter().chain(&replay).collect();

@@ -1,5 +1,6 @@
 //! The trainer on a tiny model: gradients, masks, determinism, resuming, and what it refuses.
 
+mod experts;
 mod lora;
 
 use std::collections::BTreeMap;

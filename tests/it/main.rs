@@ -3,7 +3,10 @@
 mod benchmarks;
 mod crash;
 mod errors;
+mod files;
 mod grading;
+mod hub;
+mod hub_server;
 mod lora;
 mod model;
 mod sandbox;

@@ -32,9 +32,14 @@ impl Sandbox {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_autodidact"));
         command.args(args).current_dir(self.path()).env("NO_COLOR", "1");
-        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("AUTODIDACT_")) {
+        let read = |key: &str| ["AUTODIDACT_", "HF_", "HUGGING"].iter().any(|start| key.starts_with(start));
+        let is_read =
+            |key: &str| read(key) || key == "TRANSFORMERS_OFFLINE" || key.to_lowercase().ends_with("_proxy");
+        for (key, _) in std::env::vars().filter(|(key, _)| is_read(key)) {
             command.env_remove(key);
         }
+        // A test that forgets to say where the hub is must not find the real one, nor the developer's cache.
+        command.env("HF_ENDPOINT", "http://127.0.0.1:9").env("HF_HOME", self.path().join("no-hub"));
         command
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Nothing is dropped silently. A row that can't be used is an error that names line, value and reason, all of
 //! them at once; a row that is left out, because it repeats another or overlaps with a measuring one, is in the
-//! [`Report`]. Rows without a split get one from a hash of their question, so adding rows moves no other row.
-//! Contents come from the caller; no file is opened here.
+//! [`Report`]. Rows without a split get one from a hash of their question, and those that nearly repeat one another
+//! the same, so adding rows moves no row but their near repetitions. Contents come from the caller; no file is opened
+//! here.
 
 mod columns;
 mod lines;
@@ -16,6 +17,7 @@ mod tests;
 mod unpack;
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
@@ -73,7 +75,7 @@ pub(super) fn read(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<(Vec<Tas
     let mut report = Report::default();
     let own_heldout = files.iter().any(|file| file.heldout);
     let several = files.len() > 1;
-    let (mut tasks, mut names) = (Vec::new(), Names::default());
+    let (mut rows, mut names) = (Vec::new(), Names::default());
     let all: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     for file in files {
         let stem = names.unique(&file.name);
@@ -85,13 +87,18 @@ pub(super) fn read(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<(Vec<Tas
             (format, false) => format.name().to_owned(),
             (format, true) => format!("{}/{stem}", format.name()),
         };
-        let place = Place { prefix, format, seed: cfg.seed, own_heldout };
-        tasks.extend(kept.into_iter().map(|(number, heldout, row)| place.task(row, number, heldout)));
+        let place = Rc::new(Place { prefix, format, own_heldout });
+        rows.extend(kept.into_iter().map(|(number, heldout, row)| (place.clone(), number, heldout, row)));
     }
+    let runs = overlap::Runs::new(rows.iter().map(|(.., row)| row.question.as_str()), cfg.overlap_words);
+    let hashes = group_hashes(&runs, rows.iter().map(|(.., row)| hash(cfg.seed, &row.question)));
+    let placed = rows.into_iter().zip(hashes);
+    let mut tasks: Vec<Task> =
+        placed.map(|((place, number, heldout, row), hash)| place.task(row, number, heldout, hash)).collect();
     let name = all.join(", ");
     check_splits(&tasks, &name)?;
+    report.overlaps = overlap::remove(&mut tasks, &runs);
     tasks.sort_by_key(|task: &Task| task.split);
-    report.overlaps = overlap::remove(&mut tasks, cfg.overlap_words);
     report.beyond_max = capped(&mut tasks, cfg);
     check_splits(&tasks, &name).with_context(|| {
         format!("{} rows overlap with measuring ones and were removed", report.overlaps.len())
@@ -184,17 +191,16 @@ impl Names {
 struct Place {
     prefix: String,
     format: TaskFormat,
-    seed: u64,
     /// Whether some file is held out as a whole, so that no other row needs to be.
     own_heldout: bool,
 }
 
 impl Place {
-    fn task(&self, row: Row, number: usize, heldout: bool) -> Task {
+    fn task(&self, row: Row, number: usize, heldout: bool, hash: blake3::Hash) -> Task {
         let split = match (heldout, row.split) {
             (true, _) => Split::HeldOut,
             (false, Some(split)) => split,
-            (false, None) => self.assigned(&row.question),
+            (false, None) => self.assigned(hash),
         };
         Task {
             id: format!("{}/{split}/{number:06}", self.prefix),
@@ -208,11 +214,11 @@ impl Place {
         }
     }
 
-    /// A split by a hash of the question. Own rows: train, gate, held-out as 6 : 2 : 2, for labels to learn from
+    /// A split by the hash of the row's group. Own rows: train, gate, held-out as 6 : 2 : 2, for labels to learn from
     /// are marked as such. Published rows: easy, anchor, gate, held-out, train as 2 : 1 : 4 : 4 : 9, the
     /// held-out share going to train where a file of its own is held out.
-    fn assigned(&self, question: &str) -> Split {
-        let byte = hash(self.seed, question).as_bytes()[0];
+    fn assigned(&self, hash: blake3::Hash) -> Split {
+        let byte = hash.as_bytes()[0];
         match (self.format, self.own_heldout) {
             (TaskFormat::Jsonl, own_heldout) => match byte % 10 {
                 0..6 => Split::Train,
@@ -229,6 +235,18 @@ impl Place {
             },
         }
     }
+}
+
+/// For each row the smallest hash of its group, so that rows that nearly repeat one another go into the same split.
+fn group_hashes(runs: &overlap::Runs, hashes: impl Iterator<Item = blake3::Hash>) -> Vec<blake3::Hash> {
+    let (groups, hashes) = (runs.groups(), hashes.collect::<Vec<_>>());
+    let mut smallest = hashes.clone();
+    for (&group, hash) in groups.iter().zip(&hashes) {
+        if hash.as_bytes() < smallest[group].as_bytes() {
+            smallest[group] = *hash;
+        }
+    }
+    groups.into_iter().map(|group| smallest[group]).collect()
 }
 
 /// What decides a row's split and its rank under `tasks.split_max`.

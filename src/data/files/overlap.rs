@@ -1,18 +1,28 @@
 //! Contamination: what is practised on must not be what is measured with.
 //!
-//! After Brown et al. 2020 (arXiv:2005.14165, appendix C): questions are compared by their words, lower-cased and
-//! without punctuation, and two overlap when they share a run of n of them. Runs that more than ten rows have are
-//! the wording of a family of tasks and say nothing. Unlike there, it is the practised row that goes.
+//! After Brown et al. 2020 (arXiv:2005.14165, appendix C) questions are compared by their words, lower-cased and
+//! without punctuation, and by the runs of n of them. Runs that more than ten rows have are the wording of a family
+//! of tasks and say nothing; the words in the other runs are a row's own. As there is more in common between two
+//! tasks of a family than one run, and as one run in a long text is little, two rows count as overlapping when the
+//! runs they share cover at least half of the own words of either (shares instead of single runs: Chowdhery et al.
+//! 2022, arXiv:2204.02311, section 8; words covered instead of runs counted: Touvron et al. 2023, arXiv:2307.09288,
+//! appendix A.6). Half, because a problem asked the other way round, which gives the answer away, shares little more.
+//!
+//! Rows that may go anywhere go together: [`Runs::groups`]. What is left is removed, and unlike there it is the
+//! practised row that goes.
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 
 use crate::data::normalised_question;
 use crate::domain::{Split, Task};
 
 /// Rows that may have a run of words in common before it counts as mere wording.
-const COMMON_ROWS: u32 = 10;
+const COMMON_ROWS: usize = 10;
+
+/// Overlapping rows share at least one in so many of their own words.
+const OWN_WORDS_PART: usize = 2;
 
 /// Words of an overlap that are quoted.
 const QUOTED_WORDS: usize = 13;
@@ -39,26 +49,110 @@ impl std::fmt::Display for Overlap {
     }
 }
 
+/// The questions' words, and who shares which runs of them.
+pub(super) struct Runs {
+    words: usize,
+    texts: Vec<Vec<String>>,
+    /// Of each question, the hash of the run that begins at each word.
+    runs: Vec<Vec<u64>>,
+    /// The questions that have a run; no more than one beyond what makes it common.
+    having: HashMap<u64, Vec<usize>>,
+}
+
+impl Runs {
+    /// Of runs of `words` words; 0: of none.
+    pub fn new<'q>(questions: impl Iterator<Item = &'q str>, words: usize) -> Self {
+        let texts: Vec<Vec<String>> = questions.map(words_of).collect();
+        let runs_of = |text: &Vec<String>| match words {
+            0 => Vec::new(),
+            _ => text.windows(words).map(hash).collect(),
+        };
+        let runs: Vec<Vec<u64>> = texts.iter().map(runs_of).collect();
+        let mut having: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (i, runs) in runs.iter().enumerate() {
+            for run in runs {
+                let rows = having.entry(*run).or_default();
+                if rows.last() != Some(&i) && rows.len() <= COMMON_ROWS {
+                    rows.push(i);
+                }
+            }
+        }
+        Self { words, texts, runs, having }
+    }
+
+    /// The questions with a run; empty for one that is mere wording.
+    fn having(&self, run: u64) -> &[usize] {
+        self.having.get(&run).map(Vec::as_slice).filter(|rows| rows.len() <= COMMON_ROWS).unwrap_or_default()
+    }
+
+    /// The others with which a question has a run in common that isn't mere wording.
+    fn near(&self, i: usize) -> BTreeSet<usize> {
+        self.runs[i].iter().flat_map(|run| self.having(*run)).copied().filter(|&j| j != i).collect()
+    }
+
+    /// How many words of a question are in runs that count.
+    fn covered(&self, i: usize, counts: impl Fn(u64) -> bool) -> usize {
+        let (mut words, mut end) = (0, 0);
+        for (at, _) in self.runs[i].iter().enumerate().filter(|(_, run)| counts(**run)) {
+            words += at + self.words - end.max(at);
+            end = at + self.words;
+        }
+        words
+    }
+
+    /// Whether two questions share at least half of the own words of either.
+    fn overlap(&self, i: usize, j: usize) -> bool {
+        let shared = |run: u64| [i, j].iter().all(|row| self.having(run).contains(row));
+        let own = |run: u64| !self.having(run).is_empty();
+        [i, j].into_iter().any(|row| {
+            let shared = self.covered(row, shared);
+            shared > 0 && shared * OWN_WORDS_PART >= self.covered(row, own)
+        })
+    }
+
+    /// The first words that two overlapping questions have in common.
+    fn quoted(&self, i: usize, j: usize) -> String {
+        let at = self.runs[i].iter().position(|run| self.having(*run).contains(&j)).unwrap_or(0);
+        let words = self.texts[i].iter().skip(at).take(self.words.min(QUOTED_WORDS));
+        words.map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    /// For each question the number of its group: questions that overlap with one another, directly or over others.
+    pub fn groups(&self) -> Vec<usize> {
+        fn root(parents: &mut [usize], mut i: usize) -> usize {
+            while parents[i] != i {
+                parents[i] = parents[parents[i]];
+                i = parents[i];
+            }
+            i
+        }
+        let mut parents: Vec<usize> = (0..self.texts.len()).collect();
+        for i in 0..self.texts.len() {
+            for j in self.near(i).into_iter().filter(|&j| j > i) {
+                if root(&mut parents, i) != root(&mut parents, j) && self.overlap(i, j) {
+                    let (a, b) = (root(&mut parents, i), root(&mut parents, j));
+                    parents[a.max(b)] = a.min(b);
+                }
+            }
+        }
+        (0..self.texts.len()).map(|i| root(&mut parents, i)).collect()
+    }
+}
+
 /// Removes every task that overlaps with one of a split that comes first: held-out, gate, anchor, easy, train. Equal
-/// questions overlap in all of them, runs of `words` words (0: none) in the first three alone.
-pub(super) fn remove(tasks: &mut Vec<Task>, words: usize) -> Vec<Overlap> {
-    let texts: Vec<Vec<String>> = tasks.iter().map(|task| words_of(&task.question)).collect();
-    let common = common_runs(&texts, words);
+/// questions overlap in all of them, shared runs in the first three alone. `runs` are the tasks' own.
+pub(super) fn remove(tasks: &mut Vec<Task>, runs: &Runs) -> Vec<Overlap> {
     let questions: Vec<String> = tasks.iter().map(|task| normalised_question(&task.question)).collect();
     let mut equal: HashMap<&str, usize> = HashMap::new();
-    let mut runs: HashMap<u64, usize> = HashMap::new();
+    let mut measuring: HashSet<usize> = HashSet::new();
     let mut removed = Vec::new();
     for split in [Split::HeldOut, Split::Gate, Split::Anchor, Split::Easy, Split::Train] {
         for i in (0..tasks.len()).filter(|&i| tasks[i].split == split) {
-            let other = |j: &&usize| tasks[**j].split != split;
-            let same = equal.get(questions[i].as_str()).filter(other).map(|&j| (j, String::new()));
+            let other = |j: &usize| tasks[*j].split != split;
+            let same = equal.get(questions[i].as_str()).copied().filter(other).map(|j| (j, String::new()));
             let found = same.or_else(|| {
-                let mut windows =
-                    texts[i].windows(words.max(1)).take(if words == 0 { 0 } else { usize::MAX });
-                windows.find_map(|run| {
-                    let j = runs.get(&hash(run)).filter(other)?;
-                    Some((*j, run.iter().take(QUOTED_WORDS).cloned().collect::<Vec<_>>().join(" ")))
-                })
+                let near = runs.near(i).into_iter().filter(|j| measuring.contains(j) && other(j));
+                near.into_iter().find(|&j| runs.overlap(i, j)).map(|j| (j, runs.quoted(i, j)))
             });
             if let Some((j, words)) = found {
                 let (task, with) = (&tasks[i], &tasks[j]);
@@ -72,11 +166,8 @@ pub(super) fn remove(tasks: &mut Vec<Task>, words: usize) -> Vec<Overlap> {
                 continue;
             }
             equal.entry(&questions[i]).or_insert(i);
-            if words > 0 && matches!(split, Split::HeldOut | Split::Gate | Split::Anchor) {
-                let own = texts[i].windows(words).map(hash).filter(|run| !common.contains(run));
-                for run in own {
-                    runs.entry(run).or_insert(i);
-                }
+            if matches!(split, Split::HeldOut | Split::Gate | Split::Anchor) {
+                measuring.insert(i);
             }
         }
     }
@@ -89,18 +180,6 @@ pub(super) fn remove(tasks: &mut Vec<Task>, words: usize) -> Vec<Overlap> {
 fn words_of(text: &str) -> Vec<String> {
     let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_lowercase).collect()
-}
-
-/// The runs that are in too many rows to mean anything.
-fn common_runs(texts: &[Vec<String>], words: usize) -> HashSet<u64> {
-    let mut rows: HashMap<u64, u32> = HashMap::new();
-    if words > 0 {
-        for text in texts {
-            let runs: HashSet<u64> = text.windows(words).map(hash).collect();
-            runs.into_iter().for_each(|run| *rows.entry(run).or_default() += 1);
-        }
-    }
-    rows.into_iter().filter(|&(_, rows)| rows > COMMON_ROWS).map(|(run, _)| run).collect()
 }
 
 /// Equal runs have equal hashes; among the runs of any dataset that fits in memory, different ones practically never.

@@ -8,7 +8,7 @@ use source::{Source, sources};
 /// The rooms, floor by floor. A room may import rooms of lower floors; [`ALSO`] and [`NEVER`] are the exceptions.
 const FLOORS: &[&[&str]] = &[
     &["domain", "config"],
-    &["data", "text", "ops", "model", "engine", "store"],
+    &["data", "text", "ops", "model", "engine", "store", "hub"],
     &["rollout", "critic", "grade", "select", "train"],
     &["eval", "improve"],
     &["inspect", "cli"],

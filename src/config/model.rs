@@ -1,0 +1,118 @@
+//! The section `model`: which model a run starts from, and how its questions are asked.
+//!
+//! Keys that are left out of the stored form while they have their default: a run that began before they existed is
+//! still the same run. A model of the hub is stored with its commit: a name alone can mean other weights tomorrow.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A model of the hub as it was found. The command line fills it in; no file and no `--set` can.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// Hash of the commit: the whole of the snapshot's identity.
+    pub commit: String,
+    /// Where it lies on this disk, which may be elsewhere tomorrow.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSource {
+    pub path: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub adapter: String,
+    /// What `path` is at the hub, if it names a model there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
+    /// What `adapter` is at the hub, if it names one there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_snapshot: Option<Snapshot>,
+    #[serde(skip_serializing_if = "Quantize::is_none")]
+    pub quantize: Quantize,
+    pub prompts: String,
+    #[serde(skip_serializing_if = "ChatMode::is_auto")]
+    pub chat: ChatMode,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub system: String,
+    #[serde(skip_serializing_if = "Thinking::is_auto")]
+    pub thinking: Thinking,
+    #[serde(skip_serializing_if = "is_default_date")]
+    pub date: String,
+}
+
+/// Whether prompts are written as a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChatMode {
+    /// If the checkpoint has a chat template.
+    Auto,
+    /// Never.
+    Plain,
+}
+
+/// What a chat template is told as `enable_thinking`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Thinking {
+    /// Nothing: the template decides.
+    Auto,
+    On,
+    Off,
+}
+
+/// What the matrices of a frozen model are brought to as they are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantize {
+    /// What they were stored in.
+    None,
+    #[serde(rename = "q8_0")]
+    Q8_0,
+    #[serde(rename = "q4_k")]
+    Q4K,
+}
+
+impl Quantize {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+impl ModelSource {
+    /// The folder (or file) of the model on this disk.
+    pub fn folder(&self) -> &Path {
+        self.snapshot.as_ref().map_or(Path::new(&self.path), |found| &found.folder)
+    }
+
+    /// The adapter's folder on this disk.
+    pub fn adapter_folder(&self) -> &Path {
+        self.adapter_snapshot.as_ref().map_or(Path::new(&self.adapter), |found| &found.folder)
+    }
+
+    /// The model by the name that other programs know it by: without a revision.
+    pub fn name(&self) -> &str {
+        match &self.snapshot {
+            Some(_) => self.path.split('@').next().unwrap_or(&self.path),
+            None => &self.path,
+        }
+    }
+}
+
+impl ChatMode {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+}
+
+impl Thinking {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+}
+
+fn is_default_date(date: &str) -> bool {
+    date == "2024-07-26"
+}
