@@ -11,13 +11,14 @@
 //! for it.
 //!
 //! The model owns no cache and knows no tokens beyond ids: no text, no sampling, no files except a checkpoint
-//! directory.
+//! directory and the tensors of a GGUF file ([`gguf`]).
 
 pub mod cache;
 mod config;
 mod decode;
 mod family;
 mod forward;
+pub mod gguf;
 mod init;
 mod lora;
 mod packed;
@@ -34,6 +35,7 @@ pub use config::{
 pub use decode::{Scratch, Span, decode};
 pub use family::Family;
 pub use forward::{Parameters, forward, logprobs, output_weight};
+pub use gguf::{GgufExport, GgufModel, GgufType};
 pub use lora::{ALL_LINEAR, Adapter, Dropout, Lora, LoraSettings};
 pub use packed::Packed;
 pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};

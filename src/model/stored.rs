@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::shards::{self, Reader};
 use super::weights::little_endian;
-use super::{CONFIG_FILE, ModelConfig, WEIGHTS_FILE, Weights};
+use super::{CONFIG_FILE, GgufModel, ModelConfig, WEIGHTS_FILE, Weights};
 
 /// Longest header of a safetensors file, in bytes, as the format's own library has it.
 const HEADER_MAX: u64 = 100_000_000;
@@ -24,8 +24,11 @@ pub struct StoredTypes {
 }
 
 impl StoredTypes {
-    /// Of a checkpoint directory; reads no tensor.
+    /// Of a checkpoint directory or a GGUF file; reads no tensor.
     pub fn of_dir(dir: &Path) -> Result<Self> {
+        if crate::gguf::is_gguf(dir) && !dir.is_dir() {
+            return Self::of_gguf(&GgufModel::open(dir)?);
+        }
         let path = dir.join(CONFIG_FILE);
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
@@ -45,6 +48,19 @@ impl StoredTypes {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         types.add(&ModelConfig::parse(config_json)?, &header);
         Ok(types)
+    }
+
+    /// What is quantized becomes F32, which holds its numbers exactly.
+    fn of_gguf(model: &GgufModel) -> Result<Self> {
+        let kind = |(name, _): (String, _)| {
+            let dtype = match model.dtype(&name)? {
+                crate::gguf::Dtype::F16 => Dtype::F16,
+                crate::gguf::Dtype::Bf16 => Dtype::BF16,
+                _ => Dtype::F32,
+            };
+            Ok((name, dtype))
+        };
+        Ok(Self { by_name: model.config().parameters().into_iter().map(kind).collect::<Result<_>>()? })
     }
 
     fn add(&mut self, config: &ModelConfig, header: &Metadata) {

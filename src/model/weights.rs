@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor, Var};
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::ModelConfig;
+use super::{GgufModel, ModelConfig};
 use super::shards::Reader;
 use crate::ops::kernels::RopeTable;
 
@@ -61,8 +61,11 @@ impl Weights {
     }
 
     /// Reads a checkpoint directory: `config.json`, and `model.safetensors` or the files that
-    /// `model.safetensors.index.json` names.
+    /// `model.safetensors.index.json` names. Or a GGUF file, whose tensors are widened.
     pub fn load(dir: &Path) -> Result<Self> {
+        if crate::gguf::is_gguf(dir) && !dir.is_dir() {
+            return GgufModel::open(dir)?.weights();
+        }
         let path = dir.join(CONFIG_FILE);
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
