@@ -77,7 +77,8 @@ pub fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Result<Ex
     let notes = improve::export(&policy, config, &text, &args.out, format)?;
     let out = args.out.display();
     if common.json {
-        let json = serde_json::json!({ "policy_hash": policy.hash(), "out": out.to_string(), "notes": notes });
+        let json =
+            serde_json::json!({ "policy_hash": policy.hash(), "out": out.to_string(), "notes": notes });
         super::print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
     } else {
         super::print(&format!("policy {:.10} written to {out}\n", policy.hash()))?;
@@ -96,7 +97,9 @@ fn format(args: &PolicyExport) -> Result<ExportFormat> {
     });
     Ok(match (args.format, kind) {
         (Format::Gguf, kind) => ExportFormat::Gguf(kind.unwrap_or(GgufType::F16)),
-        (_, Some(_)) => anyhow::bail!("--type goes with --format gguf; the other formats keep the model's own types"),
+        (_, Some(_)) => {
+            anyhow::bail!("--type goes with --format gguf; the other formats keep the model's own types")
+        }
         (Format::Merged, None) => ExportFormat::Merged,
         (Format::Peft, None) => ExportFormat::Peft,
     })

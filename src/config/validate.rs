@@ -30,7 +30,12 @@ impl Config {
         check(run.threads <= 1024, "run.threads", &run.threads, "at most 1024; 0 uses every core");
         check(run.wall_clock_max_s > 0, "run.wall_clock_max_s", &run.wall_clock_max_s, "at least 1 second");
         check(run.disk_max_mib > 0, "run.disk_max_mib", &run.disk_max_mib, "at least 1 MiB");
-        check(!self.model.path.is_empty(), "model.path", &self.model.path, "\"embedded\", a folder or a .gguf file");
+        check(
+            !self.model.path.is_empty(),
+            "model.path",
+            &self.model.path,
+            "\"embedded\", a folder or a .gguf file",
+        );
         let file_ok = (tasks.kind == TaskSource::File) != tasks.file.is_empty();
         check(file_ok, "tasks.file", &tasks.file, "needed for kind = \"file\", and only then");
         self.check_files(check);

@@ -44,7 +44,8 @@ impl TensorInfo {
 
     /// Bytes of one row of the tensor called `name`.
     pub fn row_bytes(&self, name: &str) -> Result<usize> {
-        let (elements, bytes) = self.dtype.block().with_context(|| format!("tensor `{name}` can't be read"))?;
+        let (elements, bytes) =
+            self.dtype.block().with_context(|| format!("tensor `{name}` can't be read"))?;
         ensure!(
             self.columns().is_multiple_of(elements),
             "tensor `{name}` has rows of {} elements, which aren't whole {} blocks of {elements}",
@@ -108,7 +109,12 @@ impl<R: Read> Bytes<R> {
     }
 
     /// `count` elements that take at least `bytes_min` each: refused before anything is allocated for them.
-    fn list<T>(&mut self, count: u64, bytes_min: u64, read: impl Fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+    fn list<T>(
+        &mut self,
+        count: u64,
+        bytes_min: u64,
+        read: impl Fn(&mut Self) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let needed = count.saturating_mul(bytes_min);
         ensure!(
             needed <= self.left,
@@ -193,7 +199,10 @@ impl Header {
     pub fn read(reader: impl Read, length: u64) -> Result<Self> {
         let mut bytes = Bytes { reader, left: length, position: 0 };
         let magic = bytes.array()?;
-        ensure!(magic == MAGIC, "it begins with the bytes {magic:02x?} rather than \"GGUF\"; it is no GGUF file");
+        ensure!(
+            magic == MAGIC,
+            "it begins with the bytes {magic:02x?} rather than \"GGUF\"; it is no GGUF file"
+        );
         let version = bytes.u32()?;
         ensure!(
             matches!(version, 2 | 3),
@@ -209,7 +218,8 @@ impl Header {
         );
         let mut metadata = Metadata::default();
         for n in 0..values {
-            let key = bytes.text(NAME_MAX).with_context(|| format!("the name of metadata value {n} is damaged"))?;
+            let key =
+                bytes.text(NAME_MAX).with_context(|| format!("the name of metadata value {n} is damaged"))?;
             let kind = bytes.u32()?;
             let value = bytes.value(kind, 0).with_context(|| format!("metadata {key:?} is damaged"))?;
             ensure!(metadata.values.insert(key.clone(), value).is_none(), "metadata {key:?} is there twice");
@@ -247,7 +257,8 @@ fn info(bytes: &mut Bytes<impl Read>) -> Result<TensorInfo> {
 /// Makes offsets those from the beginning of the file, and checks that every tensor lies within it.
 fn place(tensors: &mut BTreeMap<String, TensorInfo>, start: u64, length: u64) -> Result<()> {
     for (name, info) in tensors {
-        info.offset = info.offset.checked_add(start).with_context(|| format!("tensor `{name}` lies nowhere"))?;
+        info.offset =
+            info.offset.checked_add(start).with_context(|| format!("tensor `{name}` lies nowhere"))?;
         ensure!(!info.shape.contains(&0), "tensor `{name}` of shape {:?} is empty", info.shape);
         let elements = info.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         let elements =

@@ -1,6 +1,6 @@
 //! The GGUF container: metadata under keys, tensors under names, and nothing about what they mean.
 //!
-//! [`File`] reads versions 2 and 3; [`write`] makes version 3. The whole header is checked when a file is opened: no
+//! [`File`] reads versions 2 and 3; [`write()`] makes version 3. The whole header is checked when a file is opened: no
 //! count or length in it is believed beyond what the file's own length allows, and every tensor must lie within the
 //! file. Tensors stay on disk until [`File::read`] fetches one's bytes, quantized blocks as they are.
 //!

@@ -97,7 +97,8 @@ impl Metadata {
     /// A token id.
     pub fn id(&self, key: &str) -> Result<Option<u32>> {
         let id = self.unsigned(key)?;
-        id.map(|id| u32::try_from(id).with_context(|| format!("{key} is {id}; it must be a token id"))).transpose()
+        id.map(|id| u32::try_from(id).with_context(|| format!("{key} is {id}; it must be a token id")))
+            .transpose()
     }
 
     /// A number. Those stored as f32 come as the shortest decimal that means the same, so that 1e-5 is 1e-5 again.

@@ -67,7 +67,12 @@ pub fn write(
     for (n, tensor) in tensors.iter().enumerate() {
         let mut bytes = data(n)?;
         let wanted = tensor.bytes()?;
-        ensure!(bytes.len() == wanted, "tensor `{}` has {} bytes; {wanted} are needed", tensor.name, bytes.len());
+        ensure!(
+            bytes.len() == wanted,
+            "tensor `{}` has {} bytes; {wanted} are needed",
+            tensor.name,
+            bytes.len()
+        );
         pad(&mut bytes);
         out.write_all(&bytes)?;
     }

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor, Var};
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::{GgufModel, ModelConfig};
 use super::shards::Reader;
+use super::{GgufModel, ModelConfig};
 use crate::ops::kernels::RopeTable;
 
 /// The file that holds the tensors within a checkpoint directory.

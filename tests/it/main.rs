@@ -3,6 +3,7 @@
 mod benchmarks;
 mod crash;
 mod errors;
+mod gguf;
 mod grading;
 mod lora;
 mod model;

@@ -134,12 +134,8 @@ impl Arch {
             blocks.activation
         );
         let takes_output_bias = matches!(self, Self::Llama | Self::GraniteSwa);
-        ensure!(
-            blocks.attention_bias != AttentionBias::All || takes_output_bias,
-            "attention_bias is true"
-        );
-        let takes_windows =
-            matches!(self, Self::GraniteSwa | Self::Olmo2 | Self::Gemma2 | Self::Gemma3);
+        ensure!(blocks.attention_bias != AttentionBias::All || takes_output_bias, "attention_bias is true");
+        let takes_windows = matches!(self, Self::GraniteSwa | Self::Olmo2 | Self::Gemma2 | Self::Gemma3);
         ensure!(
             takes_windows || !config.layers.iter().any(|layer| layer.sliding),
             "some layers have a sliding window of {} tokens",

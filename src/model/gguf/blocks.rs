@@ -70,6 +70,8 @@ pub(super) fn from_f32(dtype: Dtype, numbers: &[f32]) -> Result<Vec<u8>> {
             }
             bytes
         }
-        other => return Err(anyhow::anyhow!("{} is not written", other.name())).context("unknown export type"),
+        other => {
+            return Err(anyhow::anyhow!("{} is not written", other.name())).context("unknown export type");
+        }
     })
 }

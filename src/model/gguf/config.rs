@@ -45,7 +45,14 @@ impl Keys<'_> {
     }
 
     pub fn number(&self, name: &str) -> Result<Option<f64>> {
-        self.meta().number(&self.key(name))
+        let (key, value) = (self.key(name), self.meta().number(&self.key(name))?);
+        // JSON has no word for these, and would take them for nothing.
+        ensure!(
+            value.is_none_or(f64::is_finite),
+            "{key} is {}; it must be finite",
+            value.unwrap_or_default()
+        );
+        Ok(value)
     }
 
     /// A size; one that is given per layer must be the same in all.
@@ -56,7 +63,9 @@ impl Keys<'_> {
             Some(&first) if list.iter().all(|&n| n == first) => {
                 Ok(Some(u64::try_from(first).with_context(|| format!("{key} holds {first}"))?))
             }
-            _ => bail!("{key} differs from layer to layer, which is not supported; only one value for all is"),
+            _ => {
+                bail!("{key} differs from layer to layer, which is not supported; only one value for all is")
+            }
         }
     }
 
@@ -229,11 +238,7 @@ impl Keys<'_> {
     fn pattern(&self, name: &str, layers: u64, default: u64) -> Result<Vec<bool>> {
         let key = self.key(name);
         if let Ok(Some(flags)) = self.meta().flags(&key) {
-            ensure!(
-                flags.len() as u64 >= layers,
-                "{key} has {} entries for {layers} layers",
-                flags.len()
-            );
+            ensure!(flags.len() as u64 >= layers, "{key} has {} entries for {layers} layers", flags.len());
             return Ok(flags[..layers as usize].to_vec());
         }
         let every = self.meta().unsigned(&key)?.unwrap_or(default);

@@ -53,7 +53,12 @@ struct Entry {
 
 enum Content {
     /// Parameters one after another: several are experts.
-    Parameters { names: Vec<String>, permute: bool, plus_one: bool, scale: f32 },
+    Parameters {
+        names: Vec<String>,
+        permute: bool,
+        plus_one: bool,
+        scale: f32,
+    },
     Numbers(Vec<f32>),
 }
 
@@ -83,7 +88,7 @@ impl<'a> GgufExport<'a> {
         if self.arch == Arch::GraniteSwa {
             notes.push(
                 "layers with windows or without rotary positions are written as architecture granite_swa, which \
-                 llama.cpp has since 2026"
+                 llama.cpp got in 2026: llama-cpp-python 0.3.36 has it, older programs refuse the file"
                     .to_owned(),
             );
         }

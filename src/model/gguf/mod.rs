@@ -2,7 +2,7 @@
 //!
 //! [`GgufModel`] makes a [`ModelConfig`] of a file's metadata and finds each parameter's place: its name, its rows'
 //! order, which expert of a stack it is. Numbers come out as in the checkpoint the file was converted from, to the
-//! file's precision. [`export`] is the way back, for the architectures that llama.cpp computes exactly as we do.
+//! file's precision. [`GgufExport`] is the way back, for the architectures that llama.cpp computes exactly as we do.
 //!
 //! Knows nothing of the vocabulary, which `text` reads from the same file.
 
@@ -73,7 +73,9 @@ impl GgufModel {
             let info = self.file.tensor(&place.tensor)?;
             let own = match (place.expert, info.shape.split_first()) {
                 (Some(expert), Some((&experts, own))) if expert < experts => own,
-                (Some(_), _) => bail!("tensor `{}` has shape {:?}, too few experts", place.tensor, info.shape),
+                (Some(_), _) => {
+                    bail!("tensor `{}` has shape {:?}, too few experts", place.tensor, info.shape)
+                }
                 (None, _) => &info.shape,
             };
             ensure!(
@@ -91,7 +93,9 @@ impl GgufModel {
                 || name.ends_with(".rope_freqs.weight")
         };
         match self.file.tensors().keys().find(|name| !used.contains(*name) && !is_known(name)) {
-            Some(name) => bail!("tensor `{name}` is unexpected: it is not part of the model that the metadata describes"),
+            Some(name) => bail!(
+                "tensor `{name}` is unexpected: it is not part of the model that the metadata describes"
+            ),
             None => Ok(()),
         }
     }
@@ -145,7 +149,8 @@ impl GgufModel {
             let tensor = var(self.f32(&name)?, &shape)?;
             Ok((name, tensor))
         };
-        let tensors = self.config.parameters().into_iter().map(read).collect::<Result<_>>().with_context(context)?;
+        let tensors =
+            self.config.parameters().into_iter().map(read).collect::<Result<_>>().with_context(context)?;
         Weights::from_tensors(Arc::new(self.config), tensors)
     }
 }

@@ -3,6 +3,8 @@
 //! llama.cpp has no parameters of llama3's rule, but a tensor `rope_freqs.weight` of divisors, one per element pair;
 //! the parameters are found again from it. Its yarn multiplies cosines and sines by `attn_factor · (1 + 0.1 ln factor)`.
 
+use std::f64::consts::TAU;
+
 use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
@@ -36,7 +38,9 @@ pub(super) fn read(keys: &Keys, family: Family, head_dim: u64, all: &mut Map<Str
         _ => {
             if let Some(sliding) = sliding.filter(|&sliding| sliding != theta && family == Family::Gemma2) {
                 let key = keys.key("rope.freq_base_swa");
-                bail!("{key} is {sliding}, which is not supported; only the same as rope.freq_base, {theta}, is");
+                bail!(
+                    "{key} is {sliding}, which is not supported; only the same as rope.freq_base, {theta}, is"
+                );
             }
             all.insert("rope_theta".into(), json!(theta));
             if let Some(scaling) = scaling {
@@ -88,7 +92,9 @@ fn scaling(keys: &Keys, theta: f64, head_dim: u64) -> Result<Option<Value>> {
 /// What each frequency is divided by under llama3's rule.
 pub(super) fn divisors(parameters: &RopeParameters, head_dim: usize) -> Vec<f32> {
     let plain = RopeParameters::new(parameters.rope_theta);
-    (0..head_dim / 2).map(|i| (plain.frequency(i, head_dim) / parameters.frequency(i, head_dim)) as f32).collect()
+    (0..head_dim / 2)
+        .map(|i| (plain.frequency(i, head_dim) / parameters.frequency(i, head_dim)) as f32)
+        .collect()
 }
 
 /// llama3's parameters from the divisors they give.
@@ -106,8 +112,9 @@ fn llama3(keys: &Keys, theta: f64, head_dim: u64, original: Option<u64>) -> Resu
     );
     let factor = wanted.iter().fold(1f64, |most, &x| most.max(x.into()));
     let context = keys.meta().unsigned(&keys.key("context_length"))?.unwrap_or(8192);
+    let lengths = [original, Some(8192), Some(context)];
     let mut candidates: Vec<(f64, f64, f64)> =
-        [original, Some(8192), Some(context)].into_iter().flatten().map(|o| (1.0, 4.0, o as f64)).collect();
+        lengths.into_iter().flatten().map(|original| (1.0, 4.0, original as f64)).collect();
     let plain = RopeParameters::new(theta);
     let between: Vec<(f64, f64)> = (0..head_dim / 2)
         .filter(|&i| wanted[i] > 1.0 && f64::from(wanted[i]) < factor)
@@ -121,11 +128,13 @@ fn llama3(keys: &Keys, theta: f64, head_dim: u64, original: Option<u64>) -> Resu
     {
         let a = (y0 - y1) / (x0 - x1);
         let b = a * x0 - y0;
-        candidates.push((1.0, 1.0 + 1.0 / b, a * std::f64::consts::TAU / b));
+        candidates.push((1.0, 1.0 + 1.0 / b, a * TAU / b));
     }
-    if let (Some((x, y)), Some(original)) = (between.first(), original) {
-        let turns = original as f64 * x / std::f64::consts::TAU;
-        candidates.push((1.0, 1.0 + (turns - 1.0) / y, original as f64));
+    if let Some((x, y)) = between.first() {
+        // The length at which one interpolated pair is what it is, with the factors that all published models have.
+        candidates.push((1.0, 4.0, ((1.0 + 3.0 * y) * TAU / x).round()));
+        let turns = original.unwrap_or(context) as f64 * x / TAU;
+        candidates.push((1.0, 1.0 + (turns - 1.0) / y, original.unwrap_or(context) as f64));
     }
     for (low, high, original) in candidates {
         let sound = [low, high, original].iter().all(|x| x.is_finite() && *x > 0.0) && low < high;
@@ -163,7 +172,9 @@ pub(super) fn write(config: &ModelConfig) -> Vec<(&'static str, gguf::Value)> {
         RopeScaling::Llama3 { original_max_position_embeddings: original, .. } => {
             keys.push((original_key, (original as u32).into()));
         }
-        RopeScaling::Yarn { factor, attention_factor, original_max_position_embeddings: original, .. } => {
+        RopeScaling::Yarn {
+            factor, attention_factor, original_max_position_embeddings: original, ..
+        } => {
             keys.push(("rope.scaling.type", "yarn".into()));
             keys.push(("rope.scaling.factor", factor.into()));
             keys.push((original_key, (original as u32).into()));

@@ -34,9 +34,13 @@ pub(super) struct Pre {
 const PLAIN: Pre = Pre { names: &[], expressions: &[], ignore_merges: false, nfc: false, adds_bos: false };
 
 const ALL: [Pre; 9] = [
-    Pre { names: &["gpt-2", "phi-2", "exaone4", "a.x-4.0", "mellum", "modern-bert"], expressions: &[GPT2], ..PLAIN },
-    // The same expression under a name of its own.
-    Pre { names: &["olmo", "mpt"], expressions: &[GPT2], ..PLAIN },
+    Pre {
+        names: &["gpt-2", "phi-2", "exaone4", "a.x-4.0", "mellum", "modern-bert"],
+        expressions: &[GPT2],
+        ..PLAIN
+    },
+    // The same expression, after GPT-NeoX's normalizer.
+    Pre { names: &["olmo", "mpt"], expressions: &[GPT2], nfc: true, ..PLAIN },
     Pre {
         names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"],
         expressions: &[LLAMA3],
@@ -56,13 +60,7 @@ const ALL: [Pre; 9] = [
         expressions: &[DIGIT, GPT2],
         ..PLAIN
     },
-    Pre {
-        names: &["tekken"],
-        expressions: &[TEKKEN],
-        ignore_merges: true,
-        adds_bos: true,
-        ..PLAIN
-    },
+    Pre { names: &["tekken"], expressions: &[TEKKEN], ignore_merges: true, adds_bos: true, ..PLAIN },
     Pre { names: &["gpt-4o", "llama4", "kanana2"], expressions: &[GPT4O], ..PLAIN },
     // What llama.cpp falls back to when a file names none.
     Pre {
@@ -85,8 +83,11 @@ pub(super) fn named(name: &str) -> Result<&'static Pre> {
 }
 
 /// The name that llama.cpp has for what a `tokenizer.json` does.
-pub(super) fn name_of(pre_tokenizer: &Value, ignore_merges: bool) -> Result<&'static str> {
-    let found = expressions(pre_tokenizer).context("its pre_tokenizer cuts in a way that llama.cpp has no name for")?;
+///
+/// Whether characters are composed first (`nfc`) decides between names that cut alike.
+pub(super) fn name_of(pre_tokenizer: &Value, ignore_merges: bool, nfc: bool) -> Result<&'static str> {
+    let found = expressions(pre_tokenizer)
+        .context("its pre_tokenizer cuts in a way that llama.cpp has no name for")?;
     let found: Vec<&str> = found.iter().map(String::as_str).collect();
     // The seed's digits and words are cut apart by an expression of its own. Its merges join within one digit or one
     // word and the space before it only, so that the larger pieces of GPT-2's expression give the same tokens for
@@ -95,9 +96,10 @@ pub(super) fn name_of(pre_tokenizer: &Value, ignore_merges: bool) -> Result<&'st
         return Ok("gpt-2");
     }
     let fits = |pre: &&Pre| pre.expressions == found && pre.ignore_merges == ignore_merges;
-    let pre = ALL.iter().find(fits);
-    pre.and_then(|pre| pre.names.first().copied())
-        .with_context(|| format!("its pre_tokenizer is none that llama.cpp has (ignore_merges {ignore_merges}): {found:?}"))
+    let pre = ALL.iter().find(|pre| fits(pre) && pre.nfc == nfc).or_else(|| ALL.iter().find(fits));
+    pre.and_then(|pre| pre.names.first().copied()).with_context(|| {
+        format!("its pre_tokenizer is none that llama.cpp has (ignore_merges {ignore_merges}): {found:?}")
+    })
 }
 
 /// The expressions that a pre-tokenizer cuts by, one after another; `None` if it does something else besides.
@@ -127,10 +129,9 @@ fn expressions(pre_tokenizer: &Value) -> Option<Vec<String>> {
 
 /// The `pre_tokenizer` of a `tokenizer.json`.
 pub(super) fn json(pre: &Pre) -> Value {
-    let split = |expression: &&str| {
-        json!({ "type": "Split", "pattern": { "Regex": expression }, "behavior": "Isolated", "invert": false })
-    };
-    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+    let split = |expression: &&str| json!({ "type": "Split", "pattern": { "Regex": expression }, "behavior": "Isolated", "invert": false });
+    let byte_level =
+        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
     let parts: Vec<Value> = pre.expressions.iter().map(split).chain([byte_level]).collect();
     json!({ "type": "Sequence", "pretokenizers": parts })
 }

@@ -102,8 +102,7 @@ impl<'a> Vocabulary<'a> {
         let (normalizer, pre_tokenizer, decoder, model) = match self.kind {
             Kind::BytePairs => {
                 let pre = self.pre()?;
-                let byte_level =
-                    json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+                let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
                 let normalizer = if pre.nfc { json!({ "type": "NFC" }) } else { Value::Null };
                 let model = model(None, pre.ignore_merges, false, &ids, self.merges(&ids)?);
                 (normalizer, pre::json(pre), byte_level, model)

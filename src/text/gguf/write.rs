@@ -39,13 +39,18 @@ pub(super) fn vocabulary(text: &Text, vocab_size: usize) -> Result<GgufVocabular
     match kind {
         Kind::BytePairs => {
             let ignore_merges = json["model"]["ignore_merges"].as_bool().unwrap_or(false);
-            let name = pre::name_of(&json["pre_tokenizer"], ignore_merges).context("tokenizer.json can't be written as GGUF")?;
-            notes.extend(normalizer_note(&json["normalizer"])?);
+            let normalizer = normalizer_note(&json["normalizer"])?;
+            let name = pre::name_of(&json["pre_tokenizer"], ignore_merges, normalizer.is_some())
+                .context("tokenizer.json can't be written as GGUF")?;
+            notes.extend(normalizer);
             put("model", "gpt2".into());
             put("pre", name.into());
             put("tokens", Value::Texts(tokens));
             put("token_type", Value::Integers(types));
-            put("merges", Value::Texts(merges.iter().map(|[left, right]| format!("{left} {right}")).collect()));
+            put(
+                "merges",
+                Value::Texts(merges.iter().map(|[left, right]| format!("{left} {right}")).collect()),
+            );
         }
         Kind::Pieces => {
             let scores = scores(&tokens, &merges);
@@ -61,7 +66,8 @@ pub(super) fn vocabulary(text: &Text, vocab_size: usize) -> Result<GgufVocabular
         metadata.push(("tokenizer.chat_template".into(), Value::Text(template)));
     }
     let added = json["added_tokens"].as_array().into_iter().flatten();
-    let swallows = |token: &&Json| ["lstrip", "rstrip"].iter().any(|side| token[side].as_bool() == Some(true));
+    let swallows =
+        |token: &&Json| ["lstrip", "rstrip"].iter().any(|side| token[side].as_bool() == Some(true));
     if let Some(token) = added.clone().find(swallows) {
         notes.push(format!(
             "the token {} takes the blanks beside it along here, and doesn't in llama.cpp",
@@ -152,9 +158,8 @@ fn scores(tokens: &[String], merges: &[[String; 2]]) -> Vec<f64> {
 
 /// Whether a space stands before every text; anything else a normalizer does can't be said.
 fn adds_space(json: &Json) -> Result<bool> {
-    let replaces = |part: &Json| {
-        part["type"] == "Replace" && part["pattern"]["String"] == " " && part["content"] == "▁"
-    };
+    let replaces =
+        |part: &Json| part["type"] == "Replace" && part["pattern"]["String"] == " " && part["content"] == "▁";
     let normalizer = &json["normalizer"];
     let parts: Vec<&Json> = match normalizer["type"].as_str() {
         Some("Sequence") => normalizer["normalizers"].as_array().into_iter().flatten().collect(),
@@ -175,7 +180,9 @@ fn adds_space(json: &Json) -> Result<bool> {
         Some("Metaspace") if pre["split"].as_bool() == Some(false) && parts.is_empty() => {
             Ok(pre["prepend_scheme"] != "never")
         }
-        _ => bail!("tokenizer.json: pre_tokenizer {pre} beside normalizer {normalizer} can't be written as GGUF"),
+        _ => bail!(
+            "tokenizer.json: pre_tokenizer {pre} beside normalizer {normalizer} can't be written as GGUF"
+        ),
     }
 }
 
