@@ -88,7 +88,7 @@ impl<'a> GgufExport<'a> {
         if self.arch == Arch::GraniteSwa {
             notes.push(
                 "layers with windows or without rotary positions are written as architecture granite_swa, which \
-                 llama.cpp got in 2026: llama-cpp-python 0.3.36 has it, older programs refuse the file"
+                 older versions of llama.cpp don't know (llama-cpp-python 0.3.36 does)"
                     .to_owned(),
             );
         }
