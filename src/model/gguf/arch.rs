@@ -110,7 +110,7 @@ impl Arch {
         let has_bias = blocks.attention_bias != AttentionBias::None || blocks.mlp_bias;
         if layers().all(|(_, layer)| layer.rope) {
             Self::Llama
-        } else if layers().all(|(i, layer)| layer.rope == !(i + 1).is_multiple_of(NO_ROPE_EVERY))
+        } else if layers().all(|(i, layer)| layer.rope != (i + 1).is_multiple_of(NO_ROPE_EVERY))
             && !is_llama3
             && !has_bias
         {

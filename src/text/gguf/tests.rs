@@ -141,7 +141,9 @@ fn sentence_pieces() -> BTreeMap<String, Value> {
         vec![("<unk>".into(), 0.0, 2), ("<s>".into(), 0.0, 3), ("</s>".into(), 0.0, 3)];
     tokens.extend((0..=255).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
     let merged = [("bc", -1.0), ("ab", -2.0), ("▁a", -3.0), ("▁ab", -4.0), ("abc", -5.0), ("▁▁", -7.0)];
-    tokens.extend(merged.map(|(piece, score)| (piece.to_owned(), score, 1)));
+    // The run of spaces is a user's own token, as in Gemma's vocabulary.
+    let kind = |piece: &str| if piece == "▁▁" { 4 } else { 1 };
+    tokens.extend(merged.map(|(piece, score)| (piece.to_owned(), score, kind(piece))));
     tokens.extend("▁abc\n".chars().map(|c| (c.to_string(), -100.0, 1)));
     let texts = |f: fn(&(String, f64, i64)) -> String| Value::Texts(tokens.iter().map(f).collect());
     BTreeMap::from([
@@ -168,6 +170,8 @@ fn pieces_are_joined_by_their_scores() {
     assert_eq!(named("abc"), ["▁a", "bc"]);
     assert_eq!(named("ab ab"), ["▁ab", "▁ab"]);
     assert_eq!(named("é"), ["▁", "<0xC3>", "<0xA9>"]);
+    assert_eq!(named("a  b"), ["▁a", "▁▁", "b"]);
+    assert_eq!(text.decode(&text.encode("a  b").unwrap()).unwrap(), " a  b");
     assert_eq!(text.decode(&text.encode("ab é").unwrap()).unwrap().trim_start(), "ab é");
     assert_eq!((text.bos_id(), text.eos_ids(), text.leading_bos), (Some(1), &[2][..], Some(1)));
 
