@@ -29,7 +29,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | F0 nouns | [`config`], [`domain`] |
-//! | F1 tools, strangers to each other but for engine → model → ops | [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`], [`hub`] |
+//! | F1 tools, strangers to each other but for engine → model → ops and [`gguf`], the file format that model and text share | [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`], [`gguf`], [`hub`] |
 //! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`critic`], [`grade`], [`select`], [`train`] |
 //! | F3 the loop | [`eval`], [`improve`] |
 //! | F4 doors | [`inspect`], [`cli`] |
@@ -59,6 +59,7 @@ pub mod data;
 pub mod domain;
 pub mod engine;
 pub mod eval;
+pub mod gguf;
 pub mod grade;
 pub mod hub;
 pub mod improve;

@@ -11,6 +11,7 @@ use super::{Common, block_on};
 use crate::config::Config;
 use crate::domain::Arm;
 use crate::improve::{self, ExportFormat, STORE_FILE};
+use crate::model::GgufType;
 
 #[derive(Args)]
 pub struct ExportArgs {
@@ -29,11 +30,14 @@ struct PolicyExport {
     /// Which policy (default: the one that was promoted last)
     #[command(flatten)]
     policy: PolicyArgs,
-    /// Folder to write, which must not exist or be empty
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write, which must not exist or be empty; with --format gguf the file, which must not exist
+    #[arg(long, value_name = "DIR|FILE.gguf")]
     out: PathBuf,
     #[arg(long, value_enum, default_value_t = Format::Merged)]
     format: Format,
+    /// Type of the matrices, with --format gguf (default: f16)
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    kind: Option<Kind>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -42,6 +46,21 @@ enum Format {
     Merged,
     /// An adapter in the format of PEFT (of runs with train.method = "lora")
     Peft,
+    /// One GGUF file with the tokenizer, for llama.cpp and what is built on it
+    Gguf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Half precision
+    F16,
+    /// Eight bits in blocks of 32 with a scale each; f16 where rows aren't whole blocks
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// Half the digits of f16, the range of f32
+    Bf16,
+    /// As they are trained
+    F32,
 }
 
 impl ExportArgs {
@@ -54,6 +73,7 @@ impl ExportArgs {
 
 pub fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Result<ExitCode> {
     let What::Policy(args) = &args.what;
+    let format = format(args)?;
     let text = args.policy.text(config)?;
     let policy = block_on(async {
         let iteration = match args.policy.is_given() {
@@ -62,19 +82,35 @@ pub fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Result<Ex
         };
         args.policy.or_iteration(iteration).load(config, &text).await
     })?;
-    let format = match args.format {
-        Format::Merged => ExportFormat::Merged,
-        Format::Peft => ExportFormat::Peft,
-    };
-    improve::export(&policy, config, &text, &args.out, format)?;
+    let notes = improve::export(&policy, config, &text, &args.out, format)?;
     let out = args.out.display();
     if common.json {
-        let json = serde_json::json!({ "policy_hash": policy.hash(), "out": out.to_string() });
+        let json =
+            serde_json::json!({ "policy_hash": policy.hash(), "out": out.to_string(), "notes": notes });
         super::print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
     } else {
         super::print(&format!("policy {:.10} written to {out}\n", policy.hash()))?;
+        let lines: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
+        super::print(&lines)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn format(args: &PolicyExport) -> Result<ExportFormat> {
+    let kind = args.kind.map(|kind| match kind {
+        Kind::F16 => GgufType::F16,
+        Kind::Q8_0 => GgufType::Q8_0,
+        Kind::Bf16 => GgufType::Bf16,
+        Kind::F32 => GgufType::F32,
+    });
+    Ok(match (args.format, kind) {
+        (Format::Gguf, kind) => ExportFormat::Gguf(kind.unwrap_or(GgufType::F16)),
+        (_, Some(_)) => {
+            anyhow::bail!("--type goes with --format gguf; the other formats keep the model's own types")
+        }
+        (Format::Merged, None) => ExportFormat::Merged,
+        (Format::Peft, None) => ExportFormat::Peft,
+    })
 }
 
 /// The iteration whose candidate was promoted last; 0 for the base.

@@ -1,4 +1,4 @@
-//! Which policy a command works with: a checkpoint folder, an iteration of the run, or the configured model.
+//! Which policy a command works with: a checkpoint folder or GGUF file, an iteration of the run, or the configured model.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,8 @@ use crate::text::Text;
 
 #[derive(Args, Clone)]
 pub struct PolicyArgs {
-    /// Checkpoint folder or a model of the hub (org/name), or an adapter to model.path (default: model.path of the
-    /// configuration)
+    /// Checkpoint folder, GGUF file or a model of the hub (org/name), or an adapter to model.path (default: model.path of
+    /// the configuration)
     #[arg(long, value_name = "MODEL", conflicts_with = "iteration")]
     model: Option<PathBuf>,
     /// The candidate that this iteration of the run trained

@@ -34,7 +34,7 @@ impl Config {
             !self.model.path.is_empty(),
             "model.path",
             &self.model.path,
-            "\"embedded\", a folder or a model of the hub",
+            "\"embedded\", a folder, a .gguf file or a model of the hub",
         );
         let file_ok = (tasks.kind == TaskSource::File) != tasks.file.is_empty();
         check(file_ok, "tasks.file", &tasks.file, "needed for kind = \"file\", and only then");

@@ -5,9 +5,10 @@
 //! and is swept away at the next start.
 
 use std::fs::{self, File};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Folder below the run's that holds every checkpoint.
 pub const FOLDER: &str = "checkpoints";
@@ -33,6 +34,34 @@ pub fn write(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Pa
     fs::rename(&temporary, target).with_context(context)?;
     sync_dir(root)?;
     Ok(target.to_owned())
+}
+
+/// Writes the file `target`, which must not exist, through `fill`; it appears complete or not at all. `check` may still
+/// refuse what was written.
+pub fn write_file(
+    target: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+    check: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let name = target.file_name().context("the file needs a name")?.to_string_lossy();
+    let root = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = root.join(format!(".{name}.tmp"));
+    let context = || format!("cannot write {}", target.display());
+    fs::create_dir_all(root).with_context(context)?;
+    let written = (|| {
+        let mut out = BufWriter::new(File::create(&temporary)?);
+        fill(&mut out)?;
+        out.into_inner()?.sync_all()?;
+        check(&temporary)?;
+        ensure!(!target.exists(), "it is there already");
+        Ok(fs::rename(&temporary, target)?)
+    })();
+    if written.is_err() {
+        // What went wrong says more than that half a file is left.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.with_context(context)?;
+    sync_dir(root)
 }
 
 /// Removes a folder if it is there.
@@ -144,6 +173,21 @@ mod tests {
         write(&root.path().join("a"), put("new")).unwrap();
         assert_eq!(fs::read_to_string(root.path().join("a/f")).unwrap(), "new");
         assert_eq!(bytes(root.path()).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_file_appears_complete_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("below/f");
+        let put = |out: &mut BufWriter<File>| Ok(std::io::Write::write_all(out, b"new")?);
+        assert!(write_file(&target, put, |_| bail!("not good enough")).is_err());
+        assert!(write_file(&target, |_| bail!("no space"), |_| Ok(())).is_err());
+        assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 0);
+        write_file(&target, put, |_| Ok(())).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        let error = write_file(&target, put, |_| Ok(())).unwrap_err();
+        assert!(format!("{error:#}").contains("there already"), "{error:#}");
+        assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]

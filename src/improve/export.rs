@@ -1,4 +1,4 @@
-//! Taking a policy away: as a Hugging Face checkpoint of its own, or as a PEFT adapter.
+//! Taking a policy away: as a Hugging Face checkpoint of its own, as a PEFT adapter, or as a GGUF file.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use anyhow::{Result, bail, ensure};
 use super::policy::{Body, ModelPolicy, SEED_CONFIG, SEED_WEIGHTS, is_embedded};
 use super::{Policy, adapter, checkpoints};
 use crate::config::Config;
-use crate::model::StoredLayout;
+use crate::gguf;
+use crate::model::{GgufExport, GgufModel, GgufType, StoredLayout};
 use crate::text::Text;
 
 /// What an export looks like.
@@ -17,41 +18,82 @@ pub enum ExportFormat {
     Merged,
     /// An adapter in the format of PEFT.
     Peft,
+    /// One file with the tokenizer, for llama.cpp and what is built on it.
+    Gguf(GgufType),
 }
 
-/// Writes `policy` to the folder `dir`, which must not exist or be empty, all or nothing.
-pub fn export(policy: &Policy, config: &Config, text: &Text, dir: &Path, format: ExportFormat) -> Result<()> {
+/// Writes `policy` to the folder `out`, which must not exist or be empty, or to the file `out`, which must not exist;
+/// all or nothing. Returns what its user should know about what was written.
+pub fn export(
+    policy: &Policy,
+    config: &Config,
+    text: &Text,
+    out: &Path,
+    format: ExportFormat,
+) -> Result<Vec<String>> {
     let Policy::Model(model) = policy else { anyhow::bail!("only a model can be exported") };
+    match format {
+        ExportFormat::Gguf(kind) => export_gguf(model, policy.hash(), text, out, kind),
+        ExportFormat::Merged => {
+            let body = &model.body;
+            let bytes = policy.bytes_estimate().max(body.parameter_count() as u64 * 4);
+            export_folder(out, bytes, |dir| {
+                stored_layout(config)?.save(body.config(), &|name| body.elements(name), dir)?;
+                text.save(dir)
+            })
+        }
+        ExportFormat::Peft => export_folder(out, policy.bytes_estimate(), |dir| {
+            let Body::Lora(lora) = &model.body else {
+                bail!(
+                    "this policy has no adapter: it is the base, or the run trained every weight; use --format merged, or \
+                     run with train.method = \"lora\""
+                );
+            };
+            adapter::save(lora, config, dir)
+        }),
+    }
+}
+
+fn export_folder(dir: &Path, bytes: u64, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Vec<String>> {
     let is_free = match std::fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     };
     ensure!(is_free, "{} is there already; give a folder that doesn't exist or is empty", dir.display());
-    checkpoints::ensure_space(existing_parent(dir), policy.bytes_estimate().max(bytes(model, format)))?;
-    checkpoints::write(dir, |dir| match format {
-        ExportFormat::Merged => {
-            let body = &model.body;
-            stored_layout(config)?.save(body.config(), &|name| body.elements(name), dir)?;
-            text.save(dir)
-        }
-        ExportFormat::Peft => {
-            let Body::Lora(lora) = &model.body else {
-                bail!(
-                    "this policy has no adapter: it is the base, or the run trained every weight; use --format merged, or \
-                 run with train.method = \"lora\""
-                );
-            };
-            adapter::save(lora, config, dir)
-        }
-    })?;
-    Ok(())
+    checkpoints::ensure_space(existing_parent(dir), bytes)?;
+    checkpoints::write(dir, fill)?;
+    Ok(Vec::new())
 }
 
-fn bytes(model: &ModelPolicy, format: ExportFormat) -> u64 {
-    match format {
-        ExportFormat::Merged => model.body.parameter_count() as u64 * 4,
-        ExportFormat::Peft => 0,
-    }
+fn export_gguf(
+    model: &ModelPolicy,
+    hash: &str,
+    text: &Text,
+    file: &Path,
+    kind: GgufType,
+) -> Result<Vec<String>> {
+    ensure!(
+        gguf::is_gguf(file),
+        "{} is no name for a GGUF file; give one that ends in .gguf",
+        file.display()
+    );
+    ensure!(
+        !file.exists(),
+        "{} is there already; give the name of a file that doesn't exist",
+        file.display()
+    );
+    let elements = |name: &str| model.body.elements(name);
+    let export = GgufExport::new(model.body.config(), &elements, kind)?;
+    let vocabulary = text.gguf(model.body.config().vocab_size)?;
+    checkpoints::ensure_space(existing_parent(file), export.bytes()?)?;
+    let name = format!("autodidact {hash:.10}");
+    checkpoints::write_file(
+        file,
+        |out| export.write(out, &name, vocabulary.metadata),
+        // A file that can't be read again is none that should get its name.
+        |written| GgufModel::open(written).map(drop),
+    )?;
+    Ok(export.notes().into_iter().chain(vocabulary.notes).collect())
 }
 
 /// The types and files in which the configured model stores its tensors.

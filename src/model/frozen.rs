@@ -19,7 +19,7 @@ use super::Place;
 use super::rope::RopeTables;
 use super::shards::Checkpoint;
 use super::weights::{PolicyHasher, elements, read_config, var};
-use super::{ModelConfig, Weights};
+use super::{GgufModel, ModelConfig, Weights, gguf};
 use crate::ops::kernels::{PackedWeight, Precision, RopeTable};
 use crate::ops::{FrozenMatrix, composed};
 
@@ -72,8 +72,12 @@ impl Frozen {
         all.finish(weights.config.clone(), weights.hash())
     }
 
-    /// Reads a checkpoint directory.
+    /// Reads a checkpoint directory or a GGUF file.
     pub fn load(dir: &Path, quantization: Option<Quantization>) -> Result<Self> {
+        if crate::gguf::is_gguf(dir) && !dir.is_dir() {
+            return Self::read_gguf(&GgufModel::open(dir)?, quantization)
+                .with_context(|| format!("can't load {}", dir.display()));
+        }
         let config = read_config(dir)?;
         let checkpoint = Checkpoint::open(&config, dir)?;
         Self::read(config, &checkpoint, quantization).with_context(|| format!("can't load {}", dir.display()))
@@ -110,6 +114,38 @@ impl Frozen {
         }
         let hash = all.hash(&config)?;
         all.finish(Arc::new(config), hash)
+    }
+
+    /// Quantised matrices stay as they are, whatever is asked for: another rounding would only lose.
+    fn read_gguf(model: &GgufModel, quantization: Option<Quantization>) -> Result<Self> {
+        let config = model.config();
+        let mut all = Parts::default();
+        for (name, shape) in config.parameters() {
+            let &[out, inp] = shape.as_slice() else {
+                all.vector(&name, model.f32(&name)?)?;
+                continue;
+            };
+            let raw = model.raw(&name)?;
+            let matrix = match gguf::ggml(raw.dtype) {
+                Some(dtype) => PackedWeight::from_ggml(dtype, &raw.bytes, out, inp),
+                None => {
+                    let precision = match raw.dtype {
+                        crate::gguf::Dtype::F16 => Precision::F16,
+                        crate::gguf::Dtype::Bf16 => Precision::Bf16,
+                        _ => Precision::F32,
+                    };
+                    let w = model.f32(&name)?;
+                    let rows = |range: Range<usize>| Ok(w[range.start * inp..range.end * inp].to_vec());
+                    match quantization.filter(|_| !name.ends_with(ROUTER)).and_then(|q| q.dtype(inp)) {
+                        Some(dtype) => quantise(dtype, out, inp, rows),
+                        None => PackedWeight::from_rows(precision, out, inp, rows),
+                    }
+                }
+            };
+            all.matrix(&name, matrix.with_context(|| format!("parameter `{name}` can't be read"))?);
+        }
+        let hash = all.hash(config)?;
+        all.finish(Arc::new(config.clone()), hash)
     }
 
     /// blake3, in hex, of the numbers: that of [`Weights`] that hold the same.

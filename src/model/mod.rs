@@ -12,7 +12,7 @@
 //! for it.
 //!
 //! The model owns no cache and knows no tokens beyond ids: no text, no sampling, no files except a checkpoint
-//! directory.
+//! directory and the tensors of a GGUF file ([`gguf`]).
 
 pub mod cache;
 mod config;
@@ -20,6 +20,7 @@ mod decode;
 mod family;
 mod forward;
 mod frozen;
+pub mod gguf;
 mod init;
 mod lora;
 mod packed;
@@ -39,6 +40,7 @@ pub use decode::{Scratch, Span, decode};
 pub use family::Family;
 pub use forward::{Adapted, Forward, Parameters, forward, logprobs, output_weight};
 pub use frozen::{Frozen, Quantization};
+pub use gguf::{GgufExport, GgufModel, GgufType};
 pub use lora::{ALL_LINEAR, Adapter, Dropout, Lora, LoraSettings};
 pub use packed::Packed;
 pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};

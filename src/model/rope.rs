@@ -91,7 +91,7 @@ impl RopeParameters {
     }
 
     /// Radians per position of element pair `i`.
-    fn frequency(&self, i: usize, head_dim: usize) -> f64 {
+    pub(super) fn frequency(&self, i: usize, head_dim: usize) -> f64 {
         let plain = self.rope_theta.powf(-((2 * i) as f64) / head_dim as f64);
         match self.scaling {
             RopeScaling::Default => plain,

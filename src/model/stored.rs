@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::shards::{Checkpoint, INDEX_FILE};
 use super::weights::{le_bytes, read_config, save_config};
-use super::{CONFIG_FILE, ModelConfig, WEIGHTS_FILE};
+use super::{CONFIG_FILE, GgufModel, ModelConfig, WEIGHTS_FILE};
 
 /// In which type and file a checkpoint stores each parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +21,11 @@ pub struct StoredLayout {
 }
 
 impl StoredLayout {
-    /// Of a checkpoint directory; reads no tensor.
+    /// Of a checkpoint directory or a GGUF file; reads no tensor.
     pub fn of_dir(dir: &Path) -> Result<Self> {
+        if crate::gguf::is_gguf(dir) && !dir.is_dir() {
+            return Self::of_gguf(&GgufModel::open(dir)?);
+        }
         let config = read_config(dir)?;
         Self::of(&Checkpoint::open(&config, dir)?)
     }
@@ -36,6 +39,19 @@ impl StoredLayout {
         let place =
             |name: &str| Ok((name.to_owned(), (checkpoint.dtype(name)?, checkpoint.file(name)?.to_owned())));
         Ok(Self { by_name: checkpoint.names().map(place).collect::<Result<_>>()? })
+    }
+
+    /// What is quantized becomes F32, which holds its numbers exactly.
+    fn of_gguf(model: &GgufModel) -> Result<Self> {
+        let place = |(name, _): (String, _)| {
+            let dtype = match model.dtype(&name)? {
+                crate::gguf::Dtype::F16 => Dtype::F16,
+                crate::gguf::Dtype::Bf16 => Dtype::BF16,
+                _ => Dtype::F32,
+            };
+            Ok((name, (dtype, String::new())))
+        };
+        Ok(Self { by_name: model.config().parameters().into_iter().map(place).collect::<Result<_>>()? })
     }
 
     /// F32, in the one file, for a parameter that isn't stored.

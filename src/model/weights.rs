@@ -15,7 +15,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::rope::RopeTables;
 use super::shards::Checkpoint;
-use super::{ModelConfig, Place};
+use super::{GgufModel, ModelConfig, Place};
 use crate::ops::kernels::RopeTable;
 
 /// The file that holds the tensors within a checkpoint directory.
@@ -61,8 +61,11 @@ impl Weights {
     }
 
     /// Reads a checkpoint directory: `config.json`, and `model.safetensors` or the files that
-    /// `model.safetensors.index.json` names.
+    /// `model.safetensors.index.json` names. Or a GGUF file, whose tensors are widened.
     pub fn load(dir: &Path) -> Result<Self> {
+        if crate::gguf::is_gguf(dir) && !dir.is_dir() {
+            return GgufModel::open(dir)?.weights();
+        }
         let config = read_config(dir)?;
         let checkpoint = Checkpoint::open(&config, dir)?;
         Self::read(config, &checkpoint).with_context(|| format!("can't load {}", dir.display()))

@@ -60,6 +60,8 @@ pub(super) fn table(tokenizer: &Tokenizer, spelling: Spelling) -> Result<Vec<Vec
     for (text, id) in vocab {
         table[id as usize] = match (added.get(&id), spelling) {
             (Some(token), _) if token.special => Vec::new(),
+            // Gemma's runs of spaces are such tokens.
+            (Some(token), Spelling::Pieces) => token.content.replace('\u{2581}', " ").into_bytes(),
             (Some(token), _) => token.content.as_bytes().to_vec(),
             (None, Spelling::ByteLevel) => {
                 text.chars().map(|c| of_char.get(&c).copied()).collect::<Option<_>>().ok_or_else(|| {

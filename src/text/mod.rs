@@ -10,6 +10,7 @@
 mod bytes;
 mod chat;
 mod files;
+mod gguf;
 mod prompts;
 mod seed;
 mod talk;
@@ -23,6 +24,7 @@ use tokenizers::Tokenizer;
 
 pub use chat::{ChatRequest, ChatTemplate, Date};
 pub use files::TokenizerFile;
+pub use gguf::GgufVocabulary;
 pub use prompts::{Prompts, TEMPLATES};
 pub use seed::{SPECIALS, seed_tokenizer};
 
@@ -72,7 +74,7 @@ impl Text {
 
     /// The tokenizer of a Hugging Face checkpoint directory: `tokenizer.json`, and where there are any
     /// `tokenizer_config.json`, `generation_config.json` and `config.json` for the special tokens, and
-    /// `chat_template.jinja`.
+    /// `chat_template.jinja`. Or that of a GGUF file, unless a `tokenizer.json` lies beside it.
     pub fn load(dir: &std::path::Path) -> Result<Self> {
         let config = Config::load(None, &[]).context("the built-in configuration is broken")?;
         Self::load_as(dir, &config.model)
@@ -80,7 +82,10 @@ impl Text {
 
     /// The same, spoken to as `cfg` says.
     pub fn load_as(dir: &std::path::Path, cfg: &ModelSource) -> Result<Self> {
-        let files = files::read(dir)?;
+        let files = match crate::gguf::is_gguf(dir) && !dir.is_dir() {
+            true => gguf::files(dir)?,
+            false => files::read(dir)?,
+        };
         Self::from_files(files, Some(cfg))
             .with_context(|| format!("the tokenizer in {} can't be used", dir.display()))
     }

@@ -29,7 +29,7 @@ const SYMBOLS: &str = "\n ()*+-./0123456789:=?A";
 pub const SPECIALS: [&str; 3] = ["<pad>", "<bos>", "<eos>"];
 
 /// A digit or a word takes the space before it along; everything else stands alone.
-const PATTERN: &str = r" ?\d| ?[A-Za-z]+|\s|[^\sA-Za-z0-9]";
+pub(super) const PATTERN: &str = r" ?\d| ?[A-Za-z]+|\s|[^\sA-Za-z0-9]";
 
 /// The text with every byte as the printable character byte-level encodings write for it.
 fn printable(text: &str) -> String {

@@ -4,6 +4,7 @@ mod benchmarks;
 mod crash;
 mod errors;
 mod files;
+mod gguf;
 mod grading;
 mod hub;
 mod hub_server;

@@ -37,10 +37,6 @@ fn trainee(lora: &Lora) -> Trainee {
     Trainee::Lora { lora: Box::new(lora.clone()), address: address("dropout") }
 }
 
-fn values(var: &Tensor) -> Vec<f32> {
-    var.flatten_all().unwrap().to_vec1().unwrap()
-}
-
 #[test]
 fn every_tensor_of_the_adapter_gets_its_gradient() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();

@@ -8,7 +8,7 @@ use source::{Source, sources};
 /// The rooms, floor by floor. A room may import rooms of lower floors; [`ALSO`] and [`NEVER`] are the exceptions.
 const FLOORS: &[&[&str]] = &[
     &["domain", "config"],
-    &["data", "text", "ops", "model", "engine", "store", "hub"],
+    &["data", "text", "ops", "model", "engine", "store", "gguf", "hub"],
     &["rollout", "critic", "grade", "select", "train"],
     &["eval", "improve"],
     &["inspect", "cli"],
@@ -20,6 +20,9 @@ const ALSO: &[(&str, &str)] = &[
     ("model", "ops"),
     ("engine", "model"),
     ("engine", "ops"),
+    // A file format, which both read their part of.
+    ("model", "gguf"),
+    ("text", "gguf"),
     // The engine never sees text, so text says in the engine's terms where a trajectory ends.
     ("text", "engine"),
     ("improve", "eval"),

@@ -1,0 +1,57 @@
+//! Tokenizers within GGUF files: byte-pair encoding ("gpt2") and SentencePiece's pieces ("llama").
+//!
+//! Reading makes of the metadata what a Hugging Face checkpoint has as files, so that everything behind is the same; a
+//! `tokenizer.json` beside the file is used instead, since it says more than GGUF can. Writing is the way back, for
+//! the tokenizers that llama.cpp has a name for.
+
+mod pre;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+pub use write::GgufVocabulary;
+
+use super::{Text, TokenizerFile, files};
+use crate::gguf::File;
+
+/// How a vocabulary is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    BytePairs,
+    Pieces,
+}
+
+// The format's token types.
+const NORMAL: i64 = 1;
+const UNKNOWN: i64 = 2;
+const CONTROL: i64 = 3;
+const USER_DEFINED: i64 = 4;
+const UNUSED: i64 = 5;
+const BYTE: i64 = 6;
+
+/// What a checkpoint folder would hold beside the weights in `path`.
+pub(super) fn files(path: &Path) -> Result<Vec<TokenizerFile>> {
+    let file = File::open(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = if folder.join("tokenizer.json").is_file() { files::read(folder)? } else { Vec::new() };
+    let own = read::files(file.metadata(), beside.is_empty())
+        .with_context(|| format!("can't use the vocabulary of {}", path.display()))?;
+    let is_new = |file: &TokenizerFile| beside.iter().all(|other| other.name != file.name);
+    let new: Vec<TokenizerFile> = own.into_iter().filter(is_new).collect();
+    Ok(beside.into_iter().chain(new).collect())
+}
+
+impl Text {
+    /// This tokenizer as GGUF metadata, for an output layer of `vocab_size` rows.
+    ///
+    /// # Errors
+    /// When llama.cpp would make other tokens of the same texts.
+    pub fn gguf(&self, vocab_size: usize) -> Result<GgufVocabulary> {
+        write::vocabulary(self, vocab_size)
+    }
+}
