@@ -38,6 +38,7 @@ pub use lora::{ALL_LINEAR, Adapter, Dropout, Lora, LoraSettings};
 pub use packed::Packed;
 pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 pub use rope::{RopeParameters, RopeScaling};
+pub use shards::files as checkpoint_files;
 pub use stored::StoredTypes;
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};
 

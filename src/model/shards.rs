@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The files that hold the tensors of a checkpoint directory.
-pub(super) fn files(dir: &Path) -> Result<BTreeSet<String>> {
+pub fn files(dir: &Path) -> Result<BTreeSet<String>> {
     let index = dir.join(INDEX_FILE);
     match index.exists() && !dir.join(WEIGHTS_FILE).exists() {
         true => shards(&index),
