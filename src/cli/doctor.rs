@@ -13,7 +13,9 @@ use crate::config::Config;
 use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
-use crate::improve::{Policy, PolicyKind, check_tasks, dataset, ensure_space, trainee, with_tools};
+use crate::improve::{
+    Policy, PolicyKind, check_referees, check_tasks, dataset, ensure_space, trainee, with_tools,
+};
 use crate::model::Weights;
 use crate::rollout::{self, Job};
 use crate::text::Text;
@@ -147,6 +149,7 @@ fn diagnose(config: &Config) -> Result<Diagnosis> {
     diagnosis
         .problems
         .extend(check_tasks(config, &tasks, &text, context_max).err().map(|e| format!("{e:#}")));
+    diagnosis.problems.extend(check_referees(config, &policy, &text).err().map(|e| format!("{e:#}")));
     Ok(diagnosis)
 }
 

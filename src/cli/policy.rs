@@ -13,8 +13,9 @@ use crate::text::Text;
 
 #[derive(Args, Clone)]
 pub struct PolicyArgs {
-    /// Checkpoint folder, or one of an adapter to model.path (default: model.path of the configuration)
-    #[arg(long, value_name = "DIR", conflicts_with = "iteration")]
+    /// Checkpoint folder, one of an adapter to model.path, or a GGUF file with a tokenizer.json beside it (default:
+    /// model.path of the configuration)
+    #[arg(long, value_name = "PATH", conflicts_with = "iteration")]
     model: Option<PathBuf>,
     /// The candidate that this iteration of the run trained
     #[arg(long, value_name = "N")]
@@ -43,7 +44,7 @@ impl PolicyArgs {
 
     pub async fn load(&self, config: &Config, text: &Text) -> Result<Policy> {
         match (&self.model, self.iteration) {
-            (Some(dir), _) => PolicyKind::Model.load(dir, config, text),
+            (Some(path), _) => Policy::to_read(path, config),
             (None, None | Some(0)) => PolicyKind::Model.base(config, text),
             (None, Some(iteration)) => {
                 let (dir, hash) =

@@ -125,7 +125,10 @@ impl Choice {
         ensure!(!self.context_ids.is_empty(), "the context of a choice is empty");
         ensure!(!self.options.iter().any(Vec::is_empty), "an option of a choice has no token");
         let tokens = self.tokens();
-        ensure!(tokens <= context_max, "a choice needs {tokens} tokens; the model reads at most {context_max}");
+        ensure!(
+            tokens <= context_max,
+            "a choice needs {tokens} tokens; the model reads at most {context_max}"
+        );
         Ok(())
     }
 

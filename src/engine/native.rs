@@ -114,8 +114,11 @@ impl Native {
         let last = context.len() - 1;
         for start in (0..context.len()).step_by(READ_CHUNK) {
             let end = (start + READ_CHUNK).min(context.len());
-            let span =
-                Span { cache: &mut cache, ids: &context[start..end], wanted_from: last.clamp(start, end) - start };
+            let span = Span {
+                cache: &mut cache,
+                ids: &context[start..end],
+                wanted_from: last.clamp(start, end) - start,
+            };
             let hidden = decode(&self.model, &mut [span], scratch)?;
             if end == context.len() {
                 self.model.logits(hidden, logits);

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::adapter;
 use crate::config::{Config, TrainMethod};
 use crate::data;
 use crate::domain::{Address, Purpose};
+use crate::engine::foreign::{self, Foreign};
 use crate::engine::native::Native;
 use crate::engine::scripted::{Play, Script, Scripted};
 use crate::engine::{Generate, Sampling};
@@ -76,6 +77,8 @@ pub struct ModelPolicy {
 /// Something that can be sampled, and improved.
 pub enum Policy {
     Model(Box<ModelPolicy>),
+    /// A model of another family or a quantised file: it can be asked, but not improved.
+    Foreign(Box<Foreign>),
     Scripted(Scripted),
 }
 
@@ -96,6 +99,19 @@ impl Policy {
         Ok(policy)
     }
 
+    /// The model at `path`, which need not be one that can be trained: a checkpoint folder, an adapter's folder, a GGUF
+    /// file, or the name of the built-in one.
+    pub fn to_read(path: &Path, config: &Config) -> Result<Self> {
+        match path {
+            path if path == Path::new(EMBEDDED) => {
+                Self::model(Weights::from_bytes(SEED_CONFIG, SEED_WEIGHTS)?, config)
+            }
+            path if adapter::is_adapter(path) => Self::adapted(adapter::load(path, config)?, config),
+            path if foreign::serves(path) => Ok(Self::Foreign(Box::new(Foreign::load(path)?))),
+            path => Self::model(Weights::load(path)?, config),
+        }
+    }
+
     /// A policy of what a trainer has trained.
     pub(super) fn trained(trainee: Trainee, config: &Config) -> Result<Self> {
         match trainee {
@@ -107,6 +123,7 @@ impl Policy {
     pub fn hash(&self) -> &str {
         match self {
             Self::Model(model) => &model.hash,
+            Self::Foreign(model) => model.policy_hash(),
             Self::Scripted(script) => script.policy_hash(),
         }
     }
@@ -114,6 +131,7 @@ impl Policy {
     pub fn engine(&self) -> &dyn Generate {
         match self {
             Self::Model(model) => &model.engine,
+            Self::Foreign(model) => model.as_ref(),
             Self::Scripted(script) => script,
         }
     }
@@ -125,7 +143,7 @@ impl Policy {
                 let adapter = model.lora.as_ref().map(|lora| lora.adapter.parameter_count());
                 adapter.unwrap_or_else(|| model.weights.parameter_count()) as u64 * 4
             }
-            Self::Scripted(_) => 4096,
+            Self::Scripted(_) | Self::Foreign(_) => 4096,
         }
     }
 
@@ -140,6 +158,7 @@ impl Policy {
                     text.save(dir)
                 }
             },
+            Self::Foreign(model) => bail!("a {} model is only asked and has no checkpoint", model.family()),
             Self::Scripted(script) => {
                 let state = serde_json::json!({ "skill": script.skill(), "version": script.version() });
                 std::fs::write(dir.join("script.json"), state.to_string()).context("cannot write script.json")
@@ -161,6 +180,15 @@ impl PolicyKind {
 
     /// The policy the run starts from.
     pub fn base(self, config: &Config, text: &Text) -> Result<Policy> {
+        let path = Path::new(&config.model.path);
+        ensure!(
+            self == Self::Scripted || is_embedded(config) || !foreign::serves(path),
+            "model.path = {:?} can't be trained: files of quantised weights and the families {} can be judge.model, \
+             reference.model or --model of `logprobs`, `generate` and `eval`; give a checkpoint folder of a family that \
+             README.md lists",
+            config.model.path,
+            foreign::FAMILIES.join(", ")
+        );
         match (self, config.model.path.as_str()) {
             (Self::Scripted, _) => Ok(Policy::Scripted(Scripted::new(script(config, text)?, SCRIPT_SKILL)?)),
             (Self::Model, _) if config.model.adapter.is_empty() => {

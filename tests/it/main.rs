@@ -4,6 +4,7 @@ mod benchmarks;
 mod crash;
 mod errors;
 mod grading;
+mod judge;
 mod lora;
 mod model;
 mod sandbox;

@@ -47,6 +47,13 @@ pub(super) fn load(dir: &Path) -> Result<Network> {
     Ok(Network { forward, family, vocab_size, context_max })
 }
 
+/// The network of the family in `dir`, of other tensors.
+#[cfg(test)]
+pub(super) fn network_of(dir: &Path, vars: VarBuilder) -> Result<Forward> {
+    let family = model_type(dir)?;
+    Keys { family: &family, map: completed(&family, config(dir)?)? }.network(vars)
+}
+
 /// A `config.json` with every key that candle's types insist on.
 fn completed(family: &str, mut map: Map<String, Value>) -> Result<Map<String, Value>> {
     // transformers 5 writes what it called rope_theta and rope_scaling into one table.
@@ -60,6 +67,10 @@ fn completed(family: &str, mut map: Map<String, Value>) -> Result<Map<String, Va
         if rope.get("rope_type").is_some_and(|kind| kind != "default") {
             map.entry("rope_scaling").or_insert(Value::Object(rope));
         }
+    }
+    if family == "gemma" {
+        // transformers goes by the newer key alone: early checkpoints name another function in the older one.
+        map.remove("hidden_act");
     }
     let positions = map.get("max_position_embeddings").cloned().unwrap_or(json!(CONTEXT_MAX));
     let defaults = match family {
@@ -114,11 +125,10 @@ impl Keys<'_> {
         };
         if let Some(key) = unread.iter().find(|key| self.is_set(key)) {
             bail!(
-                "config.json: {key} = {} is not supported for {}: candle {} reads past it and would compute something \
-                 else; use another checkpoint",
+                "config.json: {key} = {} is not supported for {}: candle 0.11.1 reads past it and would compute \
+                 something else; give another checkpoint",
                 self.map[*key],
-                self.family,
-                "0.11.1"
+                self.family
             );
         }
         Ok(())
@@ -126,7 +136,8 @@ impl Keys<'_> {
 
     /// No further than the model was made for, than one pass can take, and than windows are exact.
     fn context_max(&self) -> Result<usize> {
-        let window = self.map.get("sliding_window").and_then(Value::as_u64).map_or(usize::MAX, |w| w as usize);
+        let window =
+            self.map.get("sliding_window").and_then(Value::as_u64).map_or(usize::MAX, |w| w as usize);
         Ok(self.number("max_position_embeddings").unwrap_or(8192).min(window).min(CONTEXT_MAX))
     }
 
@@ -149,7 +160,11 @@ impl Keys<'_> {
             "phi" => cloned(phi::Model::new(&self.parsed()?, vars)?, |model, ids, _| model.forward(ids)),
             "phi3" => {
                 let config: phi3::Config = self.parsed()?;
-                ensure!(config.partial_rotary_factor.is_none_or(|f| f == 1.0), "phi3 with a partial rotary factor");
+                let factor = config.partial_rotary_factor.unwrap_or(1.0);
+                ensure!(
+                    factor == 1.0,
+                    "config.json: partial_rotary_factor {factor} is not supported for phi3; give a checkpoint with 1"
+                );
                 cloned(phi3::Model::new(&config, vars)?, phi3::Model::forward)
             }
             "qwen2_moe" => cloned(qwen2_moe::Model::new(&self.parsed()?, vars)?, qwen2_moe::Model::forward),
@@ -158,7 +173,9 @@ impl Keys<'_> {
                     Keys { family: self.family, map: self.map.iter().map(without_cache).collect() };
                 reread(stable_lm::Model::new(&without_cache.parsed()?, vars)?, stable_lm::Model::forward)
             }
-            "starcoder2" => cloned(starcoder2::Model::new(&self.parsed()?, vars)?, starcoder2::Model::forward),
+            "starcoder2" => {
+                cloned(starcoder2::Model::new(&self.parsed()?, vars)?, starcoder2::Model::forward)
+            }
             other => bail!("model_type `{other}` is not supported here; supported: {}", FAMILIES.join(", ")),
         })
     }

@@ -26,7 +26,8 @@ pub(super) fn load(path: &Path) -> Result<Network> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut reader = BufReader::new(file);
     let content = Content::read(&mut reader).context("it is not a GGUF file that can be read")?;
-    let family = text(&content, "general.architecture").context("it names no general.architecture")?.to_owned();
+    let family =
+        text(&content, "general.architecture").context("it names no general.architecture")?.to_owned();
     refuse_what_is_read_past(&content, &family)?;
     let (vocab_size, context_max) = (vocab_size(&content)?, context_max(&content, &family)?);
     let forward = network(&family, content, &mut reader)?;
@@ -114,9 +115,8 @@ fn network(family: &str, mut content: Content, reader: &mut BufReader<File>) -> 
             let model = quantized_qwen3::ModelWeights::from_gguf(content, reader, device)?;
             cloned(model, quantized_qwen3::ModelWeights::forward)
         }
-        other => bail!(
-            "the architecture `{other}` is not supported; supported: {}",
-            ARCHITECTURES.join(", ")
-        ),
+        other => {
+            bail!("the architecture `{other}` is not supported; supported: {}", ARCHITECTURES.join(", "))
+        }
     })
 }

@@ -96,7 +96,12 @@ impl Foreign {
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
         let (vocab, max) = (self.vocab_size, self.context_max);
         ensure!(!ids.is_empty(), "the context is empty; give at least a beginning-of-sequence token");
-        ensure!(ids.len() <= max, "the context has {} tokens; this {} reads at most {max}", ids.len(), self.family);
+        ensure!(
+            ids.len() <= max,
+            "the context has {} tokens; this {} reads at most {max}",
+            ids.len(),
+            self.family
+        );
         let unknown = ids.iter().find(|&&id| id as usize >= vocab);
         ensure!(unknown.is_none(), "token id {} is outside the vocabulary of {vocab}", unknown.unwrap_or(&0));
         Ok(())
@@ -107,7 +112,9 @@ impl Foreign {
         let input = Tensor::from_slice(ids, (1, ids.len()), &Device::Cpu)?;
         let row: Vec<f32> = forward(&input, at)
             .and_then(|logits| logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1())
-            .with_context(|| format!("this {} can't read {} tokens at position {at}", self.family, ids.len()))?;
+            .with_context(|| {
+                format!("this {} can't read {} tokens at position {at}", self.family, ids.len())
+            })?;
         ensure!(
             row.len() == self.vocab_size,
             "this {} gives {} logits for a vocabulary of {}",
@@ -132,7 +139,10 @@ impl Foreign {
         };
         if request.tokens_max == 0 || request.context_ids.len() >= self.context_max {
             let full = request.tokens_max > 0;
-            return Ok(Completion { finish: if full { FinishReason::ContextFull } else { drawn.finish }, ..drawn });
+            return Ok(Completion {
+                finish: if full { FinishReason::ContextFull } else { drawn.finish },
+                ..drawn
+            });
         }
         let mut network = self.network();
         let (mut stream, mut tail) = (request.address.stream(), Vec::new());
@@ -216,7 +226,10 @@ impl Generate for Foreign {
         for (i, choice) in choices.iter().enumerate() {
             choice.check(self.context_max).with_context(|| format!("choice {i}"))?;
             let sequences = choice.options.iter().chain([&choice.context_ids]);
-            sequences.into_iter().try_for_each(|ids| self.check_ids(ids)).with_context(|| format!("choice {i}"))?;
+            sequences
+                .into_iter()
+                .try_for_each(|ids| self.check_ids(ids))
+                .with_context(|| format!("choice {i}"))?;
             let mut network = self.network();
             let first = self.logits(&mut network, &choice.context_ids, 0)?;
             let mut weights = Vec::with_capacity(choice.options.len());
