@@ -123,18 +123,20 @@ impl<'a> Judge<'a> {
     fn verdicts(&self, questions: Vec<Question>, worths: &[f64]) -> Result<Vec<Result<f64, ScoreError>>> {
         let askable: Vec<Choice> = questions.iter().filter_map(|q| q.as_ref().ok()).cloned().collect();
         let mut weights = self.engine.weigh(&askable)?.into_iter();
-        let mut verdict = |question: Question| {
-            question.map(|_| weights.next()).map(|weights| {
-                let weights = weights.context("the engine weighed fewer choices than it was given")?;
-                ensure!(weights.len() == worths.len(), "the engine weighed {} options", weights.len());
-                Ok(expected(&weights, worths, self.config))
-            })
-        };
-        let flat = |verdict: Result<Result<_>, ScoreError>| match verdict {
-            Ok(verdict) => verdict,
-            Err(error) => Ok(Err(error)),
-        };
-        questions.into_iter().map(|question| flat(verdict(question))).collect()
+        let mut verdicts = Vec::with_capacity(questions.len());
+        for question in questions {
+            verdicts.push(match question {
+                Err(error) => Err(error),
+                Ok(_) => {
+                    let weights =
+                        weights.next().context("the engine weighed fewer choices than it was given")?;
+                    let (n, options) = (weights.len(), worths.len());
+                    ensure!(n == options, "the engine weighed {n} options of {options}");
+                    expected(&weights, worths, self.config)
+                }
+            });
+        }
+        Ok(verdicts)
     }
 }
 
