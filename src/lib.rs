@@ -1,7 +1,7 @@
 //! # autodidact: a self-rewarding improvement engine for language models
 //!
-//! It rolls out chain-of-thought and tree-of-thought trajectories, scores them with a self-critique head and a
-//! vote over meaning-preserving variants, stores every one in SQLite, fine-tunes the policy on the best, proves on
+//! It rolls out chain-of-thought and tree-of-thought trajectories, scores them with a self-critique head, a vote over
+//! meaning-preserving variants and, if there is one, a judge, stores every one in SQLite, fine-tunes the policy on the best, proves on
 //! held-out tasks whether the new weights are better, and goes round again. This page is the map of the house.
 //!
 //! ## Words
@@ -15,6 +15,7 @@
 //! | thought | one reasoning unit of a trajectory |
 //! | trajectory | one attempt at a task, root to leaf; a chain of thought is a tree with one branch |
 //! | rollout | the act of producing trajectories; to sample is to draw a token |
+//! | judge, reference | models beside the policy: one is asked for scores in words, one for log-probabilities; neither is trained |
 //! | score | a critic's number in \[0, 1\]; a grade is a checker's verdict against gold; the reward is the formula over scores that selection ranks by |
 //! | select | to keep the best per task; `select.keep` is the k of "top-k" |
 //! | policy | the weights at an iteration, named by their hash; the model is the network's code |
@@ -37,7 +38,7 @@
 //! A trajectory's walk: `data` makes a task → `text` renders token ids → `engine` draws tokens with
 //! log-probabilities → `rollout` returns a tree → *commit* → `critic` scores → *commit* → `select` ranks →
 //! *commit* → `train` packs and steps → the checkpoint is renamed into place → *commit* → `eval` → the gate →
-//! *commit* → `inspect` shows it. It looks back twice only: tree search asks the [`domain::Scorer`], and the loop
+//! *commit* → `inspect` shows it. It looks back twice only: tree search asks the [`domain::Scorer`] (or a prompt), and the loop
 //! returns to the top with a new policy.
 //!
 //! ## Invariants

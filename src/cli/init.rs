@@ -9,19 +9,6 @@ use clap::Args;
 use crate::config::DEFAULT_TOML;
 use crate::text;
 
-/// The templates that ask a task's question.
-const ASKING: [&str; 9] = [
-    "relations.jinja",
-    "countdown.jinja",
-    "cot.jinja",
-    "number.jinja",
-    "choice.jinja",
-    "math.jinja",
-    "exact.jinja",
-    "game24.jinja",
-    "code.jinja",
-];
-
 #[derive(Args)]
 pub struct InitArgs {
     /// Folder to write into
@@ -37,8 +24,7 @@ pub fn perform(args: &InitArgs) -> Result<ExitCode> {
     // The configuration that is written uses the prompts that are written.
     let config = DEFAULT_TOML.replace("\nprompts = \"\"\n", "\nprompts = \"prompts\"\n");
     let mut files = vec![(args.dir.join("autodidact.toml"), config.as_str())];
-    let in_use = text::TEMPLATES.iter().filter(|(name, _)| ASKING.contains(name));
-    files.extend(in_use.map(|&(name, source)| (prompts.join(name), source)));
+    files.extend(text::TEMPLATES.map(|(name, source)| (prompts.join(name), source)));
     if let Some((taken, _)) = files.iter().find(|(path, _)| path.exists())
         && !args.force
     {

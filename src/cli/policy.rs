@@ -50,7 +50,7 @@ impl PolicyArgs {
 
     pub async fn load(&self, config: &Config, text: &Text) -> Result<Policy> {
         match (&self.model, self.iteration) {
-            (Some(dir), _) => PolicyKind::Model.load(dir, config, text, Use::Read, None),
+            (Some(path), _) => Policy::to_read(path, config),
             (None, None | Some(0)) => PolicyKind::Model.base(config, text, Use::Read, None),
             (None, Some(iteration)) => {
                 let (dir, hash) =

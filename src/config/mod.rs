@@ -4,6 +4,7 @@
 //! variables and `--set` are laid over it in that order; unknown keys are refused; every problem is reported at
 //! once. This module reads no file and no environment: text and pairs come from the caller.
 
+mod judge;
 mod model;
 mod tasks;
 mod validate;
@@ -11,6 +12,7 @@ mod validate;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+pub use judge::{Criterion, JudgeConfig, Propose, ReferenceConfig, ValueBy};
 pub use model::{ChatMode, ModelSource, Quantize, Snapshot, Thinking};
 pub use tasks::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
 
@@ -29,6 +31,10 @@ pub struct Config {
     pub tree: TreeConfig,
     pub engine: EngineConfig,
     pub critic: CriticConfig,
+    #[serde(skip_serializing_if = "JudgeConfig::is_default")]
+    pub judge: JudgeConfig,
+    #[serde(skip_serializing_if = "ReferenceConfig::is_off")]
+    pub reference: ReferenceConfig,
     pub reward: RewardConfig,
     pub select: SelectConfig,
     pub train: TrainConfig,
@@ -74,6 +80,10 @@ pub struct TreeConfig {
     pub proposals: u32,
     pub beam: u32,
     pub value_floor: f64,
+    #[serde(skip_serializing_if = "Propose::is_sample")]
+    pub propose: Propose,
+    #[serde(skip_serializing_if = "ValueBy::is_head")]
+    pub value: ValueBy,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -384,8 +394,19 @@ mod tests {
         for key in ["chat", "system", "thinking", "date"] {
             assert!(!has("model", key), "{key}");
         }
+        assert!(!has("tree", "propose") && !has("tree", "value"));
+        assert!(stored.get("judge").is_none() && stored.get("reference").is_none());
         let base = load(&[]).unwrap().hash();
-        for pair in [("model.chat", "plain"), ("tasks.overlap_words", "8"), ("tasks.few_shot", "true")] {
+        for pair in [
+            ("model.chat", "plain"),
+            ("tasks.overlap_words", "8"),
+            ("tasks.few_shot", "true"),
+            ("judge.model", "policy"),
+            ("judge.repeats", "3"),
+            ("reference.model", "base"),
+            ("tree.propose", "prompt"),
+            ("tree.value", "prompt"),
+        ] {
             assert_ne!(load(&[pair]).unwrap().hash(), base, "{pair:?}");
         }
         let error = format!("{:#}", load(&[("model.date", "today"), ("model.chat", "maybe")]).unwrap_err());

@@ -17,6 +17,7 @@ impl Config {
         self.check_run(&mut check);
         self.check_rollout(&mut check);
         self.check_critic(&mut check);
+        self.judge.check(&mut check);
         self.check_training(&mut check);
         problems
     }
@@ -203,7 +204,7 @@ impl Config {
     }
 }
 
-type Check<'a> = dyn FnMut(bool, &str, &dyn std::fmt::Debug, &str) + 'a;
+pub(super) type Check<'a> = dyn FnMut(bool, &str, &dyn std::fmt::Debug, &str) + 'a;
 
 fn temperature(check: &mut Check, key: &str, value: f32) {
     check((0.0..=100.0).contains(&value), key, &value, "0 (greedy) to 100");

@@ -13,7 +13,7 @@ use minijinja::{Environment, Expression, UndefinedBehavior, Value};
 use crate::domain::{Reward, Score, ScoreError, ScorerKind};
 
 /// Names a formula may use.
-pub const NAMES: [ScorerKind; 8] = [
+pub const NAMES: [ScorerKind; 14] = [
     ScorerKind::Head,
     ScorerKind::Coherence,
     ScorerKind::Accuracy,
@@ -22,6 +22,12 @@ pub const NAMES: [ScorerKind; 8] = [
     ScorerKind::LogprobMean,
     ScorerKind::LogprobMin,
     ScorerKind::Reread,
+    ScorerKind::Judge,
+    ScorerKind::JudgeCoherence,
+    ScorerKind::JudgeAccuracy,
+    ScorerKind::JudgeCompleteness,
+    ScorerKind::JudgeDisagreement,
+    ScorerKind::Reference,
 ];
 const FUNCTIONS: [&str; 3] = ["min", "max", "exp"];
 /// Longest formula, in bytes.

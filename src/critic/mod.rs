@@ -5,10 +5,11 @@
 //! criterion; a trajectory is as good as its worst thought, however long the rest is. The head learns from at most
 //! 200 graded easy trajectories and from its own confident annotations ([`annotate`]), with a penalty for
 //! inconsistency between repeated evaluations, and is calibrated ([`Calibration`]). Beside it: the vote of a task's
-//! trajectories ([`vote()`]), log-probabilities, and the formulas that join scores ([`Formula`]).
+//! trajectories ([`vote()`]), log-probabilities, a model that is asked in words ([`Judge`]), and the formulas that join
+//! scores ([`Formula`]).
 //!
-//! Text never reaches a score: the only inputs are hidden states, log-probabilities and counts of equal answers.
-//! What can't be scored has an error class and no number. Left out: critiques in words by a judge model.
+//! Text never reaches a score, but by what a judge reads between fences: the only inputs are hidden states,
+//! log-probabilities and counts of equal answers. What can't be scored has an error class and no number.
 
 mod aggregate;
 mod annotate;
@@ -16,6 +17,7 @@ mod calibrate;
 mod features;
 mod fit;
 mod formula;
+mod judge;
 mod network;
 mod serial;
 mod vote;
@@ -27,6 +29,7 @@ pub use annotate::{annotate, entropy_bits};
 pub use calibrate::{Calibration, Platt};
 pub use features::{STATISTICS, features, logprob_scores, reread_score};
 pub use formula::Formula;
+pub use judge::{Judge, Shown};
 pub use vote::vote;
 
 use crate::config::CriticConfig;

@@ -26,6 +26,18 @@ pub enum ScorerKind {
     LogprobMin,
     /// Mean log-probability of the trajectory's tokens, reread under the prompts of other variants of its task.
     Reread,
+    /// A judge model's verdict on the whole, from its log-probabilities of the numbers 1 to 5.
+    Judge,
+    /// The judge's verdict on whether each thought follows.
+    JudgeCoherence,
+    /// The judge's verdict on whether what is stated is true.
+    JudgeAccuracy,
+    /// The judge's verdict on whether the question is answered.
+    JudgeCompleteness,
+    /// How far the judge's repeated verdicts lie apart: their standard deviation, averaged over the criteria.
+    JudgeDisagreement,
+    /// Mean log-probability of the trajectory under the reference model.
+    Reference,
     /// The configured formula over the scores above: what selection ranks by.
     Reward,
 }
@@ -39,6 +51,12 @@ named_enum!(ScorerKind {
     LogprobMean => "logprob_mean",
     LogprobMin => "logprob_min",
     Reread => "reread",
+    Judge => "judge",
+    JudgeCoherence => "judge_coherence",
+    JudgeAccuracy => "judge_accuracy",
+    JudgeCompleteness => "judge_completeness",
+    JudgeDisagreement => "judge_disagreement",
+    Reference => "reference",
     Reward => "reward",
 });
 
@@ -53,6 +71,12 @@ pub enum ScoreError {
     MissingInput,
     /// The computation gave NaN or an infinity.
     NonFinite,
+    /// A judge said something other than a score, as far as its probabilities go.
+    LowMass,
+    /// The text and the prompt around it are longer than the reader's context.
+    ContextFull,
+    /// The reader's tokenizer can't write the text, or the text names a special token.
+    Unreadable,
 }
 
 named_enum!(ScoreError {
@@ -60,6 +84,9 @@ named_enum!(ScoreError {
     NoAnswer => "no_answer",
     MissingInput => "missing_input",
     NonFinite => "non_finite",
+    LowMass => "low_mass",
+    ContextFull => "context_full",
+    Unreadable => "unreadable",
 });
 
 /// One scorer's number for one trajectory, or why there is none.

@@ -69,7 +69,8 @@ named_enum!(PruneReason { Beam => "beam", Duplicate => "duplicate", Value => "va
 pub struct Thought {
     /// Index of the parent within [`Tree::thoughts`]; `None` for a first thought.
     pub parent: Option<u32>,
-    /// Tokens as drawn, the closing boundary or end-of-sequence token included. Never re-tokenized.
+    /// Tokens as drawn, the closing boundary or end-of-sequence token included. Never re-tokenized, but for a line that
+    /// a propose prompt gave, which is tokenized and read behind its path.
     pub token_ids: Vec<u32>,
     /// Natural log-probability of each token under the policy at temperature 1, before any truncation.
     pub logprobs: Vec<f32>,

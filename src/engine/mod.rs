@@ -3,8 +3,12 @@
 //! It never sees text: prompts come as token ids, thought boundaries and stop strings as tables over token
 //! ids ([`Stops`]). A completion is a pure function of (policy, prompt ids, sampling, address): batch size,
 //! order and thread count can't change it.
+//!
+//! [`native`] runs the policies that are trained, [`foreign`] models of other families and quantised files that are
+//! only asked, [`scripted`] a script without weights.
 
 pub mod device;
+pub mod foreign;
 pub mod native;
 mod prefix;
 mod sampler;
@@ -14,7 +18,7 @@ mod worker;
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Address, FinishReason};
@@ -104,6 +108,41 @@ pub struct Reading {
     pub hidden_f16: Vec<Vec<u16>>,
 }
 
+/// A context, and the texts that it might go on with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    pub context_ids: Vec<u32>,
+    /// At least one token each.
+    pub options: Vec<Vec<u32>>,
+}
+
+impl Choice {
+    /// Tokens of the context and the longest option.
+    pub fn tokens(&self) -> usize {
+        self.context_ids.len() + self.options.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    fn check(&self, context_max: usize) -> Result<()> {
+        ensure!(!self.context_ids.is_empty(), "the context of a choice is empty");
+        ensure!(!self.options.iter().any(Vec::is_empty), "an option of a choice has no token");
+        let tokens = self.tokens();
+        ensure!(
+            tokens <= context_max,
+            "a choice needs {tokens} tokens; the model reads at most {context_max}"
+        );
+        Ok(())
+    }
+
+    /// The sequence that an option makes of the context, read from the option's first token on.
+    fn reading(&self, option: &[u32]) -> ReadRequest {
+        ReadRequest {
+            ids: [self.context_ids.as_slice(), option].concat(),
+            from: self.context_ids.len(),
+            hidden_at: Vec::new(),
+        }
+    }
+}
+
 /// A policy that can be sampled and read. The one seam between the loop and whatever produces tokens.
 pub trait Generate: Sync {
     /// Hash of the weights (or of the script, or of the remote model's identity).
@@ -123,4 +162,18 @@ pub trait Generate: Sync {
 
     /// Reads every sequence, in order.
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>>;
+
+    /// The log-probability of every option of every choice, in order: of all its tokens, given the context.
+    ///
+    /// Nothing is drawn. An implementation may share the context's forward pass between its options.
+    fn weigh(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
+        let mut weights = Vec::with_capacity(choices.len());
+        for choice in choices {
+            choice.check(self.context_max())?;
+            let requests: Vec<ReadRequest> = choice.options.iter().map(|o| choice.reading(o)).collect();
+            let readings = self.read(&requests)?;
+            weights.push(readings.iter().map(|reading| reading.logprobs.iter().sum()).collect());
+        }
+        Ok(weights)
+    }
 }

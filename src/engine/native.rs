@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use super::prefix::PrefixCache;
 use super::stopping::StopTable;
 use super::worker::Worker;
-use super::{Completion, Generate, ReadRequest, Reading, Request, Stops, sampler};
+use super::{Choice, Completion, Generate, ReadRequest, Reading, Request, Stops, sampler};
 use crate::domain::FinishReason;
 use crate::model::cache::{KvCache, PagePool};
 use crate::model::{Packed, Scratch, Span, decode};
@@ -104,6 +104,37 @@ impl Native {
         }
         Ok(reading)
     }
+
+    /// Reads the context once; options longer than a token go on from a fork of its pages.
+    fn weigh_one(&self, choice: &Choice, buffers: &mut (Scratch, Vec<f32>)) -> Result<Vec<f32>> {
+        let (scratch, logits) = buffers;
+        let context = choice.context_ids.as_slice();
+        let mut cache = KvCache::new(&self.pool);
+        let last = context.len() - 1;
+        for start in (0..context.len()).step_by(READ_CHUNK) {
+            let end = (start + READ_CHUNK).min(context.len());
+            let span = Span {
+                cache: &mut cache,
+                ids: &context[start..end],
+                wanted_from: last.clamp(start, end) - start,
+            };
+            let hidden = decode(&self.model, &mut [span], scratch)?;
+            if end == context.len() {
+                self.model.logits(hidden, logits);
+            }
+        }
+        let mut weights: Vec<f32> = choice.options.iter().map(|o| logprob(logits, o[0] as usize)).collect();
+        let vocab = self.model.config().vocab_size;
+        for (option, weight) in choice.options.iter().zip(&mut weights).filter(|(o, _)| o.len() > 1) {
+            let mut fork = cache.clone();
+            let span = Span { cache: &mut fork, ids: &option[..option.len() - 1], wanted_from: 0 };
+            let hidden = decode(&self.model, &mut [span], scratch)?;
+            self.model.logits(hidden, logits);
+            let rows = logits.chunks_exact(vocab).zip(&option[1..]);
+            *weight += rows.map(|(row, &id)| logprob(row, id as usize)).sum::<f32>();
+        }
+        Ok(weights)
+    }
 }
 
 impl Generate for Native {
@@ -172,6 +203,19 @@ impl Generate for Native {
         }
         let buffers = <(Scratch, Vec<f32>)>::default;
         requests.par_iter().map_init(buffers, |b, request| self.read_one(request, b)).collect()
+    }
+
+    fn weigh(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
+        for (i, choice) in choices.iter().enumerate() {
+            let ids = choice.options.iter().try_for_each(|option| self.check_ids(option));
+            choice
+                .check(self.context_max())
+                .and_then(|()| self.check_ids(&choice.context_ids))
+                .and(ids)
+                .with_context(|| format!("choice {i}"))?;
+        }
+        let buffers = <(Scratch, Vec<f32>)>::default;
+        choices.par_iter().map_init(buffers, |b, choice| self.weigh_one(choice, b)).collect()
     }
 }
 

@@ -229,3 +229,35 @@ fn caches_of_one_policy_are_refused_under_another() {
     let error = decode(&second.model, &mut [span], &mut Scratch::default()).unwrap_err();
     assert!(error.to_string().contains(first.policy_hash()), "{error}");
 }
+
+/// Options share the context's pages; reading each sequence on its own must give the same sums, bit for bit.
+#[test]
+fn weighing_options_is_reading_them() {
+    let engine = Native::new(Packed::new(&weights()).unwrap(), 1000).unwrap();
+    let options = vec![vec![3], vec![4, 5], vec![6; 20], vec![0]];
+    let choices: Vec<Choice> = [1, 15, 16, 17, 64, 70]
+        .into_iter()
+        .map(|n| Choice {
+            context_ids: (0..n).map(|i| (i * 7 + n) % VOCAB as u32).collect(),
+            options: options.clone(),
+        })
+        .collect();
+    let weights = engine.weigh(&choices).unwrap();
+    for (choice, weights) in choices.iter().zip(&weights) {
+        let requests: Vec<ReadRequest> = options.iter().map(|option| choice.reading(option)).collect();
+        let sum = |reading: &Reading| reading.logprobs.iter().skip(1).sum::<f32>() + 0.0;
+        for (reading, weight) in engine.read(&requests).unwrap().iter().zip(weights) {
+            assert_eq!(
+                *weight,
+                reading.logprobs[0] + sum(reading),
+                "after {} tokens",
+                choice.context_ids.len()
+            );
+        }
+    }
+    assert_eq!(on_threads(1, || engine.weigh(&choices).unwrap()), weights);
+    let long = Choice { context_ids: vec![1; 90], options: vec![vec![1; 7]] };
+    assert!(engine.weigh(&[long]).is_err());
+    assert!(engine.weigh(&[Choice { context_ids: vec![1], options: vec![vec![99]] }]).is_err());
+    assert!(engine.weigh(&[Choice { context_ids: vec![1], options: vec![vec![]] }]).is_err());
+}

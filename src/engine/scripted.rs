@@ -8,7 +8,8 @@
 //! skill, so that greedy accuracy equals the skill; other sampling options change nothing.
 //!
 //! Hidden states are synthetic: whether the completion has left the solution, behind noise that is a function of
-//! the tokens read. It knows nothing about text: the caller gives token ids.
+//! the tokens read. Where it has no play for a context, a choice is weighed by the context's hash: a verdict like any
+//! other, for tests of judges. It knows nothing about text: the caller gives token ids.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,13 +20,15 @@ use half::f16;
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
 
-use super::{Boundary, Completion, Generate, ReadRequest, Reading, Request, Stops};
+use super::{Boundary, Choice, Completion, Generate, ReadRequest, Reading, Request, Stops};
 use crate::domain::FinishReason;
 
 /// Log-probability of a token that no script foresees, about one in a million.
 const LOGPROB_FLOOR: f32 = -13.8;
 /// Log-probability of each prompt token when it is read.
 const LOGPROB_PROMPT: f32 = -1.0;
+/// Probability of the options of a choice, together, where no play is known.
+const VERDICT_MASS: f64 = 0.9;
 /// Share of the distance to a skill of 1 that remains after training on this many trajectories is 1/e.
 const KEPT_PER_E_FOLD: f64 = 400.0;
 
@@ -262,6 +265,27 @@ impl Generate for Scripted {
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
         requests.par_iter().map(|r| self.read_one(r)).collect()
     }
+
+    fn weigh(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
+        let one = |choice: &Choice| {
+            choice.check(self.context_max)?;
+            if (self.script.lookup)(&choice.context_ids).is_none() {
+                return Ok(by_hash(choice));
+            }
+            let read = |option: &Vec<u32>| Ok(self.read_one(&choice.reading(option))?.logprobs.iter().sum());
+            choice.options.iter().map(read).collect()
+        };
+        choices.par_iter().map(one).collect()
+    }
+}
+
+/// Shares [`VERDICT_MASS`] between the options in proportions that the hash of the context decides.
+fn by_hash(choice: &Choice) -> Vec<f32> {
+    let seed = hash_words(&choice.context_ids);
+    let share = |i: usize| unit(hash_words(&[seed as u32, (seed >> 32) as u32, i as u32])).powi(4) + 1e-6;
+    let shares: Vec<f64> = (0..choice.options.len()).map(share).collect();
+    let total: f64 = shares.iter().sum();
+    shares.iter().map(|share| (VERDICT_MASS * share / total).ln() as f32).collect()
 }
 
 /// The solution's first half, ended as the solution is: the wrong line of a play that names none.

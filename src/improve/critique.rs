@@ -1,6 +1,6 @@
 //! Critique: the vote over variants, the head's self-annotation and retraining, and every trajectory's scores.
 //!
-//! Every trajectory is reread in the words of other variants. The bootstrapped head and the vote then give each
+//! A judge and a reference, if there are any, give their scores first. Every trajectory is reread in the words of other variants. The bootstrapped head and the vote then give each
 //! trajectory a probability of being good; those whose predicted distribution has little entropy become labels, and
 //! the head is trained again on graded and annotated trajectories together. If it then ranks the anchor set too poorly
 //! it loses its vote in the reward, loudly.
@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use super::bootstrap::{self, Graded, note, row};
 use super::rereading::{Told, reread};
-use super::{Flow, Policy, Session};
+use super::{Flow, Policy, Session, judging};
 use crate::critic::{self, Critic, Formula, Labelled};
 use crate::domain::{Address, Phase, Purpose, Reward, Score, ScorerKind};
 use crate::store::{CriticStage, StoredTree};
@@ -19,9 +19,14 @@ use crate::store::{CriticStage, StoredTree};
 pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
     let policy = session.load(&session.incumbent_hash(iteration).await?).await?;
     let run = session.run.id;
-    session.announce(iteration, Phase::Critique, 3);
     let stored = session.store.trees(run, iteration, Purpose::Rollout).await?;
-    let trajectories = trajectories(session, &policy, &stored)?;
+    session.announce(iteration, Phase::Critique, 3 + judging::units(session, &stored));
+    if let Some(reason) = judging::perform(session, iteration, &policy, &stored).await? {
+        return Ok(Flow::Stopped(reason));
+    }
+    let mut trajectories = trajectories(session, &policy, &stored)?;
+    let mut given = judging::scores(session, iteration).await?;
+    trajectories.iter_mut().for_each(|t| t.given = given.remove(&t.id).unwrap_or_default());
     session.host.advanced();
 
     let (critic, row) = match session.store.critic(run, iteration, CriticStage::Annotated).await? {
@@ -52,7 +57,8 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         );
         session.warn(message).await?;
     }
-    if session.store.scores(run, iteration).await?.is_empty() {
+    let stored = session.store.scores(run, iteration).await?;
+    if !stored.iter().any(|(_, score)| score.scorer == ScorerKind::Reward) {
         let scores = score(session, &critic, row.voting, &trajectories)?;
         session.host.milestone();
         session.store.put_scores(run, iteration, &row.hash, &scores).await?;
@@ -69,12 +75,19 @@ struct Trajectory {
     features: Vec<Vec<f32>>,
     /// The scores that need no head: log-probabilities and the vote among those of its task.
     scores: Vec<Score>,
+    /// The scores of models beside the policy, stored when they were asked.
+    given: Vec<Score>,
 }
 
 impl Trajectory {
-    /// All scores, the head's among them.
+    /// The scores to be stored, the head's among them.
     fn scores(&self, critic: &Critic) -> Vec<Score> {
         critic.scores(&self.features).into_iter().chain(self.scores.iter().copied()).collect()
+    }
+
+    /// The value of a formula over all scores.
+    fn eval(&self, formula: &Formula, critic: &Critic) -> Reward {
+        formula.eval(&[self.scores(critic), self.given.clone()].concat())
     }
 }
 
@@ -96,7 +109,7 @@ fn trajectories(session: &Session, policy: &Policy, stored: &[StoredTree]) -> Re
         let features = told.thoughts.iter().zip(&rereadings).map(|(t, r)| critic::features(t, r)).collect();
         let mut scores = critic::logprob_scores(&told.thoughts).to_vec();
         scores.extend([critic::reread_score(&rereadings), vote]);
-        trajectories.push(Trajectory { id, features, scores });
+        trajectories.push(Trajectory { id, features, scores, given: Vec::new() });
     }
     Ok(trajectories)
 }
@@ -125,7 +138,7 @@ async fn annotate(
 ) -> Result<Vec<Labelled>> {
     let head = bootstrap::critic(session, iteration).await?;
     let formula = Formula::parse(&session.config.critic.annotation)?;
-    let predicted: Vec<Reward> = trajectories.iter().map(|t| formula.eval(&t.scores(&head))).collect();
+    let predicted: Vec<Reward> = trajectories.iter().map(|t| t.eval(&formula, &head)).collect();
     let address = Address::new(session.config.run.seed, Purpose::Critic, iteration, "", &[2]);
     let labels = critic::annotate(&predicted, &session.config.critic, &address);
     let labelled = |(trajectory, label): (&Trajectory, Option<f32>)| {
@@ -147,7 +160,7 @@ fn score(
     let mut rows = Vec::new();
     for trajectory in trajectories {
         let scores = trajectory.scores(critic);
-        let reward = Score { scorer: ScorerKind::Reward, value: formula.eval(&scores) };
+        let reward = Score { scorer: ScorerKind::Reward, value: trajectory.eval(&formula, critic) };
         rows.extend(scores.into_iter().chain([reward]).map(|s| (trajectory.id, s)));
     }
     Ok(rows)

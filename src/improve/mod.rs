@@ -5,6 +5,7 @@
 //! ([`crate::domain::Arm`]) are runs of their own beside the loop proper, in the same store.
 
 mod adapter;
+mod beside;
 mod bootstrap;
 mod checkpoints;
 mod critique;
@@ -12,6 +13,7 @@ mod evaluate;
 mod export;
 mod gate;
 mod host;
+mod judging;
 mod lock;
 mod memory;
 mod policy;
@@ -24,6 +26,7 @@ mod tasks;
 mod training;
 
 pub use adapter::{is_adapter, trainee};
+pub use beside::check_referees;
 pub use checkpoints::{FOLDER as CHECKPOINTS_FOLDER, ensure_space, write as write_checkpoint};
 pub use export::{ExportFormat, export};
 pub use host::{Event, Host};

@@ -3,18 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::adapter;
 use crate::config::{Config, Quantize, TrainMethod};
 use crate::data;
 use crate::domain::{Address, Purpose};
 use crate::engine::device::{OnDevice, Sampled};
+use crate::engine::foreign::{self, Foreign};
 use crate::engine::native::Native;
 use crate::engine::scripted::{Play, Script, Scripted};
 use crate::engine::{Generate, Sampling};
 use crate::grade;
-use crate::model::{Frozen, Lora, ModelConfig, Packed, Parameters, Place, Quantization, Weights};
+use crate::model::{Frozen, GgufModel, Lora, ModelConfig, Packed, Parameters, Place, Quantization, Weights};
 use crate::rollout::{Limits, Tools};
 use crate::text::{Prompts, TEMPLATES, Text};
 use crate::train::Trainee;
@@ -153,6 +154,8 @@ impl Body {
 /// Something that can be sampled, and improved.
 pub enum Policy {
     Model(Box<ModelPolicy>),
+    /// A model of another family or a quantised file: it can be asked, but not improved.
+    Foreign(Box<Foreign>),
     Scripted(Scripted),
 }
 
@@ -174,6 +177,22 @@ impl Policy {
         Ok(Self::Model(Box::new(ModelPolicy { body, engine })))
     }
 
+    /// The model at `path`, which need not be one that can be trained: a checkpoint folder, an adapter's folder, a GGUF
+    /// file, or the name of the built-in one.
+    pub fn to_read(path: &Path, config: &Config) -> Result<Self> {
+        match path {
+            path if path == Path::new(EMBEDDED) => {
+                let frozen = Frozen::from_bytes(SEED_CONFIG, SEED_WEIGHTS, quantization(config))?;
+                Self::model(Body::Frozen(frozen), config)
+            }
+            path if adapter::is_adapter(path) => {
+                Self::model(Body::Lora(adapter::load(path, config, None)?), config)
+            }
+            path if is_foreign(path) => Ok(Self::Foreign(Box::new(Foreign::load(path)?))),
+            path => Self::model(Body::Frozen(Frozen::load(path, quantization(config))?), config),
+        }
+    }
+
     /// A policy of what a trainer has trained.
     pub(super) fn trained(trainee: Trainee, config: &Config) -> Result<Self> {
         match trainee {
@@ -185,6 +204,7 @@ impl Policy {
     pub fn hash(&self) -> &str {
         match self {
             Self::Model(model) => model.engine.policy_hash(),
+            Self::Foreign(model) => model.policy_hash(),
             Self::Scripted(script) => script.policy_hash(),
         }
     }
@@ -197,13 +217,14 @@ impl Policy {
                 Body::Frozen(frozen) => Some(frozen),
                 Body::Lora(lora) => Some(&lora.base),
             },
-            Self::Scripted(_) => None,
+            Self::Scripted(_) | Self::Foreign(_) => None,
         }
     }
 
     pub fn engine(&self) -> &dyn Generate {
         match self {
             Self::Model(model) => &*model.engine,
+            Self::Foreign(model) => model.as_ref(),
             Self::Scripted(script) => script,
         }
     }
@@ -215,7 +236,7 @@ impl Policy {
                 Body::Lora(lora) => lora.adapter.parameter_count() as u64 * 4,
                 body => body.parameter_count() as u64 * 4,
             },
-            Self::Scripted(_) => 4096,
+            Self::Scripted(_) | Self::Foreign(_) => 4096,
         }
     }
 
@@ -229,8 +250,9 @@ impl Policy {
                     weights.save(dir)?;
                     text.save(dir)
                 }
-                Body::Frozen(_) => anyhow::bail!("a frozen policy was never trained: it has no checkpoint"),
+                Body::Frozen(_) => bail!("a frozen policy was never trained: it has no checkpoint"),
             },
+            Self::Foreign(model) => bail!("a {} model is only asked and has no checkpoint", model.family()),
             Self::Scripted(script) => {
                 let state = serde_json::json!({ "skill": script.skill(), "version": script.version() });
                 std::fs::write(dir.join("script.json"), state.to_string()).context("cannot write script.json")
@@ -252,6 +274,14 @@ impl PolicyKind {
 
     /// The policy the run starts from; frozen weights that are in memory already are not read again.
     pub fn base(self, config: &Config, text: &Text, purpose: Use, beside: Option<&Frozen>) -> Result<Policy> {
+        ensure!(
+            self == Self::Scripted || is_embedded(config) || !is_foreign(config.model.folder()),
+            "model.path = {:?} can't be trained: the families {} and GGUF files of other architectures can be judge.model, \
+             reference.model or --model of `logprobs`, `generate` and `eval`; give a checkpoint folder of a family that \
+             README.md lists",
+            config.model.path,
+            foreign::FAMILIES.join(", ")
+        );
         match (self, config.model.path.as_str()) {
             (Self::Scripted, _) => Ok(Policy::Scripted(Scripted::new(script(config, text)?, SCRIPT_SKILL)?)),
             (Self::Model, _) if config.model.adapter.is_empty() => {
@@ -306,6 +336,14 @@ impl PolicyKind {
 
 pub(super) fn is_embedded(config: &Config) -> bool {
     config.model.path == EMBEDDED
+}
+
+/// Whether candle-transformers runs the model at `path`, because our own decoder doesn't.
+fn is_foreign(path: &Path) -> bool {
+    match foreign::is_gguf(path) {
+        true => GgufModel::is_of_another(path),
+        false => foreign::serves(path),
+    }
 }
 
 fn all_trained(config: &Config, purpose: Use) -> bool {

@@ -4,12 +4,15 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 
+use super::beside::{proposes_by_prompt, values_by_prompt};
+use super::judging::question;
 use super::{Flow, Policy, Session, with_tools};
 use crate::config::RolloutConfig;
+use crate::critic::{Critic, Shown};
 use crate::data;
 use crate::domain::{Address, Phase, Purpose, Split, Strategy, Task, Tree};
 use crate::engine::Sampling;
-use crate::rollout::{self, Job, Tools};
+use crate::rollout::{self, Guide, Job, Path, Proposing, Tools, Valuing};
 
 /// Trajectories drawn and committed together: what a crash may cost.
 const UNIT_JOBS: usize = 600;
@@ -31,9 +34,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         }
         let trees = match &critic {
             None => draw_chains(session, &policy, unit, sampling)?,
-            Some(critic) => tools(session, &policy, sampling, |tools| {
-                rollout::trees(tools, unit, &session.config.tree, critic)
-            })?,
+            Some(critic) => search(session, &policy, unit, sampling, critic)?,
         };
         commit(session, iteration, Purpose::Rollout, &policy, &trees).await?;
     }
@@ -95,6 +96,38 @@ pub(super) fn draw_chains(
     sampling: Sampling,
 ) -> Result<Vec<Tree>> {
     tools(session, policy, sampling, |tools| rollout::chains(tools, jobs))
+}
+
+/// Trees of thoughts for `jobs`, guided as the configuration says.
+fn search(
+    session: &Session,
+    policy: &Policy,
+    jobs: &[Job],
+    sampling: Sampling,
+    critic: &Critic,
+) -> Result<Vec<Tree>> {
+    let (config, text) = (session.config, &session.text);
+    let judge = session.referees.judge(policy, text);
+    let value = |paths: &[Path]| {
+        let shown = paths.iter().map(|path| shown(session, path)).collect::<Result<Vec<_>>>()?;
+        judge.values(&shown)
+    };
+    let ask = |path: &Path, count: u32| {
+        let Shown { question, thoughts } = shown(session, path)?;
+        text.asked(&text.prompts().propose(question, &thoughts, count)?)
+    };
+    let encode = |line: &str| text.encode(line);
+    let valuing = if values_by_prompt(config) { Valuing::Prompt(&value) } else { Valuing::Scorer(critic) };
+    let proposing = proposes_by_prompt(config).then_some(Proposing { ask: &ask, encode: &encode });
+    tools(session, policy, sampling, |tools| {
+        rollout::search(tools, jobs, &config.tree, &Guide { valuing, proposing })
+    })
+}
+
+/// A path as prompts show it; the thought that only ends a trajectory has no text.
+fn shown<'t>(session: &'t Session, path: &Path<'t>) -> Result<Shown<'t>> {
+    let texts = path.thoughts.iter().map(|thought| thought.text.as_str()).filter(|text| !text.is_empty());
+    Ok(Shown { question: question(session, path.tree)?, thoughts: texts.collect() })
 }
 
 /// Hands `work` what a rollout needs, as the session has it.

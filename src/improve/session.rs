@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::beside::Referees;
 use super::checkpoints::{self, ensure_space};
 use super::lock::RunLock;
 use super::policy::{Policy, PolicyKind, Use};
@@ -33,6 +34,7 @@ pub struct Session<'a> {
     pub(super) text: Text,
     pub(super) kind: PolicyKind,
     pub(super) dir: PathBuf,
+    pub(super) referees: Referees,
     tasks: BTreeMap<&'static str, Vec<Task>>,
     loaded: Option<Arc<Policy>>,
     started: f64,
@@ -55,12 +57,16 @@ impl<'a> Session<'a> {
         let base = kind.base(config, &text, Use::Train, None)?;
         let data::Dataset { tasks: dataset, report } = tasks::dataset(config)?;
         tasks::check_tasks(&dataset, &text, base.engine().context_max())?;
+        let referees = Referees::load(config, &base, &text)?;
+        let referees_hash = referees.identity(config, &text);
         let shortage = match (host.memory_free)() {
             Some(free) => memory::shortage(config, &base, &text, &dataset, free)?,
             None => None,
         };
         let store = Store::open(&dir.join(STORE_FILE)).await?;
-        let identity = Identity { config, text: &text, base: &base, tasks_hash: &tasks_hash(&dataset)? };
+        let tasks_hash = &tasks_hash(&dataset)?;
+        let identity =
+            Identity { config, text: &text, base: &base, tasks_hash, referees_hash: &referees_hash };
         let (run, resumed) = find_or_begin(host, &store, &identity, arm).await?;
         store.put_tasks(&dataset).await?;
         let notice = tasks::replay_notice(config, &dataset);
@@ -88,6 +94,7 @@ impl<'a> Session<'a> {
             text,
             kind,
             dir,
+            referees,
             tasks,
             loaded: Some(Arc::new(base)),
             started,
@@ -314,18 +321,22 @@ struct Identity<'a> {
     text: &'a Text,
     base: &'a Policy,
     tasks_hash: &'a str,
+    /// Of judge, reference and the prompts they and a search are asked with; empty without any.
+    referees_hash: &'a str,
 }
 
 impl Identity<'_> {
-    /// Hash of the settings and of the tasks, in one text.
+    /// Hash of the settings, of the tasks, and of the models and prompts beside the policy if there are any, in one text.
     fn hash(&self) -> String {
-        format!("{}-{}", self.config.hash(), self.tasks_hash)
+        let beside = if self.referees_hash.is_empty() { "" } else { "-" };
+        format!("{}-{}{beside}{}", self.config.hash(), self.tasks_hash, self.referees_hash)
     }
 
     /// Refuses to go on with other tasks, settings or weights than the run began with.
     fn check(&self, run: &Run) -> Result<()> {
         let dir = &self.config.run.dir;
-        let (settings, tasks) = run.config_hash.split_once('-').unwrap_or((&run.config_hash, ""));
+        let (settings, rest) = run.config_hash.split_once('-').unwrap_or((&run.config_hash, ""));
+        let (tasks, referees) = rest.split_once('-').unwrap_or((rest, ""));
         if settings != self.config.hash() {
             bail!(
                 "{dir} holds a run with another configuration ({}); run with the same settings to go on, or choose \
@@ -337,6 +348,11 @@ impl Identity<'_> {
             tasks == self.tasks_hash,
             "the tasks have changed since the run in {dir} began; restore them, or choose another folder with \
              --set run.dir=…"
+        );
+        ensure!(
+            referees == self.referees_hash,
+            "the judge, the reference or the prompts they are asked with have changed since the run in {dir} began; \
+             restore them, or choose another folder with --set run.dir=…"
         );
         ensure!(
             run.base_policy_hash == self.base.hash(),

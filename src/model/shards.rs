@@ -232,7 +232,7 @@ fn open(path: &Path) -> Result<(File, Metadata, u64)> {
 }
 
 /// The files that hold the tensors of a checkpoint directory.
-fn files(dir: &Path) -> Result<BTreeSet<String>> {
+pub fn files(dir: &Path) -> Result<BTreeSet<String>> {
     let index = dir.join(INDEX_FILE);
     match index.exists() && !dir.join(WEIGHTS_FILE).exists() {
         true => shards(&index),

@@ -1,7 +1,10 @@
+mod prompts;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::config::{Propose, ValueBy};
 use crate::domain::{FinishReason, PruneReason, Purpose, ScoreError, Strategy, Thought};
 use crate::engine::scripted::{Play, Script, Scripted};
 
@@ -58,7 +61,7 @@ fn limits() -> Limits {
     Limits { sampling, tokens_max: 100, thoughts_max: 10 }
 }
 
-fn with_tools<R>(engine: &Scripted, limits: Limits, f: impl FnOnce(&Tools) -> R) -> R {
+fn with_tools<R>(engine: &dyn Generate, limits: Limits, f: impl FnOnce(&Tools) -> R) -> R {
     let stops = stops();
     f(&Tools { engine, decode: &decode, stops: &stops, limits, answer: &answer, on_tokens: &|_| () })
 }
@@ -85,7 +88,8 @@ impl Scorer for Silent {
 }
 
 fn tree_config(proposals: u32, beam: u32) -> TreeConfig {
-    TreeConfig { proposals, beam, value_floor: 0.0 }
+    let (propose, value) = (Propose::Sample, ValueBy::Head);
+    TreeConfig { proposals, beam, value_floor: 0.0, propose, value }
 }
 
 fn assert_sound(tree: &Tree, stops: &Stops, decode: Decode) {

@@ -2,7 +2,8 @@
 //! thoughts end.
 //!
 //! There are two ways to token ids of a task and everything uses them, pretraining and the loop alike:
-//! [`Text::prompt_ids_of`] and [`Text::completion_ids`]. What a policy drew is never tokenized again. A checkpoint
+//! [`Text::prompt_ids_of`] and [`Text::completion_ids`]; other prompts go through [`Text::asked`] and [`Text::choice`].
+//! What a policy drew is never tokenized again. A checkpoint
 //! with a chat template is asked through it, and the template alone says which special tokens a prompt has. Without
 //! one, the beginning token stands before a prompt if the checkpoint's own tokenizer puts it there; the seed's
 //! doesn't.
@@ -25,12 +26,12 @@ use tokenizers::Tokenizer;
 pub use chat::{ChatRequest, ChatTemplate, Date};
 pub use files::TokenizerFile;
 pub use gguf::GgufVocabulary;
-pub use prompts::{Prompts, TEMPLATES};
+pub use prompts::{CRITIQUES, PROPOSE, Prompts, TEMPLATES, VALUE};
 pub use seed::{SPECIALS, seed_tokenizer};
 
 use crate::config::{Config, ModelSource};
 use crate::domain::TaskKind;
-use crate::engine::Stops;
+use crate::engine::{Choice, Stops};
 use bytes::Spelling;
 use talk::Talk;
 
@@ -259,13 +260,52 @@ impl Text {
     pub fn prompt_ids_of(&self, kind: TaskKind, question: &str) -> Result<Vec<u32>> {
         self.refuse_special(question)?;
         let asked = self.prompts.question(kind, question)?;
-        let ids = match &self.talk {
-            Some(talk) => self.encode_parsing(&talk.prompt(asked.trim())?)?,
-            None => self.encode_parsing(&asked)?,
-        };
+        let ids = self.posed(&asked, "")?;
         ensure!(!ids.is_empty(), "the prompt for {question:?} is empty; check the template");
+        Ok(ids)
+    }
+
+    /// A rendered template as a chat message, or as it is; `begun` is what the answer already begins with.
+    fn posed(&self, asked: &str, begun: &str) -> Result<Vec<u32>> {
+        let ids = match &self.talk {
+            Some(talk) => self.encode_parsing(&(talk.prompt(asked.trim())? + begun))?,
+            None => self.encode_parsing(&[asked, begun].concat())?,
+        };
         let bos = self.leading_bos.filter(|bos| self.talk.is_none() && ids.first() != Some(bos));
         Ok(bos.into_iter().chain(ids).collect())
+    }
+
+    /// The prompt of a rendered template other than a task's.
+    ///
+    /// # Errors
+    /// When it contains a special token's name, or something this tokenizer can't write.
+    pub fn asked(&self, prompt: &str) -> Result<Vec<u32>> {
+        self.refuse_special(prompt)?;
+        self.posed(prompt, "")
+    }
+
+    /// The prompt of a rendered template whose last line begins the answer, and the `words` that may be the answer.
+    ///
+    /// What is the same in all of them (a space, mostly) counts as prompt, so that options are as short as can be.
+    ///
+    /// # Errors
+    /// As [`Self::asked`]; and when two words can't be told apart.
+    pub fn choice(&self, prompt: &str, words: &[&str]) -> Result<Choice> {
+        self.refuse_special(prompt)?;
+        let cut = prompt.rfind('\n').map_or(0, |at| at + 1);
+        let (asked, begun) = prompt.split_at(cut);
+        let spoken = |word: &&str| self.posed(asked, &format!("{begun} {word}"));
+        let mut options: Vec<Vec<u32>> = words.iter().map(spoken).collect::<Result<_>>()?;
+        let Some((first, others)) = options.split_first() else { bail!("a choice between no words") };
+        let same = |at: &usize| others.iter().all(|ids| ids.get(*at) == first.get(*at));
+        let shared = (0..first.len()).take_while(same).count();
+        let context_ids = first[..shared].to_vec();
+        options.iter_mut().for_each(|ids| drop(ids.drain(..shared)));
+        ensure!(
+            shared > 0 && !options.iter().any(Vec::is_empty),
+            "this tokenizer can't tell {words:?} apart after {begun:?}"
+        );
+        Ok(Choice { context_ids, options })
     }
 
     /// Whether questions are asked through the checkpoint's chat template.

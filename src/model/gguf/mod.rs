@@ -58,6 +58,13 @@ impl GgufModel {
         Ok(model)
     }
 
+    /// Whether the file is whole so far, but of an architecture that our decoder doesn't compute.
+    pub fn is_of_another(path: &Path) -> bool {
+        let named = |file: &File| Some(file.metadata().text("general.architecture").ok()??.to_owned());
+        let name = File::open(path).ok().as_ref().and_then(named);
+        name.is_some_and(|name| Arch::from_name(&name).is_err())
+    }
+
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }

@@ -1,0 +1,99 @@
+//! The sections `judge` and `reference`: models beside the policy that read its trajectories.
+
+use serde::{Deserialize, Serialize};
+
+use super::Config;
+use super::validate::Check;
+
+/// Who judges: `judge.model` of this name is the policy itself.
+const POLICY: &str = "policy";
+
+/// What a judge is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Criterion {
+    Overall,
+    Coherence,
+    Accuracy,
+    Completeness,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeConfig {
+    pub model: String,
+    pub criteria: Vec<Criterion>,
+    pub repeats: u32,
+    pub temperature: f32,
+    pub mass_min: f64,
+}
+
+impl JudgeConfig {
+    /// Whether anybody judges.
+    pub fn is_on(&self) -> bool {
+        !self.model.is_empty()
+    }
+
+    /// Whether the policy judges itself.
+    pub fn is_policy(&self) -> bool {
+        self.model == POLICY
+    }
+
+    /// Keys added since the first release are left out of a run's identity where they are as they were before.
+    pub(super) fn is_default(&self) -> bool {
+        Config::load(None, &[]).is_ok_and(|config| config.judge == *self)
+    }
+
+    pub(super) fn check(&self, check: &mut Check) {
+        check((1..=64).contains(&self.repeats), "judge.repeats", &self.repeats, "1 to 64");
+        let temperature_ok = self.temperature > 0.0 && self.temperature <= 100.0;
+        check(temperature_ok, "judge.temperature", &self.temperature, "above 0, at most 100");
+        check((0.0..=1.0).contains(&self.mass_min), "judge.mass_min", &self.mass_min, "0 to 1");
+        let asked = !self.is_on() || !self.criteria.is_empty();
+        check(asked, "judge.criteria", &self.criteria, "name at least one, such as [\"overall\"]");
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceConfig {
+    pub model: String,
+}
+
+impl ReferenceConfig {
+    pub(super) fn is_off(&self) -> bool {
+        self.model.is_empty()
+    }
+}
+
+/// Where a search's proposals come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propose {
+    /// Each is drawn on from the path.
+    Sample,
+    /// A prompt asks for all of them at once, a line each.
+    Prompt,
+}
+
+impl Propose {
+    pub(super) fn is_sample(&self) -> bool {
+        *self == Self::Sample
+    }
+}
+
+/// What a search values its paths by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueBy {
+    /// The critique head.
+    Head,
+    /// A prompt to the judge, or without one to the policy: sure, likely or impossible.
+    Prompt,
+}
+
+impl ValueBy {
+    pub(super) fn is_head(&self) -> bool {
+        *self == Self::Head
+    }
+}

@@ -1,0 +1,321 @@
+//! Models that are only asked: families and quantised files that candle-transformers runs and our own decoder does
+//! not.
+//!
+//! They judge and they are references; nothing trains them. Draws use the same sampler and the same addresses as
+//! [`super::native`], so a completion is a function of (policy, context, sampling, address) here too: every sequence
+//! runs alone, its context in one forward pass and then token by token, whatever else is in the call. What it costs:
+//! candle's models answer for a sequence's last token alone and share no beginnings, so reading takes as long as
+//! drawing, and sequences run one after another, each on all threads. Hidden states are empty.
+//!
+//! Contexts are shorter than a model could read ([`CONTEXT_MAX`], and a family's sliding window): attention in one
+//! pass takes memory by the square of the length, and candle's windows are a token wider than transformers'. Settings
+//! that candle reads past without a word are refused instead of run wrongly.
+
+mod families;
+mod gguf;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Device, Tensor};
+use rand_chacha::rand_core::Rng;
+
+use super::sampler::{self, Sampler};
+use super::stopping::StopTable;
+use super::{Boundary, Choice, Completion, Generate, ReadRequest, Reading, Request, Stops};
+use crate::domain::FinishReason;
+use crate::model::{CONFIG_FILE, checkpoint_files};
+use crate::ops::kernels::logprob;
+
+pub use families::FAMILIES;
+pub use gguf::ARCHITECTURES;
+
+/// Longest context of a model that runs its context in one pass.
+pub const CONTEXT_MAX: usize = 4096;
+
+/// One step of a sequence: token ids `(1, n)` at a position give the logits of the last one. Position 0 begins a new
+/// sequence.
+type Forward = Box<dyn FnMut(&Tensor, usize) -> candle_core::Result<Tensor> + Send>;
+
+/// A network with what has to be known about it.
+struct Network {
+    forward: Forward,
+    family: String,
+    vocab_size: usize,
+    context_max: usize,
+}
+
+/// A model in memory that can be sampled and read, but not trained.
+pub struct Foreign {
+    forward: Mutex<Forward>,
+    policy: String,
+    family: String,
+    vocab_size: usize,
+    context_max: usize,
+}
+
+impl std::fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Foreign").field("family", &self.family).field("policy", &self.policy).finish()
+    }
+}
+
+/// Whether `path` is a GGUF file.
+pub fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// Whether this engine runs the model at `path`: a GGUF file, or a checkpoint directory of one of [`FAMILIES`].
+pub fn serves(path: &Path) -> bool {
+    is_gguf(path) || families::model_type(path).is_ok_and(|name| FAMILIES.contains(&name.as_str()))
+}
+
+impl Foreign {
+    /// Loads a checkpoint directory (`config.json` and safetensors, widened to f32) or a GGUF file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let network = if is_gguf(path) { gguf::load(path) } else { families::load(path) };
+        let network = network.with_context(|| format!("the model {} can't be used", path.display()))?;
+        let Network { forward, family, vocab_size, context_max } = network;
+        ensure!(vocab_size > 0 && context_max > 1, "{}: no vocabulary or no context", path.display());
+        let policy = hash(path)?;
+        Ok(Self { forward: Mutex::new(forward), policy, family, vocab_size, context_max })
+    }
+
+    /// The family or architecture, as its file names it.
+    pub fn family(&self) -> &str {
+        &self.family
+    }
+
+    fn network(&self) -> MutexGuard<'_, Forward> {
+        // What a panicking thread leaves behind is dropped at the next sequence's first step.
+        self.forward.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let (vocab, max) = (self.vocab_size, self.context_max);
+        ensure!(!ids.is_empty(), "the context is empty; give at least a beginning-of-sequence token");
+        ensure!(
+            ids.len() <= max,
+            "the context has {} tokens; this {} reads at most {max}",
+            ids.len(),
+            self.family
+        );
+        let unknown = ids.iter().find(|&&id| id as usize >= vocab);
+        ensure!(unknown.is_none(), "token id {} is outside the vocabulary of {vocab}", unknown.unwrap_or(&0));
+        Ok(())
+    }
+
+    /// The logits after `ids`, which stand from position `at` on. (vocab)
+    fn logits(&self, forward: &mut Forward, ids: &[u32], at: usize) -> Result<Vec<f32>> {
+        let input = Tensor::from_slice(ids, (1, ids.len()), &Device::Cpu)?;
+        let row: Vec<f32> = forward(&input, at)
+            .and_then(|logits| logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1())
+            .with_context(|| {
+                format!("this {} can't read {} tokens at position {at}", self.family, ids.len())
+            })?;
+        ensure!(
+            row.len() == self.vocab_size,
+            "this {} gives {} logits for a vocabulary of {}",
+            self.family,
+            row.len(),
+            self.vocab_size
+        );
+        ensure!(
+            row.iter().all(|logit| logit.is_finite()),
+            "this {} gives a logit that isn't a finite number; its weights are damaged",
+            self.family
+        );
+        Ok(row)
+    }
+
+    fn complete(&self, request: &Request, stops: &StopTable, sampler: &mut Sampler) -> Result<Completion> {
+        let mut drawn = Completion {
+            token_ids: Vec::new(),
+            logprobs: Vec::new(),
+            finish: FinishReason::TokensMax,
+            boundaries: Vec::new(),
+        };
+        if request.tokens_max == 0 || request.context_ids.len() >= self.context_max {
+            let full = request.tokens_max > 0;
+            return Ok(Completion {
+                finish: if full { FinishReason::ContextFull } else { drawn.finish },
+                ..drawn
+            });
+        }
+        let mut network = self.network();
+        let (mut stream, mut tail) = (request.address.stream(), Vec::new());
+        let mut logits = self.logits(&mut network, &request.context_ids, 0)?;
+        loop {
+            let token = sampler.draw(&logits, &request.sampling, stream.next_u32());
+            let id = token as u32;
+            drawn.token_ids.push(id);
+            drawn.logprobs.push(logprob(&logits, token));
+            let end = drawn.token_ids.len();
+            let finish = stops.finish(request, id, end, self.context_max, &mut tail);
+            if finish.is_some() || stops.is_boundary(id) {
+                drawn.boundaries.push(Boundary { end, hidden_f16: Vec::new() });
+            }
+            if let Some(finish) = finish {
+                return Ok(Completion { finish, ..drawn });
+            }
+            logits = self.logits(&mut network, &[id], request.context_ids.len() + end - 1)?;
+        }
+    }
+
+    /// Log-probabilities of `ids[from..]`.
+    fn logprobs(&self, forward: &mut Forward, ids: &[u32], from: usize) -> Result<Vec<f32>> {
+        let mut logprobs = Vec::with_capacity(ids.len() - from);
+        if from == ids.len() {
+            return Ok(logprobs);
+        }
+        let mut logits = self.logits(forward, &ids[..from], 0)?;
+        for at in from..ids.len() {
+            logprobs.push(logprob(&logits, ids[at] as usize));
+            if at + 1 < ids.len() {
+                logits = self.logits(forward, &ids[at..=at], at)?;
+            }
+        }
+        Ok(logprobs)
+    }
+}
+
+impl Generate for Foreign {
+    fn policy_hash(&self) -> &str {
+        &self.policy
+    }
+
+    fn context_max(&self) -> usize {
+        self.context_max
+    }
+
+    fn generate(
+        &self,
+        requests: &[Request],
+        stops: &Stops,
+        on_tokens: &(dyn Fn(usize) + Sync),
+    ) -> Result<Vec<Completion>> {
+        let stops = StopTable::new(stops, self.vocab_size)?;
+        let mut sampler = Sampler::default();
+        let mut one = |(i, request): (usize, &Request)| {
+            self.check_ids(&request.context_ids)?;
+            sampler::check(&request.sampling)?;
+            let completion = self.complete(request, &stops, &mut sampler);
+            let completion = completion.with_context(|| format!("request {i} ({})", request.address))?;
+            on_tokens(completion.token_ids.len());
+            Ok(completion)
+        };
+        requests.iter().enumerate().map(&mut one).collect()
+    }
+
+    fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
+        let one = |(i, request): (usize, &ReadRequest)| {
+            let ReadRequest { ids, from, hidden_at } = request;
+            self.check_ids(ids).with_context(|| format!("read request {i}"))?;
+            let n = ids.len();
+            ensure!((1..=n).contains(from), "`from` is {from}; it must be in 1..={n}, the number of ids");
+            let logprobs = self.logprobs(&mut self.network(), ids, *from)?;
+            Ok(Reading { logprobs, hidden_f16: vec![Vec::new(); hidden_at.len()] })
+        };
+        requests.iter().enumerate().map(one).collect()
+    }
+
+    fn weigh(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
+        let mut all = Vec::with_capacity(choices.len());
+        for (i, choice) in choices.iter().enumerate() {
+            choice.check(self.context_max).with_context(|| format!("choice {i}"))?;
+            let sequences = choice.options.iter().chain([&choice.context_ids]);
+            sequences
+                .into_iter()
+                .try_for_each(|ids| self.check_ids(ids))
+                .with_context(|| format!("choice {i}"))?;
+            let mut network = self.network();
+            let first = self.logits(&mut network, &choice.context_ids, 0)?;
+            let mut weights = Vec::with_capacity(choice.options.len());
+            for option in &choice.options {
+                weights.push(match option.as_slice() {
+                    [id] => logprob(&first, *id as usize),
+                    _ => {
+                        let ReadRequest { ids, from, .. } = choice.reading(option);
+                        self.logprobs(&mut network, &ids, from)?.iter().sum()
+                    }
+                });
+            }
+            all.push(weights);
+        }
+        Ok(all)
+    }
+}
+
+/// The files that a model consists of, the configuration first.
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if is_gguf(path) {
+        return Ok(vec![path.to_owned()]);
+    }
+    let names = std::iter::once(CONFIG_FILE.to_owned()).chain(checkpoint_files(path)?);
+    Ok(names.map(|name| path.join(name)).collect())
+}
+
+/// blake3, in hex, over every file's length and bytes.
+fn hash(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 foreign policy v1");
+    for path in files(path)? {
+        let failed = || format!("cannot read {}", path.display());
+        let file = File::open(&path).with_context(failed)?;
+        hasher.update(&file.metadata().with_context(failed)?.len().to_le_bytes());
+        hasher.update_reader(file).with_context(failed)?;
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// A model whose sequences begin with a copy of it without a cache; its weights are shared.
+///
+/// Never a copy of a model in use: some of candle's caches would write into one another's.
+fn cloned<M: Clone + Send + 'static>(
+    pristine: M,
+    forward: fn(&mut M, &Tensor, usize) -> candle_core::Result<Tensor>,
+) -> Forward {
+    let mut current = pristine.clone();
+    Box::new(move |ids, at| {
+        if at == 0 {
+            current = pristine.clone();
+        }
+        forward(&mut current, ids, at)
+    })
+}
+
+/// A model that can't be copied, but can forget.
+fn cleared<M: Send + 'static>(
+    mut model: M,
+    clear: fn(&mut M),
+    forward: fn(&mut M, &Tensor, usize) -> candle_core::Result<Tensor>,
+) -> Forward {
+    Box::new(move |ids, at| {
+        if at == 0 {
+            clear(&mut model);
+        }
+        forward(&mut model, ids, at)
+    })
+}
+
+/// A model that can neither be copied nor forget: it runs without a cache and reads the whole sequence each time.
+fn reread<M: Send + 'static>(
+    mut model: M,
+    forward: fn(&mut M, &Tensor, usize) -> candle_core::Result<Tensor>,
+) -> Forward {
+    let mut whole: Option<Tensor> = None;
+    Box::new(move |ids, at| {
+        let sequence = match whole.take() {
+            Some(before) if at > 0 => Tensor::cat(&[&before, ids], 1)?,
+            _ => ids.clone(),
+        };
+        let logits = forward(&mut model, &sequence, 0);
+        whole = Some(sequence);
+        logits
+    })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
