@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::policy::PolicyArgs;
 use super::{Command, block_on};
-use crate::config::{Config, Snapshot};
+use crate::config::{Config, JudgeConfig, Snapshot};
 use crate::domain::Arm;
 use crate::hub::{Event, Found, Hub, HubId, Look, Settings, Want};
 use crate::improve::{STORE_FILE, is_adapter};
@@ -33,8 +33,10 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 /// Makes every name of a hub's model that `command` needs into a folder, fetching it if need be.
 pub fn settle(config: &mut Config, command: &mut Command, quiet: bool) -> Result<()> {
     let (mut settings, mut policy, mut needs_base) = (settings(), None, false);
+    let mut places = &Place::ALL[..2];
     match command {
-        Command::Run(args) if args.needs_model() => {}
+        // A judge and a reference are for runs alone.
+        Command::Run(args) if args.needs_model() => places = &Place::ALL,
         Command::Pretrain(_) => {}
         // To look at a trajectory is no reason to fetch a model.
         Command::Inspect(args) if args.needs_tokenizer() => settings.offline = true,
@@ -58,13 +60,13 @@ pub fn settle(config: &mut Config, command: &mut Command, quiet: bool) -> Result
             return Ok(());
         }
     }
-    settle_config(&hub, config, &shown)
+    settle_config(&hub, config, &shown, places)
 }
 
-/// The configured model and adapter, at the commits that the run began with.
-fn settle_config(hub: &Hub, config: &mut Config, shown: &Shown) -> Result<()> {
-    for place in Place::ALL {
-        let name = place.name(config).to_owned();
+/// What the configuration names at these places, at the commits that the run began with.
+fn settle_config(hub: &Hub, config: &mut Config, shown: &Shown, places: &[Place]) -> Result<()> {
+    for place in places {
+        let name = place.name(config);
         if place.is_hub(&name)? {
             let pinned = place.pinned(config)?;
             let found = resolve(hub, place.key, &name, place.want, pinned.as_deref(), shown)?;
@@ -126,7 +128,7 @@ pub fn look(config: &mut Config) -> Result<Vec<HubReport>> {
     let hub = Hub::new(settings(), &on_event);
     let mut reports = Vec::new();
     for place in Place::ALL {
-        let name = place.name(config).to_owned();
+        let name = place.name(config);
         if !place.is_hub(&name)? {
             continue;
         }
@@ -152,50 +154,59 @@ pub fn look(config: &mut Config) -> Result<Vec<HubReport>> {
 struct Place {
     key: &'static str,
     want: Want,
-    /// Where a run's stored configuration has the name and the commit.
-    stored: [&'static str; 2],
+    /// Where a run's stored configuration has section, name and commit.
+    stored: [&'static str; 3],
 }
 
 impl Place {
-    const ALL: [Self; 2] = [
-        Self { key: "model.path", want: Want::Checkpoint, stored: ["path", "snapshot"] },
-        Self { key: "model.adapter", want: Want::Adapter, stored: ["adapter", "adapter_snapshot"] },
+    const ALL: [Self; 4] = [
+        Self { key: "model.path", want: Want::Checkpoint, stored: ["model", "path", "snapshot"] },
+        Self { key: "model.adapter", want: Want::Adapter, stored: ["model", "adapter", "adapter_snapshot"] },
+        Self { key: "judge.model", want: Want::Checkpoint, stored: ["judge", "model", "snapshot"] },
+        Self { key: "reference.model", want: Want::Checkpoint, stored: ["reference", "model", "snapshot"] },
     ];
 
-    fn name<'c>(&self, config: &'c Config) -> &'c str {
-        match self.want {
-            Want::Adapter => &config.model.adapter,
-            _ => &config.model.path,
+    /// The name, and where what it means is put.
+    fn slot<'c>(&self, config: &'c mut Config) -> (&'c String, &'c mut Option<Snapshot>) {
+        let Config { model, judge, reference, .. } = config;
+        match self.stored {
+            ["judge", ..] => (&judge.model, &mut judge.snapshot),
+            ["reference", ..] => (&reference.model, &mut reference.snapshot),
+            [_, "adapter", _] => (&model.adapter, &mut model.adapter_snapshot),
+            _ => (&model.path, &mut model.snapshot),
         }
+    }
+
+    fn name(&self, config: &mut Config) -> String {
+        self.slot(config).0.clone()
     }
 
     /// Whether the name means a model of the hub; an error if it means nothing at all.
     fn is_hub(&self, name: &str) -> Result<bool> {
-        if name.is_empty() || (name == EMBEDDED && self.want != Want::Adapter) || Path::new(name).exists() {
+        let is_own_name = (name == EMBEDDED && self.want != Want::Adapter)
+            || (name == JudgeConfig::POLICY && self.key == "judge.model");
+        if name.is_empty() || is_own_name || Path::new(name).exists() {
             return Ok(false);
         }
         hub_id(self.key, name).map(|_| true)
     }
 
     /// The commit that the run in `run.dir` began with, if it began with this name.
-    fn pinned(&self, config: &Config) -> Result<Option<String>> {
+    fn pinned(&self, config: &mut Config) -> Result<Option<String>> {
         if !Path::new(&config.run.dir).join(STORE_FILE).exists() {
             return Ok(None);
         }
         let run = block_on(async { super::inspect::reader(config).await?.run_of_arm(Arm::Reward).await })?;
         let stored: Value =
             run.map(|run| serde_json::from_str(&run.config_json)).transpose()?.unwrap_or_default();
-        let [name, snapshot] = self.stored.map(|key| &stored["model"][key]);
-        let commit = snapshot["commit"].as_str().filter(|_| name.as_str() == Some(self.name(config)));
+        let [section, name, snapshot] = self.stored;
+        let (name, snapshot) = (&stored[section][name], &stored[section][snapshot]);
+        let commit = snapshot["commit"].as_str().filter(|_| name.as_str() == Some(&self.name(config)));
         Ok(commit.map(str::to_owned))
     }
 
     fn put(&self, config: &mut Config, found: Option<Found>) {
-        let snapshot = found.map(|found| Snapshot { commit: found.commit, folder: found.path });
-        match self.want {
-            Want::Adapter => config.model.adapter_snapshot = snapshot,
-            _ => config.model.snapshot = snapshot,
-        }
+        *self.slot(config).1 = found.map(|found| Snapshot { commit: found.commit, folder: found.path });
     }
 }
 

@@ -1,12 +1,11 @@
 //! The sections `judge` and `reference`: models beside the policy that read its trajectories.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use super::Config;
 use super::validate::Check;
-
-/// Who judges: `judge.model` of this name is the policy itself.
-const POLICY: &str = "policy";
+use super::{Config, Snapshot};
 
 /// What a judge is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +21,9 @@ pub enum Criterion {
 #[serde(deny_unknown_fields)]
 pub struct JudgeConfig {
     pub model: String,
+    /// What `model` is at the hub, if it names a model there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
     pub criteria: Vec<Criterion>,
     pub repeats: u32,
     pub temperature: f32,
@@ -29,6 +31,14 @@ pub struct JudgeConfig {
 }
 
 impl JudgeConfig {
+    /// `judge.model` of this name is the policy itself.
+    pub const POLICY: &str = "policy";
+
+    /// The folder (or file) of the judge on this disk.
+    pub fn folder(&self) -> &Path {
+        self.snapshot.as_ref().map_or(Path::new(&self.model), |found| &found.folder)
+    }
+
     /// Whether anybody judges.
     pub fn is_on(&self) -> bool {
         !self.model.is_empty()
@@ -36,7 +46,7 @@ impl JudgeConfig {
 
     /// Whether the policy judges itself.
     pub fn is_policy(&self) -> bool {
-        self.model == POLICY
+        self.model == Self::POLICY
     }
 
     /// Keys added since the first release are left out of a run's identity where they are as they were before.
@@ -58,9 +68,17 @@ impl JudgeConfig {
 #[serde(deny_unknown_fields)]
 pub struct ReferenceConfig {
     pub model: String,
+    /// What `model` is at the hub, if it names a model there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
 }
 
 impl ReferenceConfig {
+    /// The folder (or file) of the reference on this disk.
+    pub fn folder(&self) -> &Path {
+        self.snapshot.as_ref().map_or(Path::new(&self.model), |found| &found.folder)
+    }
+
     pub(super) fn is_off(&self) -> bool {
         self.model.is_empty()
     }

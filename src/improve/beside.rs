@@ -19,18 +19,19 @@ pub(super) struct Beside {
 
 impl Beside {
     /// The model that `key` names, at `path` or built in.
-    fn load(path: &str, config: &Config, key: &str) -> Result<Self> {
+    fn load(name: &str, path: &Path, config: &Config, key: &str) -> Result<Self> {
         let mut own = config.clone();
-        own.model.path = path.to_owned();
+        own.model.path = path.display().to_string();
+        own.model.snapshot = None;
         // How the policy is spoken to is its own affair; a judge answers at once.
         own.model.system = String::new();
         own.model.thinking = crate::config::Thinking::Off;
         let load = || -> Result<Self> {
             let text = PolicyKind::Model.text(&own)?;
-            let policy = Policy::to_read(Path::new(path), &own)?;
+            let policy = Policy::to_read(path, &own)?;
             Ok(Self { policy, text })
         };
-        load().with_context(|| format!("{key} = {path:?} can't be used"))
+        load().with_context(|| format!("{key} = {name:?} can't be used"))
     }
 
     pub(super) fn engine(&self) -> &dyn Generate {
@@ -53,12 +54,12 @@ impl Referees {
         let judge = &config.judge;
         let asked = asked(config)?;
         let other = judge.is_on() && !judge.is_policy();
-        let load = |path: &str, key| Beside::load(path, config, key);
+        let load = |name: &str, path, key| Beside::load(name, path, config, key);
         let referees = Self {
-            judge: other.then(|| load(&judge.model, "judge.model")).transpose()?,
+            judge: other.then(|| load(&judge.model, judge.folder(), "judge.model")).transpose()?,
             reference: match config.reference.model.as_str() {
                 "" => None,
-                path => Some(load(path, "reference.model")?),
+                name => Some(load(name, config.reference.folder(), "reference.model")?),
             },
             asked,
             config: judge.clone(),

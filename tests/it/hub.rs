@@ -402,3 +402,19 @@ fn sharded() -> Files {
     files.insert(format!("{WEIGHTS}.index.json"), index.to_string().into_bytes());
     files
 }
+
+#[test]
+fn a_reference_of_the_hub_is_pinned_to_its_run() {
+    let server = published();
+    let user = User::of(&server);
+    let settings = ["reference.model=org/seed", "reward.formula=vote + 0 * reference"];
+    user.run(&tiny(&["run"], &settings)).success();
+    let sql = "SELECT json_extract(config_json, '$.reference.snapshot.commit') AS pinned FROM runs";
+    let pinned = user.run(&["inspect", "sql", sql, "--json"]).success();
+    assert!(pinned.contains(FIRST), "{pinned}");
+    // To measure needs no reference.
+    server.take_log();
+    fs::remove_dir_all(user.hub()).unwrap();
+    user.run(&["eval", "--tasks", "2", "--set", "reference.model=org/seed"]).success();
+    assert!(server.take_log().is_empty());
+}

@@ -26,6 +26,10 @@ struct Vocabulary<'a> {
 /// `tokenizer.json`, `tokenizer_config.json`, `generation_config.json` and perhaps `chat_template.jinja`. Without
 /// `tokenizer.json` if `with_tokenizer` is false, when another one is used and this one need not be readable.
 pub(super) fn files(meta: &Metadata, with_tokenizer: bool) -> Result<Vec<TokenizerFile>> {
+    let kind = meta.text("tokenizer.ggml.model")?;
+    if !with_tokenizer && !matches!(kind, Some("gpt2" | "llama")) {
+        return Ok(Vec::new());
+    }
     let vocabulary = Vocabulary::read(meta)?;
     let mut files = Vec::new();
     let mut push = |name: &str, contents: String| {
