@@ -86,12 +86,7 @@ impl OnDevice {
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let (vocab, max) = (self.vocab_size, self.context_max);
-        ensure!(!ids.is_empty(), "the context is empty; give at least a beginning-of-sequence token");
-        ensure!(ids.len() <= max, "the context has {} tokens; the model reads at most {max}", ids.len());
-        let unknown = ids.iter().find(|&&id| id as usize >= vocab);
-        ensure!(unknown.is_none(), "token id {} is outside the vocabulary of {vocab}", unknown.unwrap_or(&0));
-        Ok(())
+        super::check_ids(ids, self.vocab_size, self.context_max)
     }
 
     /// Cuts sequences of these lengths into batches, the longest first.
@@ -301,12 +296,8 @@ impl Generate for OnDevice {
 
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
         for (i, request) in requests.iter().enumerate() {
-            let ReadRequest { ids, from, hidden_at } = request;
-            let n = ids.len();
-            self.check_ids(ids).with_context(|| format!("read request {i}"))?;
-            ensure!((1..=n).contains(from), "`from` is {from}; it must be in 1..={n}, the number of ids");
-            let bad = hidden_at.iter().find(|p| !(1..n).contains(*p));
-            ensure!(bad.is_none(), "`hidden_at` has {}; positions are in 1..{n}", bad.unwrap_or(&0));
+            let checked = self.check_ids(&request.ids).and_then(|()| request.check());
+            checked.with_context(|| format!("read request {i}"))?;
         }
         let lengths: Vec<_> = requests.iter().enumerate().map(|(i, r)| (i, r.ids.len())).collect();
         let mut readings: Vec<Option<Reading>> = vec![None; requests.len()];

@@ -99,6 +99,27 @@ pub struct ReadRequest {
     pub hidden_at: Vec<usize>,
 }
 
+impl ReadRequest {
+    /// Refuses positions that the sequence hasn't got.
+    fn check(&self) -> Result<()> {
+        let Self { ids, from, hidden_at } = self;
+        let n = ids.len();
+        ensure!((1..=n).contains(from), "`from` is {from}; it must be in 1..={n}, the number of ids");
+        let bad = hidden_at.iter().find(|p| !(1..n).contains(*p));
+        ensure!(bad.is_none(), "`hidden_at` has {}; positions are in 1..{n}", bad.unwrap_or(&0));
+        Ok(())
+    }
+}
+
+/// Refuses a sequence that a model of `vocab` tokens and contexts of at most `max` can't read.
+fn check_ids(ids: &[u32], vocab: usize, max: usize) -> Result<()> {
+    ensure!(!ids.is_empty(), "the context is empty; give at least a beginning-of-sequence token");
+    ensure!(ids.len() <= max, "the context has {} tokens; the model reads at most {max}", ids.len());
+    let unknown = ids.iter().find(|&&id| id as usize >= vocab);
+    ensure!(unknown.is_none(), "token id {} is outside the vocabulary of {vocab}", unknown.unwrap_or(&0));
+    Ok(())
+}
+
 /// What was read for a [`ReadRequest`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {

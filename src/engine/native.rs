@@ -57,12 +57,7 @@ impl Native {
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let (vocab, max) = (self.model.config().vocab_size, self.context_max());
-        ensure!(!ids.is_empty(), "the context is empty; give at least a beginning-of-sequence token");
-        ensure!(ids.len() <= max, "the context has {} tokens; the model reads at most {max}", ids.len());
-        let unknown = ids.iter().find(|&&id| id as usize >= vocab);
-        ensure!(unknown.is_none(), "token id {} is outside the vocabulary of {vocab}", unknown.unwrap_or(&0));
-        Ok(())
+        super::check_ids(ids, self.model.config().vocab_size, self.context_max())
     }
 
     /// The empty completion of a request that leaves no room for a token.
@@ -191,14 +186,7 @@ impl Generate for Native {
 
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
         for (i, request) in requests.iter().enumerate() {
-            let ReadRequest { ids, from, hidden_at } = request;
-            let checked = self.check_ids(ids).and_then(|()| {
-                let n = ids.len();
-                ensure!((1..=n).contains(from), "`from` is {from}; it must be in 1..={n}, the number of ids");
-                let bad = hidden_at.iter().find(|p| !(1..n).contains(*p));
-                ensure!(bad.is_none(), "`hidden_at` has {}; positions are in 1..{n}", bad.unwrap_or(&0));
-                Ok(())
-            });
+            let checked = self.check_ids(&request.ids).and_then(|()| request.check());
             checked.with_context(|| format!("read request {i}"))?;
         }
         let buffers = <(Scratch, Vec<f32>)>::default;

@@ -113,6 +113,7 @@ fn gguf(dir: &Path, name: &str) {
         ("qwen2.attention.head_count_kv", 2),
         ("qwen2.block_count", 1),
         ("qwen2.embedding_length", 32),
+        ("qwen2.feed_forward_length", 64),
         ("qwen2.context_length", 256),
     ];
     let mut metadata = vec![("general.architecture", Value::String("qwen2".into()))];
@@ -308,7 +309,6 @@ fn a_foreign_model_is_asked_and_not_trained() {
 
     for (args, words) in [
         (vec!["run", "--set", "model.path=phi3"], "judge.model"),
-        (vec!["run", "--set", "model.path=eight.gguf"], "judge.model"),
         (vec!["run", "--set", "judge.model=nowhere"], "judge.model"),
         (vec!["run", "--set", "judge.model=policy"], "model.prompts"),
         (vec!["run", "--set", "reward.formula=judge"], "nobody judges"),

@@ -94,17 +94,8 @@ impl Foreign {
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let (vocab, max) = (self.vocab_size, self.context_max);
-        ensure!(!ids.is_empty(), "the context is empty; give at least a beginning-of-sequence token");
-        ensure!(
-            ids.len() <= max,
-            "the context has {} tokens; this {} reads at most {max}",
-            ids.len(),
-            self.family
-        );
-        let unknown = ids.iter().find(|&&id| id as usize >= vocab);
-        ensure!(unknown.is_none(), "token id {} is outside the vocabulary of {vocab}", unknown.unwrap_or(&0));
-        Ok(())
+        let checked = super::check_ids(ids, self.vocab_size, self.context_max);
+        checked.with_context(|| format!("this {} can't read it", self.family))
     }
 
     /// The logits after `ids`, which stand from position `at` on. (vocab)
@@ -212,9 +203,8 @@ impl Generate for Foreign {
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
         let one = |(i, request): (usize, &ReadRequest)| {
             let ReadRequest { ids, from, hidden_at } = request;
-            self.check_ids(ids).with_context(|| format!("read request {i}"))?;
-            let n = ids.len();
-            ensure!((1..=n).contains(from), "`from` is {from}; it must be in 1..={n}, the number of ids");
+            let checked = self.check_ids(ids).and_then(|()| request.check());
+            checked.with_context(|| format!("read request {i}"))?;
             let logprobs = self.logprobs(&mut self.network(), ids, *from)?;
             Ok(Reading { logprobs, hidden_f16: vec![Vec::new(); hidden_at.len()] })
         };
