@@ -5,8 +5,8 @@
 //! its own sequence alone, a completion is a pure function of (policy, context, sampling, address): neither the
 //! threads, nor the batch, nor what is remembered from earlier calls changes a bit of it.
 //!
-//! Not here: quantised weights, speculative decoding, splitting one forward pass over threads. One request alone
-//! runs on one core.
+//! Weights are read in whatever bits they are held in. Not here: speculative decoding, splitting one forward pass over
+//! threads. One request alone runs on one core.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
