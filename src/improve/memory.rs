@@ -50,3 +50,27 @@ pub fn advice(needed: u64, free: u64) -> String {
          train.micro_batch_tokens, or set train.method = \"lora\" or model.quantize"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::improve::{PolicyKind, Use};
+
+    #[test]
+    fn a_shortage_is_found_before_anything_is_drawn() {
+        let needed = |method: &str| {
+            let config = Config::load(None, &[("train.method".into(), method.into())]).unwrap();
+            let text = PolicyKind::Model.text(&config).unwrap();
+            let policy = PolicyKind::Model.base(&config, &text, Use::Train, None).unwrap();
+            let said = |free| shortage(&config, &policy, &text, &[], free).unwrap();
+            let message = said(1 << 20).unwrap();
+            assert!(message.contains("1 are free") && message.contains("engine.batch_tokens"), "{message}");
+            assert_eq!(said(u64::MAX), None);
+            let Policy::Model(model) = &policy else { panic!() };
+            let all = memory_needed(&config, model, 300).unwrap();
+            assert!(memory_needed(&config, model, 100_000).unwrap() > all, "a longer example needs more");
+            all.0
+        };
+        assert!(needed("lora") < needed("full"));
+    }
+}
