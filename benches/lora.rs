@@ -1,7 +1,7 @@
 //! Training an adapter beside a checkpoint: tokens per second and peak memory, for `benches/peers/lora.py`, which runs
 //! the same with PEFT and PyTorch.
 //!
-//! `cargo bench --bench lora -- DIR [SEQUENCES] [TOKENS] [q8_0|q4_k]`; prints one line of JSON. Without a folder there
+//! `cargo bench --bench lora -- DIR [SEQUENCES] [TOKENS] [none|q8_0|q4_k] [f32|1|2|3]`; prints one line of JSON. Without a folder there
 //! is nothing to do.
 
 use std::path::Path;
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use autodidact::config::Config;
 use autodidact::domain::{Address, Purpose};
 use autodidact::model::{ALL_LINEAR, Adapter, Frozen, Lora, LoraSettings, Quantization};
+use autodidact::ops::kernels::Arithmetic;
 use autodidact::train::{Example, Hyper, Passes, Trainee, Trainer, example_from_solution, memory_bytes};
 
 /// Updates that are timed, behind one that isn't.
@@ -23,14 +24,18 @@ fn main() -> Result<()> {
     let number = |at: usize, default: usize| args.get(at).map_or(Ok(default), |text| text.parse());
     let (sequences, tokens) = (number(1, 2)?, number(2, 512)?);
     let quantization = match args.get(3).map(String::as_str) {
-        None => None,
+        None | Some("none") => None,
         Some("q8_0") => Some(Quantization::Q8_0),
         Some("q4_k") => Some(Quantization::Q4K),
         Some(other) => bail!("{other} is no format: q8_0 or q4_k"),
     };
 
     let began = Instant::now();
-    let base = Frozen::load(Path::new(dir), quantization)?;
+    let arithmetic = match args.get(4).map(String::as_str) {
+        None | Some("f32") => Arithmetic::F32,
+        Some(parts) => Arithmetic::Tiles { parts: parts.parse()? },
+    };
+    let base = Frozen::load(Path::new(dir), quantization)?.computing(arithmetic)?;
     let loaded = began.elapsed().as_secs_f64();
     let address = Address::new(0, Purpose::Init, 0, "lora", &[]);
     let settings = LoraSettings { r: RANK, lora_alpha: 32.0, lora_dropout: 0.0, use_rslora: false };

@@ -20,7 +20,7 @@ use super::rope::RopeTables;
 use super::shards::Checkpoint;
 use super::weights::{PolicyHasher, elements, read_config, var};
 use super::{GgufModel, ModelConfig, Weights, gguf};
-use crate::ops::kernels::{PackedWeight, Precision, RopeTable};
+use crate::ops::kernels::{Arithmetic, PackedWeight, Precision, RopeTable};
 use crate::ops::{FrozenMatrix, composed};
 
 /// Rows quantised at a time.
@@ -198,6 +198,20 @@ impl Frozen {
             vectors: self.vectors.into_iter().map(vector).collect::<Result<_>>()?,
             ..self
         })
+    }
+
+    /// The same weights, with products by `arithmetic`. Routers keep f32: a last bit decides which expert is asked.
+    pub fn computing(mut self, arithmetic: Arithmetic) -> Result<Self> {
+        for (name, matrix) in &mut self.matrices {
+            if let FrozenMatrix::Packed(packed) = matrix
+                && !name.ends_with(ROUTER)
+            {
+                let own =
+                    Arc::unwrap_or_clone(std::mem::replace(packed, Arc::new(PackedWeight::new(&[], 0, 0))));
+                *packed = Arc::new(own.computing(arithmetic)?);
+            }
+        }
+        Ok(self)
     }
 
     /// The embeddings of tokens, (N, hidden).

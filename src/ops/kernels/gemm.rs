@@ -155,7 +155,7 @@ impl<'a> Part<'a> {
     /// C has that many elements, and no one else reads or writes these columns meanwhile.
     pub(super) unsafe fn compute_at(self, isa: Isa, c: Output, first: usize, c_stride: usize, c_len: usize) {
         assert!(first < c_stride && first <= c_len, "column {first} of {c_stride}");
-        let c = Output(c.0.wrapping_add(first));
+        let c = Output(c.at(first));
         if let Some(block) = self.block(c, c_len - first, c_stride) {
             dispatch(isa, block);
         }
@@ -206,6 +206,10 @@ pub(super) struct Output(*mut f32);
 impl Output {
     pub(super) fn of(c: &mut [f32]) -> Self {
         Self(c.as_mut_ptr())
+    }
+
+    pub(super) fn at(self, element: usize) -> *mut f32 {
+        self.0.wrapping_add(element)
     }
 }
 

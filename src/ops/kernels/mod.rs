@@ -16,6 +16,7 @@ mod rope;
 pub(super) mod route;
 pub(super) mod simd;
 pub(super) mod softcap;
+mod tiles;
 mod unpacked;
 pub(super) mod weight;
 
@@ -26,7 +27,8 @@ pub use pointwise::{add_bias, exp, log_sum_exp, logprob, rms_norm, scale, swiglu
 pub use rope::RopeTable;
 pub use route::{Routing, add_weighted, rows_of_experts};
 pub use softcap::softcap;
-pub use weight::{PackedWeight, Precision};
+pub use tiles::has_tiles;
+pub use weight::{Arithmetic, PackedWeight, Precision};
 
 /// `y = x wᵀ`: x (m, in), y (m, out).
 pub fn linear(x: &[f32], m: usize, w: &PackedWeight, y: &mut [f32]) {

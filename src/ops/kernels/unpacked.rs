@@ -6,6 +6,7 @@
 //! of A, and with few of them it hides behind the memory that is read.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -24,8 +25,9 @@ pub(crate) trait Source: Sync {
 
     fn n(&self) -> usize;
 
-    /// Writes columns `32 panel..` of all rows, two lines each; columns past the last are 0.
-    fn unpack(&self, isa: Isa, panel: usize, lines: &mut [Line]);
+    /// Writes columns `32 panel..` of some rows, two lines each; columns past the last are 0. The first row is a
+    /// multiple of 32.
+    fn unpack(&self, isa: Isa, panel: usize, rows: Range<usize>, lines: &mut [Line]);
 }
 
 thread_local! {
@@ -61,7 +63,7 @@ pub(crate) fn gemm_unpacked(
             lines.resize(2 * k * count, Line([0.0; LANES]));
             if k > 0 {
                 for (i, lines) in lines.chunks_exact_mut(2 * k).enumerate() {
-                    b.unpack(isa, first + i, lines);
+                    b.unpack(isa, first + i, 0..k, lines);
                 }
             }
             let b = Packed::from_lines(k, columns, std::mem::take(lines));

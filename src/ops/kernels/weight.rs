@@ -1,8 +1,9 @@
 //! A layer's weight as rollouts and frozen layers read it: packed once, in the bits it was stored in, shared.
 //!
-//! Contract: whatever the storage, products have the bits of the same numbers held as f32. bf16 and f16 are widened
-//! exactly; quantised numbers are those that ggml's own dequantisation gives. One copy serves both directions: `x wᵀ`
-//! forward and `dy w` back.
+//! Contract: whatever the storage, products have the bits of the same numbers held as f32, or, once [`by_tiles`]
+//! (PackedWeight::by_tiles), the bits that tiles of bf16 give of them. bf16 and f16 are widened exactly; quantised
+//! numbers are those that ggml's own dequantisation gives. One copy serves both directions: `x wᵀ` forward and `dy w`
+//! back.
 
 use std::ops::Range;
 
@@ -14,6 +15,7 @@ use super::aligned::Line;
 use super::gemm::{Left, PANEL, Packed, gemm};
 use super::grouped::Grouped;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::tiles::{BLOCK, HeldTiles, Tile, TileSource, gemm_tiles, has_tiles, write_tiles};
 use super::unpacked::{Source, gemm_unpacked};
 
 /// The number format of a [`PackedWeight`] that isn't quantised.
@@ -30,6 +32,18 @@ pub struct PackedWeight {
     out: usize,
     inp: usize,
     storage: Storage,
+    arithmetic: Arithmetic,
+}
+
+/// How products with a weight are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// f32: one chain of fused multiply-adds, the same bits on every processor.
+    #[default]
+    F32,
+    /// Tiles of bf16, accumulated in f32; a number is the sum of up to `parts` bf16 numbers, 1 to 3. Three have f32's
+    /// precision, one is bf16 itself.
+    Tiles { parts: usize },
 }
 
 /// Panels (out / 32, in, 32).
@@ -38,6 +52,8 @@ enum Storage {
     F32(Packed),
     /// The bits of bf16 or f16 numbers.
     Half(Half, Vec<u16>),
+    /// bf16 numbers, as tiles want them.
+    Tiles(HeldTiles),
     Grouped(Grouped),
 }
 
@@ -50,7 +66,7 @@ enum Half {
 impl PackedWeight {
     /// Packs `w`, (out, in) row-major as checkpoints store it. Panics if its length isn't `out * inp`.
     pub fn new(w: &[f32], out: usize, inp: usize) -> Self {
-        Self { out, inp, storage: Storage::F32(Packed::from_columns(w, inp, out)) }
+        Self::of(out, inp, Storage::F32(Packed::from_columns(w, inp, out)))
     }
 
     /// Packs rows as they are read: `rows(range)` gives rows of w, 32 or fewer at a time, in order. Numbers must be
@@ -79,7 +95,7 @@ impl PackedWeight {
             }
         }
         let half = if precision == Precision::Bf16 { Half::Bf16 } else { Half::F16 };
-        Ok(Self { out, inp, storage: Storage::Half(half, bits) })
+        Ok(Self::of(out, inp, Storage::Half(half, bits)))
     }
 
     fn f32_from_rows(
@@ -99,13 +115,36 @@ impl PackedWeight {
                 }
             }
         }
-        Ok(Self { out, inp, storage: Storage::F32(Packed::from_lines(inp, out, lines)) })
+        Ok(Self::of(out, inp, Storage::F32(Packed::from_lines(inp, out, lines))))
     }
 
     /// Of quantised rows, in the blocks in which ggml's files hold them.
     pub fn from_ggml(dtype: GgmlDType, bytes: &[u8], out: usize, inp: usize) -> Result<Self> {
         let grouped = Grouped::from_ggml(dtype, bytes, out, inp)?;
-        Ok(Self { out, inp, storage: Storage::Grouped(grouped) })
+        Ok(Self::of(out, inp, Storage::Grouped(grouped)))
+    }
+
+    fn of(out: usize, inp: usize, storage: Storage) -> Self {
+        Self { out, inp, storage, arithmetic: Arithmetic::F32 }
+    }
+
+    /// The same numbers, multiplied by `arithmetic` from now on. bf16 ones are laid out for it.
+    pub fn computing(mut self, arithmetic: Arithmetic) -> Result<Self> {
+        if let Arithmetic::Tiles { parts } = arithmetic {
+            ensure!(
+                has_tiles(),
+                "this processor doesn't multiply tiles of bf16 (Intel AMX, on Linux), which bf16 products need"
+            );
+            ensure!((1..=3).contains(&parts), "{parts} parts of bf16; a number has 1, 2 or 3");
+        }
+        self.storage = match (self.storage, arithmetic) {
+            (Storage::Half(Half::Bf16, bits), Arithmetic::Tiles { .. }) => {
+                Storage::Tiles(HeldTiles::new(&bits, self.out, self.inp))
+            }
+            (Storage::Tiles(tiles), Arithmetic::F32) => Storage::Half(Half::Bf16, tiles.to_panels()),
+            (storage, _) => storage,
+        };
+        Ok(Self { arithmetic, ..self })
     }
 
     /// Output features.
@@ -122,7 +161,7 @@ impl PackedWeight {
     pub fn precision(&self) -> Option<Precision> {
         match &self.storage {
             Storage::F32(_) => Some(Precision::F32),
-            Storage::Half(Half::Bf16, _) => Some(Precision::Bf16),
+            Storage::Half(Half::Bf16, _) | Storage::Tiles(_) => Some(Precision::Bf16),
             Storage::Half(Half::F16, _) => Some(Precision::F16),
             Storage::Grouped(_) => None,
         }
@@ -133,6 +172,7 @@ impl PackedWeight {
         match &self.storage {
             Storage::F32(packed) => packed.k() * packed.n().next_multiple_of(PANEL) * 4,
             Storage::Half(_, bits) => bits.len() * 2,
+            Storage::Tiles(tiles) => tiles.bytes(),
             Storage::Grouped(grouped) => grouped.bytes(),
         }
     }
@@ -151,6 +191,7 @@ impl PackedWeight {
                 let bits = bits.skip(column).step_by(PANEL);
                 row.iter_mut().zip(bits).for_each(|(x, &bits)| *x = half.widen(bits));
             }
+            Storage::Tiles(tiles) => tiles.row(index, row),
             Storage::Grouped(grouped) => grouped.row(index, row),
         }
     }
@@ -165,15 +206,29 @@ impl PackedWeight {
 
     /// `y = x wᵀ`, or `y += x wᵀ`: x (m, in), y (m, out).
     pub(crate) fn forward(&self, x: &[f32], m: usize, y: &mut [f32], accumulate: bool) {
-        match &self.storage {
-            Storage::F32(packed) => gemm(Isa::best(), Left::Rows(x), m, packed, y, accumulate),
+        match (self.arithmetic, &self.storage) {
+            (Arithmetic::Tiles { parts }, _) => gemm_tiles(x, m, &Forward(self), parts, y, accumulate),
+            (_, Storage::F32(packed)) => gemm(Isa::best(), Left::Rows(x), m, packed, y, accumulate),
             _ => gemm_unpacked(Isa::best(), Left::Rows(x), m, &Forward(self), y, accumulate),
         }
     }
 
     /// `dx = dy w`: dy (m, out), dx (m, in).
     pub(crate) fn backward(&self, dy: &[f32], m: usize, dx: &mut [f32]) {
-        gemm_unpacked(Isa::best(), Left::Rows(dy), m, &Transposed(self), dx, false);
+        match self.arithmetic {
+            Arithmetic::Tiles { parts } => gemm_tiles(dy, m, &Transposed(self), parts, dx, false),
+            Arithmetic::F32 => gemm_unpacked(Isa::best(), Left::Rows(dy), m, &Transposed(self), dx, false),
+        }
+    }
+
+    /// bf16 parts that hold a number, if `wanted` are asked for.
+    fn parts(&self, wanted: usize) -> usize {
+        match self.storage {
+            Storage::Tiles(_) | Storage::Half(Half::Bf16, _) => 1,
+            // A significand of 11 bits; a part has 8.
+            Storage::Half(Half::F16, _) => wanted.min(2),
+            Storage::F32(_) | Storage::Grouped(_) => wanted,
+        }
     }
 
     /// Writes columns `rows` (of the inner dimension) of a panel of 32 outputs, two lines each.
@@ -187,6 +242,7 @@ impl PackedWeight {
                 let bits = &bits[from + inner.start * PANEL..from + inner.end * PANEL];
                 dispatch(isa, Widen { half: *half, bits, lines });
             }
+            Storage::Tiles(tiles) => tiles.unpack(panel, inner, lines),
             Storage::Grouped(grouped) => grouped.unpack(isa, panel, inner, lines),
         }
     }
@@ -251,8 +307,8 @@ impl Source for Forward<'_> {
         self.0.out
     }
 
-    fn unpack(&self, isa: Isa, panel: usize, lines: &mut [Line]) {
-        self.0.unpack(isa, panel, 0..self.0.inp, lines);
+    fn unpack(&self, isa: Isa, panel: usize, rows: Range<usize>, lines: &mut [Line]) {
+        self.0.unpack(isa, panel, rows, lines);
     }
 }
 
@@ -268,15 +324,66 @@ impl Source for Transposed<'_> {
         self.0.inp
     }
 
-    fn unpack(&self, isa: Isa, panel: usize, lines: &mut [Line]) {
-        let (out, inp) = (self.0.out, self.0.inp);
-        let inner = panel * PANEL..inp.min((panel + 1) * PANEL);
+    fn unpack(&self, isa: Isa, panel: usize, rows: Range<usize>, lines: &mut [Line]) {
+        let inner = panel * PANEL..self.0.inp.min((panel + 1) * PANEL);
         let mut tile = [Line([0.0; LANES]); 2 * PANEL];
-        for first in (0..out).step_by(PANEL) {
+        for first in rows.clone().step_by(PANEL) {
             self.0.unpack(isa, first / PANEL, inner.clone(), &mut tile[..2 * inner.len()]);
-            let lines = &mut lines[2 * first..2 * out.min(first + PANEL)];
+            let lines = &mut lines[2 * (first - rows.start)..2 * (rows.end.min(first + PANEL) - rows.start)];
             dispatch(isa, Transpose { tile: &tile, lines });
         }
+    }
+}
+
+impl TileSource for Forward<'_> {
+    fn k(&self) -> usize {
+        self.0.inp
+    }
+
+    fn n(&self) -> usize {
+        self.0.out
+    }
+
+    fn parts(&self, wanted: usize) -> usize {
+        self.0.parts(wanted)
+    }
+
+    fn held(&self, panel: usize, blocks: Range<usize>) -> Option<&[Tile]> {
+        match &self.0.storage {
+            Storage::Tiles(tiles) => Some(tiles.of_panel(panel, blocks)),
+            _ => None,
+        }
+    }
+
+    fn fill(&self, isa: Isa, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]) {
+        let rows = blocks.start * BLOCK..self.0.inp.min(blocks.end * BLOCK);
+        write_tiles(isa, rows.len(), parts, tiles, |lines| self.0.unpack(isa, panel, rows, lines));
+    }
+}
+
+impl TileSource for Transposed<'_> {
+    fn k(&self) -> usize {
+        self.0.out
+    }
+
+    fn n(&self) -> usize {
+        self.0.inp
+    }
+
+    fn parts(&self, wanted: usize) -> usize {
+        self.0.parts(wanted)
+    }
+
+    fn held(&self, _: usize, _: Range<usize>) -> Option<&[Tile]> {
+        None
+    }
+
+    fn fill(&self, isa: Isa, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]) {
+        if let Storage::Tiles(held) = &self.0.storage {
+            return held.transposed(isa, panel, blocks, tiles);
+        }
+        let rows = blocks.start * BLOCK..self.0.out.min(blocks.end * BLOCK);
+        write_tiles(isa, rows.len(), parts, tiles, |lines| Source::unpack(self, isa, panel, rows, lines));
     }
 }
 

@@ -1,0 +1,86 @@
+//! A weight of bf16 numbers held as the tiles that [`gemm_tiles`](super::gemm_tiles) reads: nothing is unpacked.
+
+use std::ops::Range;
+
+use super::parts::Transpose;
+use super::{BLOCK, PANEL, Tile, ZERO};
+use crate::ops::kernels::aligned::Line;
+use crate::ops::kernels::simd::{Isa, LANES, dispatch};
+
+/// A weight (out, in): tiles (out / 32, in / 32, half of the 32 outputs), padded with zeros.
+#[derive(Clone, Debug)]
+pub(in super::super) struct HeldTiles {
+    out: usize,
+    inp: usize,
+    tiles: Vec<Tile>,
+}
+
+impl HeldTiles {
+    /// Of the bits of panels (out / 32, in, 32).
+    pub fn new(bits: &[u16], out: usize, inp: usize) -> Self {
+        let blocks = inp.div_ceil(BLOCK);
+        let mut tiles = vec![ZERO; out.div_ceil(PANEL) * blocks * 2];
+        for (panel, tiles) in
+            bits.chunks_exact(PANEL * inp.max(1)).zip(tiles.chunks_exact_mut(2 * blocks.max(1)))
+        {
+            for (i, outputs) in panel.chunks_exact(PANEL).enumerate() {
+                for (o, &bits) in outputs.iter().enumerate() {
+                    tiles[i / BLOCK * 2 + o / LANES].0[i % BLOCK / 2][o % LANES * 2 + i % 2] = bits;
+                }
+            }
+        }
+        Self { out, inp, tiles }
+    }
+
+    /// What [`HeldTiles::new`] was given.
+    pub fn to_panels(&self) -> Vec<u16> {
+        let numbers = (0..self.out.div_ceil(PANEL)).flat_map(|panel| (0..self.inp).map(move |i| (panel, i)));
+        numbers.flat_map(|(panel, i)| (0..PANEL).map(move |o| self.bits(panel * PANEL + o, i))).collect()
+    }
+
+    fn bits(&self, output: usize, i: usize) -> u16 {
+        let (panel, o) = (output / PANEL, output % PANEL);
+        let tile = &self.tiles[(panel * self.blocks() + i / BLOCK) * 2 + o / LANES];
+        tile.0[i % BLOCK / 2][o % LANES * 2 + i % 2]
+    }
+
+    fn blocks(&self) -> usize {
+        self.inp.div_ceil(BLOCK)
+    }
+
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.tiles.as_slice())
+    }
+
+    /// Tiles (block, half) of a panel.
+    pub fn of_panel(&self, panel: usize, blocks: Range<usize>) -> &[Tile] {
+        let first = panel * self.blocks();
+        &self.tiles[(first + blocks.start) * 2..(first + blocks.end) * 2]
+    }
+
+    /// Writes tiles (block, half) of the transposed weight: its panels are of inputs, its blocks of outputs.
+    pub fn transposed(&self, isa: Isa, panel: usize, blocks: Range<usize>, tiles: &mut [Tile]) {
+        for (block, to) in blocks.zip(tiles.chunks_exact_mut(2)) {
+            let from = self.of_panel(block, panel..panel + 1);
+            dispatch(isa, Transpose { from, to });
+        }
+    }
+
+    /// Writes row `output` of the weight.
+    pub fn row(&self, output: usize, row: &mut [f32]) {
+        row.iter_mut().enumerate().for_each(|(i, x)| *x = widened(self.bits(output, i)));
+    }
+
+    /// Writes columns `inner` of a panel of 32 outputs, two lines each.
+    pub fn unpack(&self, panel: usize, inner: Range<usize>, lines: &mut [Line]) {
+        for (i, pair) in inner.zip(lines.chunks_exact_mut(2)) {
+            for (o, x) in pair.iter_mut().flat_map(|line| &mut line.0).enumerate() {
+                *x = widened(self.bits(panel * PANEL + o, i));
+            }
+        }
+    }
+}
+
+fn widened(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}

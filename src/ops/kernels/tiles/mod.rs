@@ -1,0 +1,266 @@
+//! Matrix products by tiles of bf16, where the processor has them: f32 numbers as sums of bf16 parts (Henry, Tang &
+//! Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations").
+//!
+//! Contract: with d parts an element of C is the sum of the products of A's part i and B's part j with `i + j < d`,
+//! added block by block of 32 inner positions, the smallest parts first, as [`amx`] adds them. Strips, slabs and threads
+//! only decide who computes which element, so a row never depends on its batch. Three parts hold an f32 exactly; bf16
+//! numbers are their own first part, and cost no more products than there are parts of A. The bits are not those of
+//! [`gemm`](super::gemm).
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+mod held;
+mod parts;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::aligned::Line;
+use super::gemm::{Output, PANEL, PARALLEL};
+use super::simd::{Isa, LANES, dispatch};
+pub(super) use held::HeldTiles;
+use parts::{PackRows, WriteTiles};
+
+/// Rows of a tile of A and of C.
+const ROWS: usize = 16;
+/// Inner positions of a tile.
+pub(super) const BLOCK: usize = 32;
+/// Blocks of the inner dimension after which C is stored: a panel's share of them stays in the second-level cache.
+const CHUNK: usize = 32;
+/// Panels whose tiles are made at a time, for the strips of A to pass by.
+const SLAB: usize = 8;
+/// Tiles of A per strip of rows: half of a second-level cache of 1 MiB.
+const STRIP: usize = 512;
+/// Tiles of A at a time: 16 MiB.
+const LEFT_MAX: usize = 1 << 14;
+
+/// 16 rows of 64 bytes. Of A: a row's 32 numbers. Of B: 16 columns' numbers of two inner positions, side by side.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Tile(pub(super) [[u16; 32]; ROWS]);
+
+pub(super) const ZERO: Tile = Tile([[0; 32]; ROWS]);
+
+/// Whether this machine multiplies tiles of bf16.
+pub fn has_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return amx::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// The right-hand side of a product, (k, n), in panels of 32 columns and blocks of 32 rows, both padded with zeros.
+pub(crate) trait TileSource: Sync {
+    fn k(&self) -> usize;
+
+    fn n(&self) -> usize;
+
+    /// Parts that a number has here, if so many are asked for.
+    fn parts(&self, wanted: usize) -> usize;
+
+    /// Tiles (block, part, half of the panel), if they are at hand.
+    fn held(&self, panel: usize, blocks: Range<usize>) -> Option<&[Tile]>;
+
+    /// Writes them.
+    fn fill(&self, isa: Isa, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]);
+}
+
+/// Lends `f` a buffer of this thread. If `f` waits for other threads and is entered again meanwhile, that call gets
+/// another one.
+fn with_buffer<R>(
+    which: &'static std::thread::LocalKey<Cell<Vec<Tile>>>,
+    f: impl FnOnce(&mut Vec<Tile>) -> R,
+) -> R {
+    let mut buffer = which.take();
+    let result = f(&mut buffer);
+    which.set(buffer);
+    result
+}
+
+thread_local! {
+    static LEFT: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
+    static RIGHT: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
+}
+
+/// Writes tiles (block, part, half) of a panel of which `unpack` writes `rows` rows, two lines each.
+pub(super) fn write_tiles(
+    isa: Isa,
+    rows: usize,
+    parts: usize,
+    tiles: &mut [Tile],
+    unpack: impl FnOnce(&mut [Line]),
+) {
+    thread_local!(static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) });
+    let mut lines = LINES.take();
+    lines.resize(2 * rows, Line([0.0; LANES]));
+    unpack(&mut lines);
+    dispatch(isa, WriteTiles { lines: &lines, parts, tiles });
+    LINES.set(lines);
+}
+
+/// `C = A B`, or `C += A B`, by `wanted` parts; A row-major (m, k), C row-major (m, n). Panics where there are no tiles.
+pub(crate) fn gemm_tiles(
+    a: &[f32],
+    m: usize,
+    b: &impl TileSource,
+    wanted: usize,
+    c: &mut [f32],
+    accumulate: bool,
+) {
+    let (k, n) = (b.k(), b.n());
+    assert_eq!(a.len(), m * k, "A is ({m}, {k})");
+    assert_eq!(c.len(), m * n, "C is ({m}, {n})");
+    if m == 0 || n == 0 || k == 0 {
+        if !accumulate {
+            c.fill(0.0);
+        }
+        return;
+    }
+    let (threads, panels) = (rayon::current_num_threads(), n.div_ceil(PANEL));
+    let is_parallel = threads > 1 && m * n * k >= 2 * PARALLEL;
+    let (blocks, row_tiles) = (k.div_ceil(BLOCK), m.div_ceil(ROWS) * wanted);
+    let step = (LEFT_MAX / row_tiles / CHUNK).max(1) * CHUNK;
+    with_buffer(&LEFT, |left| {
+        for start in (0..blocks).step_by(step) {
+            let blocks = start..blocks.min(start + step);
+            pack(a, k, &blocks, wanted, left, is_parallel);
+            let accumulate = accumulate || start > 0;
+            let part = Part { left, m, blocks, wanted, b, c: Output::of(c), accumulate };
+            if is_parallel {
+                let wide = panels.div_ceil(2 * threads).clamp(1, SLAB);
+                let starts = (0..panels.div_ceil(wide)).into_par_iter().map(|i| i * wide);
+                starts.for_each(|first| part.compute(first..panels.min(first + wide)));
+            } else {
+                part.compute(0..panels);
+            }
+        }
+    });
+}
+
+/// Blocks of A (m, k) as tiles (rows / 16, block, part).
+fn pack(a: &[f32], k: usize, blocks: &Range<usize>, parts: usize, tiles: &mut Vec<Tile>, is_parallel: bool) {
+    let row_tiles = blocks.len() * parts;
+    tiles.resize((a.len() / k).div_ceil(ROWS) * row_tiles, ZERO);
+    let columns = blocks.start * BLOCK..k.min(blocks.end * BLOCK);
+    let pack = |(i, tiles): (usize, &mut [Tile])| {
+        let rows = &a[i * ROWS * k..a.len().min((i + 1) * ROWS * k)];
+        dispatch(Isa::best(), PackRows { rows, k, columns: columns.clone(), parts, tiles });
+    };
+    if is_parallel {
+        tiles.par_chunks_exact_mut(row_tiles).enumerate().with_min_len(2).for_each(pack);
+    } else {
+        tiles.chunks_exact_mut(row_tiles).enumerate().for_each(pack);
+    }
+}
+
+/// A product over some blocks, whose columns are shared among threads.
+struct Part<'a, B> {
+    left: &'a [Tile],
+    m: usize,
+    blocks: Range<usize>,
+    wanted: usize,
+    b: &'a B,
+    c: Output,
+    accumulate: bool,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<B: TileSource> Part<'_, B> {
+    /// Computes the columns of `panels`, which nobody else writes.
+    fn compute(&self, panels: Range<usize>) {
+        let registers = amx::Registers::take();
+        assert!(registers.is_some(), "this processor has no tiles of bf16");
+        let parts = self.b.parts(self.wanted);
+        with_buffer(&RIGHT, |made| {
+            for start in self.blocks.clone().step_by(CHUNK) {
+                let chunk = start..self.blocks.end.min(start + CHUNK);
+                for first in panels.clone().step_by(SLAB) {
+                    self.slab(first..panels.end.min(first + SLAB), chunk.clone(), parts, made);
+                }
+            }
+        });
+    }
+
+    /// A few panels and blocks: their tiles stay in the second-level cache while A passes by.
+    fn slab(&self, panels: Range<usize>, chunk: Range<usize>, parts: usize, made: &mut Vec<Tile>) {
+        let length = chunk.len() * parts * 2;
+        made.resize(made.len().max(SLAB * length), ZERO);
+        let mut tiles: [&[Tile]; SLAB] = [&[]; SLAB];
+        for ((panel, made), tiles) in panels.clone().zip(made.chunks_exact_mut(length)).zip(&mut tiles) {
+            *tiles = match self.b.held(panel, chunk.clone()) {
+                Some(held) => held,
+                None => {
+                    self.b.fill(Isa::best(), panel, chunk.clone(), parts, made);
+                    made
+                }
+            };
+            assert_eq!(tiles.len(), length, "tiles of {} blocks", chunk.len());
+        }
+        let step = (STRIP / (chunk.len() * self.wanted)).max(2).next_multiple_of(2) * ROWS;
+        for strip in (0..self.m).step_by(step) {
+            for (panel, tiles) in panels.clone().zip(tiles) {
+                for row in (strip..self.m.min(strip + step)).step_by(2 * ROWS) {
+                    self.square(row, panel, &chunk, parts, tiles);
+                }
+            }
+        }
+    }
+
+    /// Up to 32 rows and 32 columns of C.
+    fn square(&self, row: usize, panel: usize, chunk: &Range<usize>, parts: usize, tiles: &[Tile]) {
+        let (n, column) = (self.b.n(), panel * PANEL);
+        let (rows, columns) = ((self.m - row).min(2 * ROWS), (n - column).min(PANEL));
+        let row_tiles = self.blocks.len() * self.wanted;
+        let before = (chunk.start - self.blocks.start) * self.wanted;
+        let a = &self.left[row / ROWS * row_tiles + before..];
+        let has_next = rows > ROWS;
+        let a_next = if has_next { &a[row_tiles..] } else { a };
+        let length = chunk.len() * self.wanted;
+        assert!(a.len() >= length && a_next.len() >= length, "tiles of row {row}");
+        let (one, two) = amx::compute(self.wanted, parts);
+        let compute = if has_next { two } else { one };
+        let accumulate = self.accumulate || chunk.start > self.blocks.start;
+        let c = self.c.at(row * n + column);
+        let product = amx::Product {
+            a: a.as_ptr(),
+            a_next: a_next.as_ptr(),
+            b: tiles.as_ptr(),
+            blocks: chunk.len(),
+            c,
+            c_stride: n,
+            accumulate,
+        };
+        if columns == PANEL && rows.is_multiple_of(ROWS) {
+            // SAFETY: the registers are taken; A and B have these tiles, as asserted; the square lies within C.
+            return unsafe { compute(product) };
+        }
+        let mut whole = Square([0.0; 2 * ROWS * PANEL]);
+        // SAFETY: the square's rows and columns lie within C, and nobody else writes them; tiles as above.
+        unsafe {
+            if accumulate {
+                for (r, whole) in whole.0.chunks_exact_mut(PANEL).take(rows).enumerate() {
+                    std::ptr::copy_nonoverlapping(c.wrapping_add(r * n), whole.as_mut_ptr(), columns);
+                }
+            }
+            compute(amx::Product { c: whole.0.as_mut_ptr(), c_stride: PANEL, ..product });
+            for (r, whole) in whole.0.chunks_exact(PANEL).take(rows).enumerate() {
+                std::ptr::copy_nonoverlapping(whole.as_ptr(), c.wrapping_add(r * n), columns);
+            }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl<B: TileSource> Part<'_, B> {
+    fn compute(&self, _: Range<usize>) {
+        unreachable!("this processor has no tiles of bf16");
+    }
+}
+
+/// A whole square of C, where C itself has less.
+#[repr(C, align(64))]
+struct Square([f32; 2 * ROWS * PANEL]);
