@@ -11,6 +11,7 @@ mod hub;
 mod init;
 mod inspect;
 mod lengths;
+mod matmul;
 mod policy;
 mod pretrain;
 mod progress;
@@ -114,6 +115,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     }
     let mut command = cli.command;
     hub::settle(&mut config, &mut command, common.json)?;
+    matmul::settle(&mut config)?;
     match command {
         Command::Run(args) => run::perform(&common, &config, &args),
         Command::Init(args) => init::perform(&args),

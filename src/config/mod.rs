@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 pub use judge::{Criterion, JudgeConfig, Propose, ReferenceConfig, ValueBy};
-pub use model::{ChatMode, ModelSource, Quantize, Snapshot, Thinking};
+pub use model::{ChatMode, Matmul, ModelSource, Quantize, Snapshot, Thinking};
 pub use tasks::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
 
 use crate::domain::Strategy;

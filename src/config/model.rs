@@ -32,6 +32,8 @@ pub struct ModelSource {
     pub adapter_snapshot: Option<Snapshot>,
     #[serde(skip_serializing_if = "Quantize::is_none")]
     pub quantize: Quantize,
+    #[serde(skip_serializing_if = "Matmul::is_f32")]
+    pub matmul: Matmul,
     pub prompts: String,
     #[serde(skip_serializing_if = "ChatMode::is_auto")]
     pub chat: ChatMode,
@@ -78,6 +80,35 @@ pub enum Quantize {
 impl Quantize {
     fn is_none(&self) -> bool {
         *self == Self::None
+    }
+}
+
+/// How products with frozen matrices are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Matmul {
+    /// For the command line to settle, by the processor and by what a run began with; unsettled it is `F32`.
+    Auto,
+    F32,
+    /// Tiles of bf16, numbers as sums of three of them.
+    Bf16x3,
+    Bf16x2,
+    Bf16,
+}
+
+impl Matmul {
+    fn is_f32(&self) -> bool {
+        matches!(self, Self::Auto | Self::F32)
+    }
+
+    /// bf16 parts of a number, unless products are those of f32.
+    pub fn parts(self) -> Option<usize> {
+        match self {
+            Self::Auto | Self::F32 => None,
+            Self::Bf16x3 => Some(3),
+            Self::Bf16x2 => Some(2),
+            Self::Bf16 => Some(1),
+        }
     }
 }
 

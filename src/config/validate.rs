@@ -37,6 +37,9 @@ impl Config {
             &self.model.path,
             "\"embedded\", a folder, a .gguf file or a model of the hub",
         );
+        let cpu = run.device == "cpu";
+        let matmul_ok = cpu || self.model.matmul.parts().is_none();
+        check(matmul_ok, "model.matmul", &self.model.matmul, "tiles of bf16 need run.device = \"cpu\"");
         let file_ok = (tasks.kind == TaskSource::File) != tasks.file.is_empty();
         check(file_ok, "tasks.file", &tasks.file, "needed for kind = \"file\", and only then");
         self.check_files(check);

@@ -16,6 +16,7 @@ use crate::engine::scripted::{Play, Script, Scripted};
 use crate::engine::{Generate, Sampling};
 use crate::grade;
 use crate::model::{Frozen, GgufModel, Lora, ModelConfig, Packed, Parameters, Place, Quantization, Weights};
+use crate::ops::kernels::Arithmetic;
 use crate::rollout::{Limits, Tools};
 use crate::text::{Prompts, TEMPLATES, Text};
 use crate::train::Trainee;
@@ -181,15 +182,12 @@ impl Policy {
     /// file, or the name of the built-in one.
     pub fn to_read(path: &Path, config: &Config) -> Result<Self> {
         match path {
-            path if path == Path::new(EMBEDDED) => {
-                let frozen = Frozen::from_bytes(SEED_CONFIG, SEED_WEIGHTS, quantization(config))?;
-                Self::model(Body::Frozen(frozen), config)
-            }
+            path if path == Path::new(EMBEDDED) => Self::model(Body::Frozen(embedded(config)?), config),
             path if adapter::is_adapter(path) => {
                 Self::model(Body::Lora(adapter::load(path, config, None)?), config)
             }
             path if is_foreign(path) => Ok(Self::Foreign(Box::new(Foreign::load(path)?))),
-            path => Self::model(Body::Frozen(Frozen::load(path, quantization(config))?), config),
+            path => Self::model(Body::Frozen(frozen(path, config)?), config),
         }
     }
 
@@ -320,7 +318,7 @@ impl PolicyKind {
             Self::Model if all_trained(config, purpose) => {
                 Policy::model(Body::Full(Weights::load(dir)?), config)
             }
-            Self::Model => Policy::model(Body::Frozen(Frozen::load(dir, quantization(config))?), config),
+            Self::Model => Policy::model(Body::Frozen(frozen(dir, config)?), config),
             Self::Scripted => {
                 let path = dir.join("script.json");
                 let bytes =
@@ -368,9 +366,25 @@ pub(super) fn frozen_base(config: &Config, beside: Option<&Frozen>) -> Result<Fr
         return Ok(frozen.clone());
     }
     match config.model.path.as_str() {
-        EMBEDDED => Frozen::from_bytes(SEED_CONFIG, SEED_WEIGHTS, quantization(config)),
-        _ => Frozen::load(config.model.folder(), quantization(config)),
+        EMBEDDED => embedded(config),
+        _ => frozen(config.model.folder(), config),
     }
+}
+
+/// The built-in model, to be read alone.
+fn embedded(config: &Config) -> Result<Frozen> {
+    let frozen = Frozen::from_bytes(SEED_CONFIG, SEED_WEIGHTS, quantization(config))?;
+    frozen.computing(arithmetic(config)).context("model.matmul")
+}
+
+/// The weights at `path`, to be read alone.
+fn frozen(path: &Path, config: &Config) -> Result<Frozen> {
+    let computing = |frozen: Frozen| frozen.computing(arithmetic(config)).context("model.matmul");
+    Frozen::load(path, quantization(config)).and_then(computing)
+}
+
+fn arithmetic(config: &Config) -> Arithmetic {
+    config.model.matmul.parts().map_or(Arithmetic::F32, |parts| Arithmetic::Tiles { parts })
 }
 
 fn quantization(config: &Config) -> Option<Quantization> {

@@ -1,0 +1,41 @@
+//! What `model.matmul = "auto"` means here: what the run in `run.dir` began with, or what suits the processor.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::block_on;
+use crate::config::{Config, Matmul, TrainMethod};
+use crate::domain::Arm;
+use crate::improve::STORE_FILE;
+use crate::ops::kernels::has_tiles;
+
+/// Replaces "auto" by what it means.
+pub fn settle(config: &mut Config) -> Result<()> {
+    if config.model.matmul != Matmul::Auto || config.run.device != "cpu" {
+        return Ok(());
+    }
+    let suited = if has_tiles() { Matmul::Bf16x3 } else { Matmul::F32 };
+    config.model.matmul = match config.train.method {
+        TrainMethod::Full => Matmul::F32,
+        TrainMethod::Lora => begun_with(config)?.unwrap_or(suited),
+    };
+    Ok(())
+}
+
+/// What the run in `run.dir` computes with, if there is one. Runs store it where it is not f32.
+fn begun_with(config: &Config) -> Result<Option<Matmul>> {
+    if !Path::new(&config.run.dir).join(STORE_FILE).exists() {
+        return Ok(None);
+    }
+    let Some(run) = block_on(async { super::inspect::reader(config).await?.run_of_arm(Arm::Reward).await })?
+    else {
+        return Ok(None);
+    };
+    let stored: Value = serde_json::from_str(&run.config_json)?;
+    match &stored["model"]["matmul"] {
+        Value::Null => Ok(Some(Matmul::F32)),
+        value => Ok(Some(serde_json::from_value(value.clone()).context("the run's model.matmul")?)),
+    }
+}
