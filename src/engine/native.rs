@@ -17,15 +17,12 @@ use rayon::prelude::*;
 
 use super::prefix::PrefixCache;
 use super::stopping::StopTable;
-use super::worker::Worker;
+use super::worker::{Batch, Worker};
 use super::{Choice, Completion, Generate, ReadRequest, Reading, Request, Stops, sampler};
 use crate::domain::FinishReason;
 use crate::model::cache::{KvCache, PagePool};
 use crate::model::{Packed, Scratch, Span, decode};
 use crate::ops::kernels::logprob;
-
-/// Tokens read in one forward pass of [`Native::read`].
-const READ_CHUNK: usize = 64;
 
 /// A policy in memory, ready to generate.
 #[derive(Debug)]
@@ -33,6 +30,7 @@ pub struct Native {
     pub(super) model: Packed,
     pub(super) pool: Arc<PagePool>,
     batch_tokens: usize,
+    pub(super) batch: Batch,
     prefixes: Mutex<PrefixCache>,
 }
 
@@ -43,7 +41,8 @@ impl Native {
     pub fn new(model: Packed, batch_tokens: usize) -> Result<Self> {
         ensure!(batch_tokens > 0, "batch_tokens is 0; at least one token must fit");
         let pool = model.page_pool();
-        Ok(Self { pool, batch_tokens, prefixes: Mutex::new(PrefixCache::new(batch_tokens)), model })
+        let (batch, prefixes) = (Batch::of(&model), Mutex::new(PrefixCache::new(batch_tokens)));
+        Ok(Self { pool, batch_tokens, batch, prefixes, model })
     }
 
     /// The same engine, remembering the beginnings of at most `tokens` tokens between calls; 0 remembers nothing.
@@ -81,8 +80,8 @@ impl Native {
         let rows = ids.len() - 1;
         let wanted = hidden_at.iter().chain([from]).min().map_or(rows, |p| p - 1);
         let mut cache = KvCache::new(&self.pool);
-        for start in (0..rows).step_by(READ_CHUNK) {
-            let end = (start + READ_CHUNK).min(rows);
+        for start in (0..rows).step_by(self.batch.read_max) {
+            let end = (start + self.batch.read_max).min(rows);
             let first = wanted.clamp(start, end);
             let span = Span { cache: &mut cache, ids: &ids[start..end], wanted_from: first - start };
             let hidden = decode(&self.model, &mut [span], scratch)?;
@@ -106,8 +105,8 @@ impl Native {
         let context = choice.context_ids.as_slice();
         let mut cache = KvCache::new(&self.pool);
         let last = context.len() - 1;
-        for start in (0..context.len()).step_by(READ_CHUNK) {
-            let end = (start + READ_CHUNK).min(context.len());
+        for start in (0..context.len()).step_by(self.batch.read_max) {
+            let end = (start + self.batch.read_max).min(context.len());
             let span = Span {
                 cache: &mut cache,
                 ids: &context[start..end],

@@ -11,7 +11,7 @@
 use anyhow::{Result, ensure};
 
 use super::Sampling;
-use crate::ops::kernels::exp;
+use crate::ops::kernels::{exp_scaled, largest, sum};
 
 /// Refuses settings that name no distribution.
 pub fn check(sampling: &Sampling) -> Result<()> {
@@ -27,102 +27,148 @@ pub fn check(sampling: &Sampling) -> Result<()> {
 
 /// The most probable token; ties go to the lowest id. Logits must be finite.
 pub fn greedy(logits: &[f32]) -> usize {
-    let mut best = 0;
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = id;
-        }
-    }
-    best
+    let largest = largest(logits);
+    logits.iter().position(|&logit| logit == largest).unwrap_or(0)
 }
+
+/// Weights that are summed, or compared, at a time.
+const BLOCK: usize = 256;
+/// Candidates that are looked at first where only `top_p` restricts them.
+const NUCLEUS: usize = 128;
 
 /// Buffers of the draws of one thread.
 #[derive(Debug, Default)]
 pub struct Sampler {
-    /// Unnormalised probability of each token id, 0 where excluded.
+    /// Unnormalised probability of each token id: `exp((logit - max) / temperature)`.
     weights: Vec<f32>,
-    /// Candidate ids, most probable first; used only for `top_k` and `top_p`.
+    /// Of blocks of weights: their sums, or their largest.
+    sums: Vec<f64>,
+    largest: Vec<f32>,
+    /// Candidate ids; used only for `top_k` and `top_p`.
     order: Vec<u32>,
 }
 
 impl Sampler {
     /// Draws a token id. `logits` must be finite and not empty; `word` is uniform; greedy ignores it.
     pub fn draw(&mut self, logits: &[f32], sampling: &Sampling, word: u32) -> usize {
-        let best = greedy(logits);
         if sampling.temperature == 0.0 {
-            return best;
+            return greedy(logits);
         }
-        self.restrict(logits, logits[best], sampling);
-        let total: f64 = self.weights.iter().map(|&w| f64::from(w)).sum();
+        self.weights.resize(logits.len(), 0.0);
+        // The most probable token weighs exactly exp(0) = 1, so `min_p` is a weight. It comes after `top_p`.
+        let floor = if sampling.top_p == 1.0 { sampling.min_p } else { 0.0 };
+        exp_scaled(logits, largest(logits), 1.0 / sampling.temperature, floor, &mut self.weights);
         // The middle of the word's share of [0, 1): never an end, so never a token of probability 0.
-        let target = (f64::from(word) + 0.5) / 4_294_967_296.0 * total;
-        let mut sum = 0.0;
-        let mut last = best;
-        for (id, &weight) in self.weights.iter().enumerate() {
-            if weight > 0.0 {
-                sum += f64::from(weight);
-                last = id;
-                if sum > target {
-                    return id;
-                }
-            }
+        let share = (f64::from(word) + 0.5) / 4_294_967_296.0;
+        let k = match sampling.top_k as usize {
+            0 => logits.len(),
+            k => k.min(logits.len()),
+        };
+        if k == logits.len() && sampling.top_p == 1.0 {
+            return self.draw_any(share);
         }
-        last
+        self.keep_most_probable(k, sampling.top_p);
+        let weights = &self.weights;
+        self.order.retain(|&id| weights[id as usize] >= sampling.min_p);
+        self.order.sort_unstable();
+        let weight = |id: &u32| f64::from(weights[*id as usize]);
+        let target = share * self.order.iter().map(weight).sum::<f64>();
+        first_above(self.order.iter().map(|id| (*id as usize, weight(id))), 0.0, target)
     }
 
-    /// Fills `weights`: `exp((logit - max) / temperature)`, 0 for what the restrictions exclude.
-    fn restrict(&mut self, logits: &[f32], max: f32, sampling: &Sampling) {
-        let inverse = 1.0 / sampling.temperature;
-        self.weights.clear();
-        self.weights.extend(logits.iter().map(|&logit| exp((logit - max) * inverse)));
-        let vocab = logits.len();
-        let k = match sampling.top_k as usize {
-            0 => vocab,
-            k => k.min(vocab),
+    /// Draws among all tokens: first a block, then a token of it.
+    fn draw_any(&mut self, share: f64) -> usize {
+        self.sums.clear();
+        self.sums.extend(self.weights.chunks(BLOCK).map(sum));
+        let target = share * self.sums.iter().sum::<f64>();
+        let mut below = 0.0;
+        let mut chosen = 0;
+        for (block, sum) in self.sums.iter().enumerate().filter(|(_, sum)| **sum > 0.0) {
+            chosen = block;
+            if below + sum > target {
+                break;
+            }
+            below += sum;
+        }
+        let weights = &self.weights[chosen * BLOCK..];
+        let ids = weights.iter().take(BLOCK).enumerate();
+        first_above(ids.map(|(i, &w)| (chosen * BLOCK + i, f64::from(w))), below, target)
+    }
+
+    /// Fills `order` with the `k` most probable tokens, or as many of them as reach the share `top_p` of their mass.
+    fn keep_most_probable(&mut self, k: usize, top_p: f32) {
+        let vocab = self.weights.len();
+        if k < vocab {
+            self.candidates(k);
+            let mass = self.order.iter().map(|&id| f64::from(self.weights[id as usize])).sum();
+            let kept = if top_p < 1.0 { nucleus(&self.order, &self.weights, top_p, mass) } else { None };
+            self.order.truncate(kept.unwrap_or(k));
+            return;
+        }
+        let mass = self.weights.chunks(BLOCK).map(sum).sum();
+        let mut count = NUCLEUS.min(vocab);
+        loop {
+            self.candidates(count);
+            if let Some(kept) = nucleus(&self.order, &self.weights, top_p, mass) {
+                return self.order.truncate(kept);
+            }
+            if count == vocab {
+                return;
+            }
+            count = (count * 8).min(vocab);
+        }
+    }
+
+    /// Fills `order` with the `count` most probable tokens, the most probable first.
+    fn candidates(&mut self, count: usize) {
+        let weights = &self.weights;
+        self.largest.clear();
+        self.largest.extend(weights.chunks(BLOCK / 8).map(largest));
+        // As many weights as there are blocks of such a largest one are no smaller than it.
+        let bound = if count < self.largest.len() {
+            *self.largest.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a)).1
+        } else {
+            0.0
         };
-        if k < vocab || sampling.top_p < 1.0 {
-            self.order.clear();
-            self.order.extend(0..vocab as u32);
-            let weights = &self.weights;
-            let rank = |a: &u32, b: &u32| {
-                let (x, y) = (weights[*a as usize], weights[*b as usize]);
-                y.total_cmp(&x).then(a.cmp(b))
-            };
-            if k < vocab {
-                self.order.select_nth_unstable_by(k - 1, rank);
-            }
-            let kept = if sampling.top_p < 1.0 {
-                self.order[..k].sort_unstable_by(rank);
-                nucleus(&self.order[..k], weights, sampling.top_p)
-            } else {
-                k
-            };
-            for &id in &self.order[kept..] {
-                self.weights[id as usize] = 0.0;
-            }
+        self.order.clear();
+        self.order.extend((0..weights.len() as u32).filter(|&id| weights[id as usize] >= bound));
+        let rank = |a: &u32, b: &u32| {
+            let (x, y) = (weights[*a as usize], weights[*b as usize]);
+            y.total_cmp(&x).then(a.cmp(b))
+        };
+        if count < self.order.len() {
+            self.order.select_nth_unstable_by(count - 1, rank);
+            self.order.truncate(count);
         }
-        // The most probable token weighs exactly exp(0) = 1.
-        for weight in &mut self.weights {
-            if *weight < sampling.min_p {
-                *weight = 0.0;
-            }
-        }
+        self.order.sort_unstable_by(rank);
     }
 }
 
-/// How many of the most probable tokens it takes to reach the share `top_p` of the mass of `order`
-/// (Holtzman et al. 2020).
-fn nucleus(order: &[u32], weights: &[f32], top_p: f32) -> usize {
-    let weight = |&id: &u32| f64::from(weights[id as usize]);
-    let enough = f64::from(top_p) * order.iter().map(weight).sum::<f64>();
-    let mut sum = 0.0;
-    for (n, id) in order.iter().enumerate() {
-        sum += weight(id);
-        if sum >= enough {
-            return n + 1;
+/// The first id at which the sum, which begins at `sum`, exceeds `target`; the last one with a weight if none does.
+fn first_above(weights: impl Iterator<Item = (usize, f64)>, mut sum: f64, target: f64) -> usize {
+    let mut last = 0;
+    for (id, weight) in weights.filter(|(_, weight)| *weight > 0.0) {
+        sum += weight;
+        last = id;
+        if sum > target {
+            break;
         }
     }
-    order.len()
+    last
+}
+
+/// How many of the most probable tokens it takes to reach the share `top_p` of `mass` (Holtzman et al. 2020), if
+/// `order` has enough of them.
+fn nucleus(order: &[u32], weights: &[f32], top_p: f32, mass: f64) -> Option<usize> {
+    let enough = f64::from(top_p) * mass;
+    let mut sum = 0.0;
+    for (n, &id) in order.iter().enumerate() {
+        sum += f64::from(weights[id as usize]);
+        if sum >= enough {
+            return Some(n + 1);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -130,6 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ops::kernels::exp;
 
     /// The textbook version: sort everything, walk, renormalise. Gives each token's probability.
     fn naive(logits: &[f32], s: &Sampling) -> Vec<f64> {
@@ -173,9 +220,13 @@ mod tests {
         fn agrees_with_the_naive_inverse_of_the_distribution(
             // Few distinct values, so that ties are common.
             logits in prop::collection::vec((-24i8..24).prop_map(|x| f32::from(x) * 0.25), 1..40),
+            // As they are, and as many as make several blocks.
+            copies in prop_oneof![Just(1usize), 100..400usize],
             sampling in sampling(),
             words in prop::collection::vec(any::<u32>(), 1..20),
         ) {
+            let spread = |i: usize| logits[i % logits.len()] - (i / logits.len() % 7) as f32 * 0.5;
+            let logits: Vec<f32> = (0..logits.len() * copies).map(spread).collect();
             let p = naive(&logits, &sampling);
             let mut sampler = Sampler::default();
             for word in words {

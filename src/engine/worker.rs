@@ -15,13 +15,30 @@ use super::sampler::Sampler;
 use super::{Boundary, Completion, Request};
 use crate::domain::FinishReason;
 use crate::model::cache::KvCache;
-use crate::model::{Scratch, Span, decode};
+use crate::model::{Packed, Scratch, Span, decode};
 use crate::ops::kernels::{KV_BLOCK, logprob};
 
-/// Most sequences decoded together: enough to reuse each weight many times while it is in the cache.
-const SLOTS_MAX: usize = 32;
-/// Most rows of one forward pass, more than [`SLOTS_MAX`]; what decoding leaves is filled with prefill.
-const ROWS_MAX: usize = 64;
+/// How many sequences one thread decodes together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    /// Most of them: enough to reuse each weight many times while it is in the cache.
+    slots_max: usize,
+    /// Most rows of one forward pass, more than slots; what decoding leaves is filled with prefill.
+    rows_max: usize,
+    /// Rows of one forward pass over given tokens.
+    pub read_max: usize,
+}
+
+impl Batch {
+    /// Weights that no cache holds are read from memory in every pass, so more rows have to share that.
+    pub fn of(model: &Packed) -> Self {
+        const CACHED_BYTES: usize = 32 << 20;
+        match model.bytes() {
+            0..=CACHED_BYTES => Self { slots_max: 32, rows_max: 64, read_max: 64 },
+            _ => Self { slots_max: 128, rows_max: 192, read_max: 128 },
+        }
+    }
+}
 
 /// See the module.
 pub(super) struct Worker<'a> {
@@ -105,7 +122,7 @@ impl<'a> Worker<'a> {
     /// Gives slots to waiting requests while there is room.
     fn admit(&mut self) -> Result<()> {
         let job = self.ledger.job;
-        while self.ledger.admitted < job.slots_max.min(SLOTS_MAX) {
+        while self.ledger.admitted < job.slots_max.min(job.engine.batch.slots_max) {
             if self.group.waiting.is_empty() {
                 let Some(waiting) = job.queue.take() else { break };
                 self.group = Group { waiting, context: GroupContext::Unread };
@@ -137,7 +154,7 @@ impl<'a> Worker<'a> {
         let (width, vocab) = (model.config().hidden_size, model.config().vocab_size);
         let mut spans: Vec<Span> = Vec::with_capacity(self.slots.len() + 1);
         spans.extend(self.slots.iter_mut().map(Slot::span));
-        let mut room = ROWS_MAX - spans.len();
+        let mut room = self.ledger.job.engine.batch.rows_max - spans.len();
         for prefill in &mut self.prefills {
             if room == 0 {
                 break;

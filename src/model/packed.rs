@@ -49,6 +49,20 @@ pub(super) struct PackedLayer {
     pub rope: Option<Arc<RopeTable>>,
 }
 
+impl PackedLayer {
+    fn bytes(&self) -> usize {
+        let dense = |d: &PackedDense| d.gate_proj.bytes() + d.up_proj.bytes() + d.down_proj.bytes();
+        let mlp = match &self.mlp {
+            PackedMlp::Dense(d) => dense(d),
+            PackedMlp::Mixture { experts, .. } => experts.iter().map(dense).sum(),
+        };
+        mlp + [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj]
+            .map(|p| p.bytes())
+            .iter()
+            .sum::<usize>()
+    }
+}
+
 /// A layer's feed-forward.
 #[derive(Debug)]
 pub(super) enum PackedMlp {
@@ -111,6 +125,10 @@ impl PackedLinear {
     /// Output features.
     pub fn out(&self) -> usize {
         self.weight.out()
+    }
+
+    fn bytes(&self) -> usize {
+        self.weight.bytes()
     }
 }
 
@@ -242,6 +260,11 @@ impl Packed {
 
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// What the matrices that every token goes through take of memory.
+    pub fn bytes(&self) -> usize {
+        self.output.bytes() + self.layers.iter().map(PackedLayer::bytes).sum::<usize>()
     }
 
     /// Hash of the policy.

@@ -1,10 +1,10 @@
 //! Log-probabilities of target tokens straight from hidden states: logits exist for a chunk of rows at a
-//! time, and the backward pass computes them anew.
+//! time, and the backward pass computes them anew, unless the weight is frozen.
 //!
 //! With p the softmax of a row's logits and g the gradient of its log-probability, the logits' gradient is
 //! `g (onehot(target) - p)`. The chunk's size changes no bit: the weight's gradient is one chain over rows.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail, ensure};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
@@ -52,7 +52,10 @@ pub fn frozen_logprob(
     let (v, d) = w.shape();
     let (x, logits) = checked(x, v, d, targets, cap)?;
     match w {
-        FrozenMatrix::Packed(w) => Ok(x.apply_op1(FrozenLogprob { logits, w: w.clone() })?),
+        FrozenMatrix::Packed(w) => {
+            let unit = x.track_op().then(Mutex::default);
+            Ok(x.apply_op1(FrozenLogprob { logits, w: w.clone(), unit })?)
+        }
         FrozenMatrix::Elsewhere(w) => composed::capped_linear_logprob(&x, w, targets, cap),
     }
 }
@@ -128,28 +131,44 @@ impl Logits {
     fn gradients(
         &self,
         x: &[f32],
-        dy: &[f32],
+        mut scale: Scale,
         product: impl Fn(&[f32], usize, &mut [f32]),
         mut with: impl FnMut(&[f32], usize, usize, &[f32]),
     ) {
         let (v, rows) = (self.v, self.chunk_rows());
         let mut logits = vec![0.0; rows.min(self.targets.len()) * v];
         let mut slopes = vec![0.0; if self.cap.is_some() { logits.len() } else { 0 }];
-        for (c, ((x, targets), dy)) in self.chunks(x, rows).zip(dy.chunks(rows)).enumerate() {
+        for (c, (x, targets)) in self.chunks(x, rows).enumerate() {
             let logits = &mut logits[..targets.len() * v];
             product(x, targets.len(), logits);
             self.capped(logits, &mut slopes);
-            logits.par_chunks_exact_mut(v).zip(targets).zip(dy).with_min_len(rows_per_thread(v)).for_each(
-                |((logits, &target), &scale)| {
+            let rows_of = c * rows..c * rows + targets.len();
+            let each = logits.par_chunks_exact_mut(v).zip(targets).with_min_len(rows_per_thread(v));
+            match &mut scale {
+                Scale::By(dy) => each.zip(&dy[rows_of]).for_each(|((logits, &target), &scale)| {
                     dispatch(Isa::best(), LogprobBackward { logits, target: target as usize, scale });
-                },
-            );
+                }),
+                Scale::One(y) => each.zip(&mut y[rows_of]).for_each(|((logits, &target), y)| {
+                    *y = dispatch(
+                        Isa::best(),
+                        LogprobBackward { logits, target: target as usize, scale: 1.0 },
+                    );
+                }),
+            }
             if self.cap.is_some() {
                 dispatch(Isa::best(), MultiplyBy { x: logits, y: &slopes });
             }
             with(x, c * rows, targets.len(), logits);
         }
     }
+}
+
+/// What the gradients of log-probabilities are multiplied by.
+enum Scale<'a> {
+    /// One factor for each row.
+    By(&'a [f32]),
+    /// Nothing; the log-probabilities are wanted too, and written here.
+    One(&'a mut [f32]),
 }
 
 struct LinearLogprob(Logits);
@@ -186,7 +205,7 @@ impl CustomOp2 for LinearLogprob {
         let mut dx = vec![0.0; self.0.targets.len() * d];
         let mut dw = vec![0.0; if w.track_op() { v * d } else { 0 }];
         let product = |x: &[f32], m, y: &mut [f32]| gemm(Isa::best(), Left::Rows(x), m, &forward, y, false);
-        self.0.gradients(ex.get()?, edy.get()?, product, |x, first, m, logits| {
+        self.0.gradients(ex.get()?, Scale::By(edy.get()?), product, |x, first, m, logits| {
             let dx = &mut dx[first * d..][..m * d];
             gemm(Isa::best(), Left::Rows(logits), m, &backward, dx, false);
             if !dw.is_empty() {
@@ -198,9 +217,26 @@ impl CustomOp2 for LinearLogprob {
     }
 }
 
+/// The gradient of a row's log-probability by its hidden state is known as soon as its logits are, but for a factor:
+/// where there will be a backward pass, the forward one makes it, so that the logits are made once.
 struct FrozenLogprob {
     logits: Logits,
     w: Arc<PackedWeight>,
+    /// What the forward pass leaves to the backward one, (N, D).
+    unit: Option<Mutex<Vec<f32>>>,
+}
+
+impl FrozenLogprob {
+    /// Log-probabilities, and their gradients by the hidden states.
+    fn with_gradients(&self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let d = self.logits.d;
+        let (mut y, mut unit) = (vec![0.0; self.logits.targets.len()], vec![0.0; x.len()]);
+        let product = |x: &[f32], m, y: &mut [f32]| self.w.forward(x, m, y, false);
+        self.logits.gradients(x, Scale::One(&mut y), product, |_, first, m, logits| {
+            self.w.backward(logits, m, &mut unit[first * d..][..m * d]);
+        });
+        (y, unit)
+    }
 }
 
 impl CustomOp1 for FrozenLogprob {
@@ -209,19 +245,32 @@ impl CustomOp1 for FrozenLogprob {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Candle<(CpuStorage, Shape)> {
-        let product = |x: &[f32], m, y: &mut [f32]| self.w.forward(x, m, y, false);
-        output(self.logits.logprobs(elements(x, layout)?, product), self.logits.targets.len())
+        let (x, n) = (elements(x, layout)?, self.logits.targets.len());
+        let Some(kept) = &self.unit else {
+            let product = |x: &[f32], m, y: &mut [f32]| self.w.forward(x, m, y, false);
+            return output(self.logits.logprobs(x, product), n);
+        };
+        let (y, unit) = self.with_gradients(x);
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = unit;
+        output(y, n)
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Candle<Option<Tensor>> {
-        let d = self.logits.d;
+        let kept = self
+            .unit
+            .as_ref()
+            .map(|kept| std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner)));
+        let ex = Elements::of(x);
+        // A second backward pass finds nothing left.
+        let mut dx = match kept.filter(|unit| unit.len() == x.elem_count()) {
+            Some(unit) => unit,
+            None => self.with_gradients(ex.get()?).1,
+        };
         let dy = dy.contiguous()?;
-        let (ex, edy) = (Elements::of(x), Elements::of(&dy));
-        let mut dx = vec![0.0; self.logits.targets.len() * d];
-        let product = |x: &[f32], m, y: &mut [f32]| self.w.forward(x, m, y, false);
-        self.logits.gradients(ex.get()?, edy.get()?, product, |_, first, m, logits| {
-            self.w.backward(logits, m, &mut dx[first * d..][..m * d]);
-        });
+        let edy = Elements::of(&dy);
+        for (dx, dy) in dx.chunks_exact_mut(self.logits.d.max(1)).zip(edy.get()?) {
+            dx.iter_mut().for_each(|dx| *dx *= dy);
+        }
         gradient(dx, x)
     }
 }

@@ -23,7 +23,7 @@ pub(super) mod weight;
 pub use aligned::AlignedVec;
 pub use attention::{AttentionShape, KV_BLOCK, attend_row, write_kv};
 pub use gelu::geglu;
-pub use pointwise::{add_bias, exp, log_sum_exp, logprob, rms_norm, scale, swiglu};
+pub use pointwise::{add_bias, exp, exp_scaled, largest, log_sum_exp, logprob, rms_norm, scale, sum, swiglu};
 pub use rope::RopeTable;
 pub use route::{Routing, add_weighted, rows_of_experts};
 pub use softcap::softcap;

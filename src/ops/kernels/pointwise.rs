@@ -97,17 +97,21 @@ pub(crate) struct LogprobBackward<'a> {
 }
 
 impl Kernel for LogprobBackward<'_> {
-    type Output = ();
+    /// The target's log-probability.
+    type Output = f32;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let lse = s.splat(LogSumExp(self.logits).run(s));
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let lse = LogSumExp(self.logits).run(s);
+        let logprob = self.logits[self.target] - lse;
+        let lse = s.splat(lse);
         let scale = s.splat(-self.scale);
         for i in (0..self.logits.len()).step_by(LANES) {
             let p = exp_lanes(s, s.sub(s.get(self.logits, i), lse));
             s.put(s.mul(p, scale), self.logits, i);
         }
         self.logits[self.target] += self.scale;
+        logprob
     }
 }
 
@@ -280,6 +284,81 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
 /// Natural log-probability of `target` under softmax(logits).
 pub fn logprob(logits: &[f32], target: usize) -> f32 {
     logits[target] - log_sum_exp(logits)
+}
+
+/// The largest of some finite numbers; -∞ of none.
+pub fn largest(x: &[f32]) -> f32 {
+    dispatch(Isa::best(), Largest(x))
+}
+
+struct Largest<'a>(&'a [f32]);
+
+impl Kernel for Largest<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let (chunks, tail) = self.0.as_chunks::<LANES>();
+        let mut max = tail_below(s, tail);
+        for chunk in chunks {
+            max = s.max(s.load(chunk), max);
+        }
+        s.largest(max)
+    }
+}
+
+/// Sum in double precision, in 16 lanes and a fixed tree.
+pub fn sum(x: &[f32]) -> f64 {
+    dispatch(Isa::best(), Sum(x))
+}
+
+struct Sum<'a>(&'a [f32]);
+
+impl Kernel for Sum<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> f64 {
+        let (chunks, tail) = self.0.as_chunks::<LANES>();
+        let mut lanes = [0.0f64; LANES];
+        for chunk in chunks {
+            lanes.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+        lanes.iter_mut().zip(tail).for_each(|(sum, &x)| *sum += f64::from(x));
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+        }
+        lanes[0]
+    }
+}
+
+/// `y = exp((x - max) * factor)`, or 0 where that is below `floor`.
+pub fn exp_scaled(x: &[f32], max: f32, factor: f32, floor: f32, y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "as many results as numbers");
+    dispatch(Isa::best(), ExpScaled { x, max, factor, floor, y });
+}
+
+struct ExpScaled<'a> {
+    x: &'a [f32],
+    max: f32,
+    factor: f32,
+    floor: f32,
+    y: &'a mut [f32],
+}
+
+impl Kernel for ExpScaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (max, factor, floor) = (s.splat(self.max), s.splat(self.factor), s.splat(self.floor));
+        for i in (0..self.x.len()).step_by(LANES) {
+            let e = exp_lanes(s, s.mul(s.sub(s.get(self.x, i), max), factor));
+            s.put(s.select_gt(floor, e, s.splat(0.0), e), self.y, i);
+        }
+    }
 }
 
 /// `x += bias` in every row of `bias.len()` elements.

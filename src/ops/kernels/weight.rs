@@ -357,7 +357,7 @@ impl TileSource for Forward<'_> {
 
     fn fill(&self, isa: Isa, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]) {
         let rows = blocks.start * BLOCK..self.0.inp.min(blocks.end * BLOCK);
-        write_tiles(isa, rows.len(), parts, tiles, |lines| self.0.unpack(isa, panel, rows, lines));
+        write_tiles(rows.len(), parts, tiles, |lines| self.0.unpack(isa, panel, rows, lines));
     }
 }
 
@@ -380,10 +380,10 @@ impl TileSource for Transposed<'_> {
 
     fn fill(&self, isa: Isa, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]) {
         if let Storage::Tiles(held) = &self.0.storage {
-            return held.transposed(isa, panel, blocks, tiles);
+            return held.transposed(panel, blocks, tiles);
         }
         let rows = blocks.start * BLOCK..self.0.out.min(blocks.end * BLOCK);
-        write_tiles(isa, rows.len(), parts, tiles, |lines| Source::unpack(self, isa, panel, rows, lines));
+        write_tiles(rows.len(), parts, tiles, |lines| Source::unpack(self, isa, panel, rows, lines));
     }
 }
 

@@ -9,10 +9,16 @@ use std::sync::OnceLock;
 
 use super::Tile;
 
-/// Whether this processor and its operating system have tiles of bf16. Linux is asked for leave once.
+/// Whether this processor and its operating system have tiles of bf16, and AVX-512 to fill them. Linux is asked for leave once.
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| is_present() && is_granted())
+    *AVAILABLE.get_or_init(|| {
+        is_present()
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bf16")
+            && is_granted()
+    })
 }
 
 /// Bits 22 and 24 of leaf 7: AMX-BF16 and AMX-TILE.

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use super::parts::Transpose;
-use super::{BLOCK, PANEL, Tile, ZERO};
+use super::{BLOCK, PANEL, Tile, ZERO, steps};
 use crate::ops::kernels::aligned::Line;
-use crate::ops::kernels::simd::{Isa, LANES, dispatch};
+use crate::ops::kernels::simd::LANES;
 
 /// A weight (out, in): tiles (out / 32, in / 32, half of the 32 outputs), padded with zeros.
 #[derive(Clone, Debug)]
@@ -59,10 +58,10 @@ impl HeldTiles {
     }
 
     /// Writes tiles (block, half) of the transposed weight: its panels are of inputs, its blocks of outputs.
-    pub fn transposed(&self, isa: Isa, panel: usize, blocks: Range<usize>, tiles: &mut [Tile]) {
-        for (block, to) in blocks.zip(tiles.chunks_exact_mut(2)) {
+    pub fn transposed(&self, panel: usize, blocks: Range<usize>, tiles: &mut [Tile]) {
+        for (block, to) in blocks.zip(tiles.as_chunks_mut::<2>().0) {
             let from = self.of_panel(block, panel..panel + 1);
-            dispatch(isa, Transpose { from, to });
+            from.as_chunks::<2>().0.iter().for_each(|from| steps::transpose(from, to));
         }
     }
 

@@ -9,8 +9,9 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod held;
-mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -21,9 +22,8 @@ use rayon::prelude::*;
 
 use super::aligned::Line;
 use super::gemm::{Output, PANEL, PARALLEL};
-use super::simd::{Isa, LANES, dispatch};
+use super::simd::{Isa, LANES};
 pub(super) use held::HeldTiles;
-use parts::{PackRows, WriteTiles};
 
 /// Rows of a tile of A and of C.
 const ROWS: usize = 16;
@@ -87,19 +87,66 @@ thread_local! {
 }
 
 /// Writes tiles (block, part, half) of a panel of which `unpack` writes `rows` rows, two lines each.
-pub(super) fn write_tiles(
-    isa: Isa,
-    rows: usize,
-    parts: usize,
-    tiles: &mut [Tile],
-    unpack: impl FnOnce(&mut [Line]),
-) {
+pub(super) fn write_tiles(rows: usize, parts: usize, tiles: &mut [Tile], unpack: impl FnOnce(&mut [Line])) {
     thread_local!(static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) });
     let mut lines = LINES.take();
     lines.resize(2 * rows, Line([0.0; LANES]));
     unpack(&mut lines);
-    dispatch(isa, WriteTiles { lines: &lines, parts, tiles });
+    steps::write_tiles(&lines, parts, tiles);
     LINES.set(lines);
+}
+
+/// The steps that need the processor's instructions, behind a check that it has them.
+#[cfg(target_arch = "x86_64")]
+mod steps {
+    use std::ops::Range;
+
+    use super::{BLOCK, Line, Tile, amx, avx512};
+
+    fn check() {
+        assert!(amx::available(), "this processor has no tiles of bf16");
+    }
+
+    pub(super) fn pack_rows(rows: &[f32], k: usize, columns: Range<usize>, parts: usize, tiles: &mut [Tile]) {
+        check();
+        // SAFETY: just checked.
+        unsafe { avx512::pack_rows(rows, k, columns, parts, tiles) };
+    }
+
+    pub(super) fn write_tiles(lines: &[Line], parts: usize, tiles: &mut [Tile]) {
+        check();
+        let rows = lines.len() / 2;
+        // SAFETY: lines are 16 numbers each without padding; just checked.
+        unsafe {
+            let rows = std::slice::from_raw_parts(lines.as_ptr().cast::<[f32; BLOCK]>(), rows);
+            avx512::write_tiles(rows, parts, tiles);
+        }
+    }
+
+    pub(super) fn transpose(from: &[Tile; 2], to: &mut [Tile; 2]) {
+        check();
+        // SAFETY: just checked.
+        unsafe { avx512::transpose(from, to) };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod steps {
+    use std::ops::Range;
+
+    use super::{Line, Tile};
+
+    pub(super) fn pack_rows(_: &[f32], _: usize, _: Range<usize>, _: usize, _: &mut [Tile]) {
+        unreachable!("this processor has no tiles of bf16");
+    }
+
+    pub(super) fn write_tiles(_: &[Line], _: usize, _: &mut [Tile]) {
+        unreachable!("this processor has no tiles of bf16");
+    }
+
+    pub(super) fn transpose(_: &[Tile; 2], _: &mut [Tile; 2]) {
+        unreachable!("this processor has no tiles of bf16");
+    }
 }
 
 /// `C = A B`, or `C += A B`, by `wanted` parts; A row-major (m, k), C row-major (m, n). Panics where there are no tiles.
@@ -127,7 +174,7 @@ pub(crate) fn gemm_tiles(
     with_buffer(&LEFT, |left| {
         for start in (0..blocks).step_by(step) {
             let blocks = start..blocks.min(start + step);
-            pack(a, k, &blocks, wanted, left, is_parallel);
+            let left = pack(a, k, &blocks, wanted, left, is_parallel);
             let accumulate = accumulate || start > 0;
             let part = Part { left, m, blocks, wanted, b, c: Output::of(c), accumulate };
             if is_parallel {
@@ -142,19 +189,35 @@ pub(crate) fn gemm_tiles(
 }
 
 /// Blocks of A (m, k) as tiles (rows / 16, block, part).
-fn pack(a: &[f32], k: usize, blocks: &Range<usize>, parts: usize, tiles: &mut Vec<Tile>, is_parallel: bool) {
+fn pack<'t>(
+    a: &[f32],
+    k: usize,
+    blocks: &Range<usize>,
+    parts: usize,
+    buffer: &'t mut Vec<Tile>,
+    is_parallel: bool,
+) -> &'t [Tile] {
     let row_tiles = blocks.len() * parts;
-    tiles.resize((a.len() / k).div_ceil(ROWS) * row_tiles, ZERO);
+    let tiles = room(buffer, (a.len() / k).div_ceil(ROWS) * row_tiles);
     let columns = blocks.start * BLOCK..k.min(blocks.end * BLOCK);
     let pack = |(i, tiles): (usize, &mut [Tile])| {
         let rows = &a[i * ROWS * k..a.len().min((i + 1) * ROWS * k)];
-        dispatch(Isa::best(), PackRows { rows, k, columns: columns.clone(), parts, tiles });
+        steps::pack_rows(rows, k, columns.clone(), parts, tiles);
     };
     if is_parallel {
         tiles.par_chunks_exact_mut(row_tiles).enumerate().with_min_len(2).for_each(pack);
     } else {
         tiles.chunks_exact_mut(row_tiles).enumerate().for_each(pack);
     }
+    tiles
+}
+
+/// The first `count` tiles of a buffer, which grows if it must; they hold anything.
+fn room(buffer: &mut Vec<Tile>, count: usize) -> &mut [Tile] {
+    if buffer.len() < count {
+        buffer.resize(count, ZERO);
+    }
+    &mut buffer[..count]
 }
 
 /// A product over some blocks, whose columns are shared among threads.
@@ -188,7 +251,7 @@ impl<B: TileSource> Part<'_, B> {
     /// A few panels and blocks: their tiles stay in the second-level cache while A passes by.
     fn slab(&self, panels: Range<usize>, chunk: Range<usize>, parts: usize, made: &mut Vec<Tile>) {
         let length = chunk.len() * parts * 2;
-        made.resize(made.len().max(SLAB * length), ZERO);
+        let made = room(made, SLAB * length);
         let mut tiles: [&[Tile]; SLAB] = [&[]; SLAB];
         for ((panel, made), tiles) in panels.clone().zip(made.chunks_exact_mut(length)).zip(&mut tiles) {
             *tiles = match self.b.held(panel, chunk.clone()) {
