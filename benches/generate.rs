@@ -7,13 +7,22 @@
 //! composing candle: one static batch, prompts of equal length, greedy by argmax. It knows neither sliding windows
 //! nor layers without positions, which doesn't change its cost. Each line gives tokens per second (best of three)
 //! and, where the system tells, tokens per second of processor time, which other work on the machine disturbs less.
+//!
+//! `cargo bench --bench generate -- DIR REQUESTS.json [q8_0|q4_k]` draws from a checkpoint instead, for
+//! `benches/peers/generate.py`, and prints one line of JSON.
 
+#[path = "measure/mod.rs"]
+mod measure;
+
+use std::path::Path;
 use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
 
 use autodidact::domain::{Address, Purpose};
 use autodidact::engine::native::Native;
 use autodidact::engine::{Generate, ReadRequest, Request, Sampling, Stops};
-use autodidact::model::{ModelConfig, Packed, Weights};
+use autodidact::model::{Frozen, ModelConfig, Packed, Quantization, Weights};
 use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::llama;
 
@@ -21,8 +30,14 @@ const VOCAB: usize = 149;
 const PROMPT: usize = 170;
 const DRAWN: usize = 190;
 const BATCH_TOKENS: usize = 32_768;
+/// No repetition of a checkpoint's draws begins after so long.
+const REPEATED_SECONDS: f64 = 30.0;
 
-fn main() {
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    if let [dir, requests, quantization @ ..] = args.as_slice() {
+        return checkpoint(dir, requests, quantization.first().map(String::as_str));
+    }
     let weights =
         Weights::init(ModelConfig::seed(VOCAB), &Address::new(0, Purpose::Init, 0, "", &[])).unwrap();
     let engine = Native::new(Packed::new(&weights).unwrap(), BATCH_TOKENS).unwrap();
@@ -41,6 +56,62 @@ fn main() {
     let small = measure("candle llama, batch of 32", "drawn", || candle_batch(&weights, 32));
     let large = measure("candle llama, batch of 128", "drawn", || candle_batch(&weights, 128));
     println!("ratio, native / candle's better: {:.1}", native / small.max(large));
+    Ok(())
+}
+
+/// What is drawn from a checkpoint.
+#[derive(serde::Deserialize)]
+struct Wanted {
+    prompts: Vec<Vec<u32>>,
+    /// Trajectories of each prompt.
+    each: u32,
+    tokens_max: usize,
+    temperature: f32,
+    eos_ids: Vec<u32>,
+}
+
+/// Draws everything that a file wants, at most three times and no longer than needed, from a checkpoint's weights.
+fn checkpoint(dir: &str, requests: &str, quantization: Option<&str>) -> Result<()> {
+    let text = std::fs::read_to_string(requests).with_context(|| format!("can't read {requests}"))?;
+    let wanted: Wanted = serde_json::from_str(&text)?;
+    let quantization = match quantization {
+        None => None,
+        Some("q8_0") => Some(Quantization::Q8_0),
+        Some("q4_k") => Some(Quantization::Q4K),
+        Some(other) => bail!("{other} is no format: q8_0 or q4_k"),
+    };
+    let frozen = Frozen::load(Path::new(dir), quantization)?;
+    let engine = Native::new(Packed::of(&frozen)?, BATCH_TOKENS)?.remembering(0);
+    let sampling = Sampling { temperature: wanted.temperature, top_k: 0, top_p: 1.0, min_p: 0.0 };
+    let one = |n: usize, branch: u32| Request {
+        context_ids: wanted.prompts[n].clone(),
+        address: Address::new(0, Purpose::Rollout, 0, "bench", &[n as u32, branch]),
+        sampling,
+        tokens_max: wanted.tokens_max,
+        stop_at_boundary: false,
+    };
+    let one = &one;
+    let requests: Vec<Request> = (0..wanted.prompts.len())
+        .flat_map(|n| (0..wanted.each).map(move |branch| one(n, branch)))
+        .collect();
+    let stops = Stops { eos_ids: wanted.eos_ids.clone(), ..Stops::default() };
+    let (mut drawn, mut seconds) = (0, Vec::<f64>::new());
+    while seconds.len() < 3 && seconds.iter().sum::<f64>() < REPEATED_SECONDS {
+        let start = Instant::now();
+        drawn = engine.generate(&requests, &stops, &|_| ())?.iter().map(|c| c.token_ids.len()).sum();
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    let report = serde_json::json!({
+        "threads": rayon::current_num_threads(),
+        "seconds": seconds,
+        "drawn": drawn,
+        "tokens_per_s": drawn as f64 / fastest,
+        "weights_mib": frozen.bytes() >> 20,
+        "peak_mib": measure::peak_mib()?,
+    });
+    println!("{report}");
+    Ok(())
 }
 
 /// Prints and returns tokens per second of the best of three runs.

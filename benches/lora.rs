@@ -4,10 +4,13 @@
 //! `cargo bench --bench lora -- DIR [SEQUENCES] [TOKENS] [none|q8_0|q4_k] [f32|1|2|3]`; prints one line of JSON. Without a folder there
 //! is nothing to do.
 
+#[path = "measure/mod.rs"]
+mod measure;
+
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use autodidact::config::Config;
 use autodidact::domain::{Address, Purpose};
 use autodidact::model::{ALL_LINEAR, Adapter, Frozen, Lora, LoraSettings, Quantization};
@@ -71,17 +74,8 @@ fn main() -> Result<()> {
         "tokens_per_s": (sequences * tokens) as f64 / fastest,
         "weights_mib": weights_mib,
         "predicted_mib": weights_mib + (predicted >> 20),
-        "peak_mib": peak_mib()?,
+        "peak_mib": measure::peak_mib()?,
     });
     println!("{report}");
     Ok(())
-}
-
-/// The most memory that the process has held.
-fn peak_mib() -> Result<u64> {
-    let status =
-        std::fs::read_to_string("/proc/self/status").context("peak memory is read from Linux's /proc")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
-    Ok(kib >> 10)
 }

@@ -1,0 +1,73 @@
+"""What the scripts beside it share: a process for every measurement, and ours among them. Not run by itself."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment(threads):
+    """The same number of threads for every library that has some; huge pages for PyTorch, which gain it much here."""
+    names = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"]
+    return dict(os.environ, CANDLE_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", THP_MEM_ALLOC_ENABLE="1",
+                **dict.fromkeys(names, str(threads)))
+
+
+def measured(name, command, threads, unit="tokens/s"):
+    """Runs a command, shows and returns the JSON of its last line; None, with the reason shown, if it fails."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment(threads))
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        print(f"  {name:<44} failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}", flush=True)
+        return None
+    report = json.loads(lines[-1])
+    print(f"  {name:<44} {report['tokens_per_s']:>9.0f} {unit} {report['peak_mib']:>6} MiB   {report.get('note', '')}",
+          flush=True)
+    return report
+
+
+def bench(name, binary):
+    """The command of our side: a built bench, or cargo, which builds it first."""
+    return [binary] if binary else ["cargo", "bench", "--quiet", "--manifest-path", ROOT / "Cargo.toml", "--bench", name,
+                                    "--"]
+
+
+def fastest(reports):
+    """The report with the most tokens per second of those there are."""
+    return max((r for r in reports if r), key=lambda r: r["tokens_per_s"], default=None)
+
+
+def compare(ours, theirs):
+    """Prints each of ours as a multiple of each of theirs."""
+    for name, own in ours.items():
+        ratios = [f"{own['tokens_per_s'] / r['tokens_per_s']:.2f} x {other}" for other, r in theirs.items() if r]
+        if own and ratios:
+            print(f"  = {name}: {', '.join(ratios)}", flush=True)
+
+
+def own(name):
+    """This script as one of its workers."""
+    return [sys.executable, sys.argv[0], name]
+
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def seconds_of(work, at_most=3, no_more_after=30.0):
+    """Seconds of each repetition of some work; none begins when the others took too long together."""
+    seconds = []
+    while len(seconds) < at_most and sum(seconds) < no_more_after:
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def load():
+    return f"load {os.getloadavg()[0]:.1f}"
