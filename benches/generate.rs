@@ -8,7 +8,7 @@
 //! nor layers without positions, which doesn't change its cost. Each line gives tokens per second (best of three)
 //! and, where the system tells, tokens per second of processor time, which other work on the machine disturbs less.
 //!
-//! `cargo bench --bench generate -- DIR REQUESTS.json [q8_0|q4_k]` draws from a checkpoint instead, for
+//! `cargo bench --bench generate -- DIR REQUESTS.json [none|q8_0|q4_k] [f32|1|2|3]` draws from a checkpoint instead, for
 //! `benches/peers/generate.py`, and prints one line of JSON.
 
 #[path = "measure/mod.rs"]
@@ -23,6 +23,7 @@ use autodidact::domain::{Address, Purpose};
 use autodidact::engine::native::Native;
 use autodidact::engine::{Generate, ReadRequest, Request, Sampling, Stops};
 use autodidact::model::{Frozen, ModelConfig, Packed, Quantization, Weights};
+use autodidact::ops::kernels::Arithmetic;
 use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::llama;
 
@@ -35,8 +36,8 @@ const REPEATED_SECONDS: f64 = 30.0;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    if let [dir, requests, quantization @ ..] = args.as_slice() {
-        return checkpoint(dir, requests, quantization.first().map(String::as_str));
+    if let [dir, requests, options @ ..] = args.as_slice() {
+        return checkpoint(dir, requests, options);
     }
     let weights =
         Weights::init(ModelConfig::seed(VOCAB), &Address::new(0, Purpose::Init, 0, "", &[])).unwrap();
@@ -71,17 +72,21 @@ struct Wanted {
 }
 
 /// Draws everything that a file wants, at most three times and no longer than needed, from a checkpoint's weights.
-fn checkpoint(dir: &str, requests: &str, quantization: Option<&str>) -> Result<()> {
+fn checkpoint(dir: &str, requests: &str, options: &[String]) -> Result<()> {
     let text = std::fs::read_to_string(requests).with_context(|| format!("can't read {requests}"))?;
     let wanted: Wanted = serde_json::from_str(&text)?;
-    let quantization = match quantization {
-        None => None,
+    let quantization = match options.first().map(String::as_str) {
+        None | Some("none") => None,
         Some("q8_0") => Some(Quantization::Q8_0),
         Some("q4_k") => Some(Quantization::Q4K),
         Some(other) => bail!("{other} is no format: q8_0 or q4_k"),
     };
-    let frozen = Frozen::load(Path::new(dir), quantization)?;
-    let engine = Native::new(Packed::of(&frozen)?, BATCH_TOKENS)?.remembering(0);
+    let arithmetic = match options.get(1).map(String::as_str) {
+        None | Some("f32") => Arithmetic::F32,
+        Some(parts) => Arithmetic::Tiles { parts: parts.parse()? },
+    };
+    let frozen = Frozen::load(Path::new(dir), quantization)?.computing(arithmetic)?;
+    let engine = Native::new(Packed::of(&frozen)?, 2 * BATCH_TOKENS)?.remembering(0);
     let sampling = Sampling { temperature: wanted.temperature, top_k: 0, top_p: 1.0, min_p: 0.0 };
     let one = |n: usize, branch: u32| Request {
         context_ids: wanted.prompts[n].clone(),
@@ -91,9 +96,8 @@ fn checkpoint(dir: &str, requests: &str, quantization: Option<&str>) -> Result<(
         stop_at_boundary: false,
     };
     let one = &one;
-    let requests: Vec<Request> = (0..wanted.prompts.len())
-        .flat_map(|n| (0..wanted.each).map(move |branch| one(n, branch)))
-        .collect();
+    let requests: Vec<Request> =
+        (0..wanted.prompts.len()).flat_map(|n| (0..wanted.each).map(move |branch| one(n, branch))).collect();
     let stops = Stops { eos_ids: wanted.eos_ids.clone(), ..Stops::default() };
     let (mut drawn, mut seconds) = (0, Vec::<f64>::new());
     while seconds.len() < 3 && seconds.iter().sum::<f64>() < REPEATED_SECONDS {
