@@ -13,8 +13,8 @@ use super::Packed;
 use super::cache::KvCache;
 use super::packed::{PackedDense, PackedLayer, PackedMlp, PackedNorm};
 use crate::ops::kernels::{
-    AlignedVec, KV_BLOCK, PackedWeight, Routing, add_weighted, attend_row, linear, rows_of_experts, scale,
-    write_kv,
+    AlignedVec, KV_BLOCK, PackedWeight, Routing, RowReads, add_weighted, attend_rows, linear,
+    rows_of_experts, scale, write_kv,
 };
 
 /// New tokens of one sequence.
@@ -206,25 +206,25 @@ impl Scratch {
                 norm.run(raw, queries);
             }
         }
-        let mut blocks = Vec::new();
+        let (mut blocks, mut seen) = (Vec::new(), Vec::with_capacity(rows));
         let mut start = 0;
         for (span, &end) in spans.iter().zip(&self.row_ends) {
-            if start == end {
-                continue;
-            }
-            blocks.clear();
-            let first = layer.shape.first_seen(self.positions[start]);
-            span.cache.blocks(index, first, self.positions[end - 1] + 1, &mut blocks);
-            for row in start..end {
-                let (q, position) = (&mut queries[row * width..][..width], self.positions[row]);
-                if let Some(table) = &layer.rope {
-                    table.apply(q, position);
-                }
-                let seen = &blocks[..position / KV_BLOCK + 1];
-                attend_row(q, seen, position, &layer.shape, &mut attended[row * width..][..width]);
+            if start < end {
+                let (first, from) = (layer.shape.first_seen(self.positions[start]), blocks.len());
+                span.cache.blocks(index, first, self.positions[end - 1] + 1, &mut blocks);
+                seen.extend((start..end).map(|row| from..from + self.positions[row] / KV_BLOCK + 1));
             }
             start = end;
         }
+        if let Some(table) = &layer.rope {
+            for (q, &position) in queries.chunks_exact_mut(width).zip(&self.positions) {
+                table.apply(q, position);
+            }
+        }
+        let reads = seen.into_iter().zip(&self.positions);
+        let reads: Vec<RowReads> =
+            reads.map(|(seen, &position)| RowReads { blocks: &blocks[seen], position }).collect();
+        attend_rows(queries, &reads, &layer.shape, attended);
         let added = sized(&mut self.added, rows * d);
         layer.o_proj.run(attended, rows, added);
         add_normed(&mut self.x, layer.attention_out.as_ref(), added, normed);

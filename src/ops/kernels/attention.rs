@@ -18,7 +18,7 @@ pub const KV_BLOCK: usize = LANES;
 const HEADS: usize = 4;
 
 /// Keys (kv_heads, head_dim, 16) and values (kv_heads, 16, head_dim) of 16 positions.
-pub(crate) type KvBlock<'a> = (&'a [f32], &'a [f32]);
+pub type KvBlock<'a> = (&'a [f32], &'a [f32]);
 
 /// What one attention layer looks like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,7 +100,7 @@ pub(crate) fn attend_row_on(
 }
 
 /// Lends `f` this thread's scratch memory, of `length` elements with any content.
-fn with_scratch<R>(length: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+pub(super) fn with_scratch<R>(length: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local!(static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) });
     let mut scratch = SCRATCH.take();
     if scratch.len() < length {
@@ -177,7 +177,7 @@ impl Kernel for AttendRow<'_> {
 
 /// `y = x * scale`
 #[inline(always)]
-fn scale_to<S: Simd>(s: S, x: &[f32], scale: f32, y: &mut [f32]) {
+pub(super) fn scale_to<S: Simd>(s: S, x: &[f32], scale: f32, y: &mut [f32]) {
     for i in (0..x.len()).step_by(LANES) {
         s.put(s.mul(s.get(x, i), s.splat(scale)), y, i);
     }

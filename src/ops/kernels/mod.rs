@@ -8,6 +8,7 @@
 mod aligned;
 pub(super) mod attention;
 pub(super) mod attention_packed;
+mod attention_rows;
 pub(super) mod gelu;
 pub(super) mod gemm;
 mod grouped;
@@ -21,7 +22,8 @@ mod unpacked;
 pub(super) mod weight;
 
 pub use aligned::AlignedVec;
-pub use attention::{AttentionShape, KV_BLOCK, attend_row, write_kv};
+pub use attention::{AttentionShape, KV_BLOCK, KvBlock, attend_row, write_kv};
+pub use attention_rows::{RowReads, attend_rows};
 pub use gelu::geglu;
 pub use pointwise::{add_bias, exp, exp_scaled, largest, log_sum_exp, logprob, rms_norm, scale, sum, swiglu};
 pub use rope::RopeTable;

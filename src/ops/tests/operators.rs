@@ -243,14 +243,13 @@ fn linear_logprob_is_right() {
         let custom: Operator = &|t| capped_linear_logprob(&t[0], &t[1], &targets, Some(0.7));
         let composed: Operator = &|t| composed::capped_linear_logprob(&t[0], &t[1], &targets, Some(0.7));
         check("capped_linear_logprob", custom, composed, &inputs);
-        // A frozen weight gives the same bits.
+        // A frozen weight gives the same, but for last bits: its gradient is multiplied by `dy` at the end.
         let (v, d) = inputs[1].dims2().unwrap();
         let w = FrozenMatrix::Packed(Arc::new(PackedWeight::new(&values(&inputs[1]), v, d)));
         let frozen: Operator = &|t| frozen_logprob(&t[0], &w, &targets, Some(0.7));
         let composed: Operator =
             &|t| capped_linear_logprob(&t[0], &inputs[1].as_detached_tensor(), &targets, Some(0.7));
         check("frozen_logprob", frozen, composed, &inputs[..1]);
-        assert_eq!(gradients(frozen, &inputs[..1]), gradients(composed, &inputs[..1]));
     }
 }
 
