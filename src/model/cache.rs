@@ -160,7 +160,7 @@ impl KvCache {
     ) {
         let block = self.pool.block;
         let skipped = first / KV_BLOCK;
-        blocks.resize(skipped, (&[], &[]));
+        blocks.resize(blocks.len() + skipped, (&[], &[]));
         let held = &self.pages[skipped..end.div_ceil(KV_BLOCK)];
         blocks.extend(held.iter().map(|page| page.0[2 * block * layer..][..2 * block].split_at(block)));
     }

@@ -108,6 +108,8 @@ pub(super) struct Product {
     pub a_next: *const Tile,
     /// Tiles (block, part, half).
     pub b: *const Tile,
+    /// What will be B for the next product: it is asked for from memory meanwhile. Need not be readable.
+    pub next: *const Tile,
     /// At least 1.
     pub blocks: usize,
     pub c: *mut f32,
@@ -127,6 +129,13 @@ macro_rules! load_b {
             $part,
             "*2048 + 1024]"
         )
+    };
+}
+
+/// Two tiles of B that the next product will read: 32 cache lines.
+macro_rules! prefetch {
+    ($part:literal $($line:literal)+) => {
+        concat!($("prefetcht1 [{next} + ", $part, "*2048 + ", $line, "*64]\n",)+ "")
     };
 }
 
@@ -165,7 +174,7 @@ macro_rules! product {
         /// # Safety
         /// This thread holds [`Registers`]; A and B have their tiles, and C its rows of 32.
         unsafe fn $name(product: Product) {
-            let Product { a, a_next, b, blocks, c, c_stride, accumulate } = product;
+            let Product { a, a_next, b, next, blocks, c, c_stride, accumulate } = product;
             // SAFETY: as the caller promises. Tile registers are used by no one else between `take` and `drop`.
             unsafe {
                 asm!(
@@ -182,10 +191,15 @@ macro_rules! product {
                     "tilezero tmm2",
                     "tilezero tmm3",
                     "2:",
-                    $(load_b!($j), $($multiply!($i),)+)+
+                    $(
+                        prefetch!($j 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
+                        load_b!($j),
+                        $($multiply!($i),)+
+                    )+
                     concat!("add {a}, ", $p, "*1024"),
                     concat!("add {a_next}, ", $p, "*1024"),
                     concat!("add {b}, ", $q, "*2048"),
+                    concat!("add {next}, ", $q, "*2048"),
                     "dec {blocks}",
                     "jnz 2b",
                     "tilestored [{c} + {stride}*1], tmm0",
@@ -196,6 +210,7 @@ macro_rules! product {
                     a = inout(reg) a => _,
                     a_next = inout(reg) a_next => _,
                     b = inout(reg) b => _,
+                    next = inout(reg) next => _,
                     blocks = inout(reg) blocks => _,
                     c = in(reg) c,
                     c_next = in(reg) c.wrapping_add(16 * c_stride),

@@ -265,16 +265,24 @@ impl<B: TileSource> Part<'_, B> {
         }
         let step = (STRIP / (chunk.len() * self.wanted)).max(2).next_multiple_of(2) * ROWS;
         for strip in (0..self.m).step_by(step) {
-            for (panel, tiles) in panels.clone().zip(tiles) {
+            for (i, panel) in panels.clone().enumerate() {
+                let next = tiles.get(i + 1).filter(|next| !next.is_empty()).unwrap_or(&tiles[i]);
                 for row in (strip..self.m.min(strip + step)).step_by(2 * ROWS) {
-                    self.square(row, panel, &chunk, parts, tiles);
+                    self.square(row, panel, &chunk, parts, (tiles[i], next));
                 }
             }
         }
     }
 
     /// Up to 32 rows and 32 columns of C.
-    fn square(&self, row: usize, panel: usize, chunk: &Range<usize>, parts: usize, tiles: &[Tile]) {
+    fn square(
+        &self,
+        row: usize,
+        panel: usize,
+        chunk: &Range<usize>,
+        parts: usize,
+        (tiles, next): (&[Tile], &[Tile]),
+    ) {
         let (n, column) = (self.b.n(), panel * PANEL);
         let (rows, columns) = ((self.m - row).min(2 * ROWS), (n - column).min(PANEL));
         let row_tiles = self.blocks.len() * self.wanted;
@@ -292,6 +300,7 @@ impl<B: TileSource> Part<'_, B> {
             a: a.as_ptr(),
             a_next: a_next.as_ptr(),
             b: tiles.as_ptr(),
+            next: next.as_ptr(),
             blocks: chunk.len(),
             c,
             c_stride: n,
