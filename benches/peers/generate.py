@@ -22,7 +22,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import ROOT, bench, compare, fastest, load, measured, own, peak_mib, seconds_of
+from common import ROOT, bench, compare, fastest, measured, own, timed
 from relations import hard_prompts
 
 PROMPTS, PROMPT_TOKENS, EACH = 8, 256, 16
@@ -43,7 +43,6 @@ def with_transformers(folder, wanted, dtype, rows):
     prompts = sorted(wanted["prompts"], key=len)[:SHARE]
     settings = transformers.GenerationConfig(
         do_sample=True, temperature=wanted["temperature"], top_k=0, top_p=1.0, eos_token_id=ends or None, pad_token_id=0)
-    drawn = 0
 
     def draw(batch, new):
         width = max(map(len, batch))
@@ -67,19 +66,12 @@ def with_transformers(folder, wanted, dtype, rows):
         return int((ended.cumsum(1) - ended.long() == 0).sum())
 
     def all_rows():
-        nonlocal drawn
         together = max(1, int(rows) // each)
-        drawn = sum(draw(prompts[at:at + together], new) for at in range(0, len(prompts), together))
+        return sum(draw(prompts[at:at + together], new) for at in range(0, len(prompts), together))
 
     with torch.inference_mode():
         draw(prompts[:2], 2)
-        seconds = seconds_of(all_rows, at_most=2)
-    report(drawn, seconds, f"{dtype}, {rows} rows")
-
-
-def report(drawn, seconds, note):
-    print(json.dumps({"drawn": drawn, "seconds": seconds, "tokens_per_s": drawn / min(seconds),
-                      "peak_mib": peak_mib(), "note": f"{note}, {load()}"}))
+        timed(all_rows, None, f"{dtype}, {rows} rows", at_most=2)
 
 
 class LlamaCpp:
@@ -149,8 +141,7 @@ def with_llama_cpp(file, wanted, rows, unified):
             engine.draw(prompts[at:at + together], each, new)
 
     engine.draw(prompts[:1], each, 2)
-    seconds = seconds_of(all_rows, at_most=2)
-    report(len(prompts) * each * new, seconds, f"{rows} rows, {unified}")
+    timed(all_rows, len(prompts) * each * new, f"{rows} rows, {unified}", at_most=2)
 
 
 def random_prompts(folder):
