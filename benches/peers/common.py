@@ -46,8 +46,10 @@ def fastest(reports):
 def compare(ours, theirs):
     """Prints each of ours as a multiple of each of theirs."""
     for name, own in ours.items():
+        if not own:
+            continue
         ratios = [f"{own['tokens_per_s'] / r['tokens_per_s']:.2f} x {other}" for other, r in theirs.items() if r]
-        if own and ratios:
+        if ratios:
             print(f"  = {name}: {', '.join(ratios)}", flush=True)
 
 

@@ -77,7 +77,7 @@ def with_transformers(folder, wanted, dtype, rows):
 class LlamaCpp:
     """A model and a context that decodes `rows` sequences together, by llama.cpp's own C interface."""
 
-    def __init__(self, file, rows, length, temperature, unified):
+    def __init__(self, file, rows, length, temperature, flash):
         import llama_cpp
 
         self.c, threads = llama_cpp, int(os.environ["OMP_NUM_THREADS"])
@@ -88,7 +88,7 @@ class LlamaCpp:
         options = llama_cpp.llama_context_default_params()
         options.n_ctx, options.n_batch, options.n_ubatch, options.n_seq_max = rows * length, 2048, 512, rows
         options.n_threads = options.n_threads_batch = threads
-        options.kv_unified = unified
+        options.flash_attn_type = int(flash)
         self.context = llama_cpp.llama_init_from_model(self.model, options)
         self.memory = llama_cpp.llama_get_memory(self.context)
         self.batch = llama_cpp.llama_batch_init(2048, 0, 1)
@@ -129,11 +129,11 @@ class LlamaCpp:
         return self.c.llama_sampler_sample(self.samplers[row], self.context, at)
 
 
-def with_llama_cpp(file, wanted, rows, unified):
+def with_llama_cpp(file, wanted, rows, attention):
     wanted = json.loads(Path(wanted).read_text())
     each, new, prompts = wanted["each"], wanted["tokens_max"], wanted["prompts"]
     length = max(map(len, prompts)) + new
-    engine = LlamaCpp(file, int(rows), (length + 31) // 32 * 32, wanted["temperature"], unified == "unified")
+    engine = LlamaCpp(file, int(rows), (length + 31) // 32 * 32, wanted["temperature"], attention == "flash")
     together = max(1, int(rows) // each)
 
     def all_rows():
@@ -141,7 +141,7 @@ def with_llama_cpp(file, wanted, rows, unified):
             engine.draw(prompts[at:at + together], each, new)
 
     engine.draw(prompts[:1], each, 2)
-    timed(all_rows, len(prompts) * each * new, f"{rows} rows, {unified}", at_most=2)
+    timed(all_rows, len(prompts) * each * new, f"{rows} rows, {attention} attention", at_most=2)
 
 
 def random_prompts(folder):
@@ -185,9 +185,9 @@ def compare_checkpoint(work, shape, threads, new, binary):
     torch = [measured("transformers", [*own("--transformers"), folder, wanted, "bfloat16", rows], threads)
              for rows in BATCHES["other"]]
     theirs = {"transformers": fastest(torch)}
-    for dtype in ["f16", "q8_0"]:
+    for dtype in ["bf16", "f16", "q8_0"]:
         runs = [measured(f"llama.cpp, {dtype}", [*own("--llama-cpp"), gguf(work, folder, dtype), wanted, *how], threads)
-                for how in [(32, "split"), (128, "split"), (128, "unified")]]
+                for how in [(32, "plain"), (128, "plain"), (128, "flash")]]
         theirs[f"llama.cpp {dtype}"] = fastest(runs)
     command = [*bench("generate", binary), folder, wanted]
     ours = {"autodidact bf16": measured("autodidact, bf16", command, threads),
