@@ -89,9 +89,8 @@ fn checkpoint(dir: &str, requests: &str, quantization: Option<&str>) -> Result<(
         stop_at_boundary: false,
     };
     let one = &one;
-    let requests: Vec<Request> = (0..wanted.prompts.len())
-        .flat_map(|n| (0..wanted.each).map(move |branch| one(n, branch)))
-        .collect();
+    let requests: Vec<Request> =
+        (0..wanted.prompts.len()).flat_map(|n| (0..wanted.each).map(move |branch| one(n, branch))).collect();
     let stops = Stops { eos_ids: wanted.eos_ids.clone(), ..Stops::default() };
     let report = measure::repeated(3, || {
         let completions = engine.generate(&requests, &stops, &|_| ())?;

@@ -9,13 +9,18 @@ doesn't. transformers and llama.cpp read a prompt once and share it between its 
 several batch sizes and its best counts. Of the seed's prompts the peers draw a share, in batches of similar lengths.
 WORK_DIR keeps the checkpoints between calls.
 
+llama.cpp keeps its cache in f16 and samples one row after another, as it does; `rows` of its context are streams of their
+own (one unified cache was half as fast). A build of it by GCC 12 or older crashes in its AMX kernels, because
+`_tile_loadconfig` loses the stores before it: give it a barrier there, or a newer compiler, and name the folder of the
+libraries in LLAMA_CPP_LIB_PATH. transformers gets a cache of fixed size and huge pages, which made it 4 times faster.
+Where other work disturbs the machine, compare tokens per second of processor time, on one thread.
+
 Needs torch, transformers, tokenizers, llama-cpp-python and `cargo build --release` (it writes the GGUF files);
 `--bench FILE` takes a built bench instead of asking cargo. Seen with torch 2.15.0, transformers 5.23.0 and
 llama-cpp-python 0.3.36 (built with AMX_INT8, AVX512_BF16 and AVX512_VNNI).
 """
 
 import argparse
-import ctypes
 import json
 import os
 import subprocess
@@ -40,7 +45,7 @@ def with_transformers(folder, wanted, dtype, rows):
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     wanted = json.loads(Path(wanted).read_text())
     each, new, ends = wanted["each"], wanted["tokens_max"], wanted["eos_ids"]
-    prompts = sorted(wanted["prompts"], key=len)[:SHARE]
+    prompts = sorted(wanted["prompts"][::max(1, len(wanted["prompts"]) // SHARE)], key=len)
     settings = transformers.GenerationConfig(
         do_sample=True, temperature=wanted["temperature"], top_k=0, top_p=1.0, eos_token_id=ends or None, pad_token_id=0)
 

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import os
 import sys
-from pathlib import Path
 
 from common import bench, compare, fastest, measured, own, timed
 
