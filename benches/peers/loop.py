@@ -2,7 +2,7 @@
 
     python benches/peers/loop.py [--iterations 1] [--threads 2] [--dtypes float32,bfloat16] [--binary FILE]
 
-Both start from the embedded seed and take the sizes of the default configuration (RECIPE below). The reference draws its
+Both start from the embedded seed and take the sizes of the default configuration (RECIPE in `reference.py`). The reference draws its
 relation tasks from the same distribution, not the same tasks. It is batched PyTorch as one would write it for speed:
 its own decoder with a cache (`decoder.py`), rows of similar length together, finished rows leave the batch, rereading
 and training padded; f32, or bf16 for drawing and rereading and autocast for training. Simplified in its favour: nothing
