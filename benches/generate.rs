@@ -31,8 +31,6 @@ const VOCAB: usize = 149;
 const PROMPT: usize = 170;
 const DRAWN: usize = 190;
 const BATCH_TOKENS: usize = 32_768;
-/// No repetition of a checkpoint's draws begins after so long.
-const REPEATED_SECONDS: f64 = 30.0;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
@@ -71,7 +69,7 @@ struct Wanted {
     eos_ids: Vec<u32>,
 }
 
-/// Draws everything that a file wants, at most three times and no longer than needed, from a checkpoint's weights.
+/// Draws everything that a file wants from a checkpoint's weights.
 fn checkpoint(dir: &str, requests: &str, options: &[String]) -> Result<()> {
     let text = std::fs::read_to_string(requests).with_context(|| format!("can't read {requests}"))?;
     let wanted: Wanted = serde_json::from_str(&text)?;
@@ -99,21 +97,10 @@ fn checkpoint(dir: &str, requests: &str, options: &[String]) -> Result<()> {
     let requests: Vec<Request> =
         (0..wanted.prompts.len()).flat_map(|n| (0..wanted.each).map(move |branch| one(n, branch))).collect();
     let stops = Stops { eos_ids: wanted.eos_ids.clone(), ..Stops::default() };
-    let (mut drawn, mut seconds) = (0, Vec::<f64>::new());
-    while seconds.len() < 3 && seconds.iter().sum::<f64>() < REPEATED_SECONDS {
-        let start = Instant::now();
-        drawn = engine.generate(&requests, &stops, &|_| ())?.iter().map(|c| c.token_ids.len()).sum();
-        seconds.push(start.elapsed().as_secs_f64());
-    }
-    let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-    let report = serde_json::json!({
-        "threads": rayon::current_num_threads(),
-        "seconds": seconds,
-        "drawn": drawn,
-        "tokens_per_s": drawn as f64 / fastest,
-        "weights_mib": frozen.bytes() >> 20,
-        "peak_mib": measure::peak_mib()?,
-    });
+    let report = measure::repeated(3, || {
+        let completions = engine.generate(&requests, &stops, &|_| ())?;
+        Ok(completions.iter().map(|c| c.token_ids.len()).sum())
+    })?;
     println!("{report}");
     Ok(())
 }
@@ -122,22 +109,13 @@ fn checkpoint(dir: &str, requests: &str, options: &[String]) -> Result<()> {
 fn measure(name: &str, verb: &str, mut run: impl FnMut() -> usize) -> f64 {
     let (mut best, mut best_of_cpu) = (0f64, 0f64);
     for _ in 0..3 {
-        let (start, cpu_start) = (Instant::now(), cpu_seconds());
+        let (start, cpu_start) = (Instant::now(), measure::cpu_seconds());
         let tokens = run() as f64;
         best = best.max(tokens / start.elapsed().as_secs_f64());
-        best_of_cpu = best_of_cpu.max(tokens / (cpu_seconds() - cpu_start));
+        best_of_cpu = best_of_cpu.max(tokens / (measure::cpu_seconds() - cpu_start));
     }
     println!("{name:<28} {best:>8.0} {verb} tokens/s  {best_of_cpu:>8.0} per CPU second");
     best
-}
-
-/// Processor time of this process, in seconds; NaN where there is no /proc.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    // utime and stime, in hundredths of a second.
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(f64::NAN);
-    (ticks(11) + ticks(12)) / 100.0
 }
 
 fn prompt(n: u32, len: usize) -> Vec<u32> {

@@ -60,22 +60,13 @@ fn main() -> Result<()> {
     let examples: Vec<Example> = (0..sequences as u32).map(example).collect();
     let batch: Vec<&Example> = examples.iter().collect();
     trainer.step(&batch)?;
-    let mut seconds = Vec::new();
-    for _ in 0..UPDATES {
-        let began = Instant::now();
+    let mut report = measure::repeated(UPDATES as usize, || {
         trainer.step(&batch)?;
-        seconds.push(began.elapsed().as_secs_f64());
-    }
-    let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-    let report = serde_json::json!({
-        "threads": rayon::current_num_threads(),
-        "load_seconds": loaded,
-        "seconds": seconds,
-        "tokens_per_s": (sequences * tokens) as f64 / fastest,
-        "weights_mib": weights_mib,
-        "predicted_mib": weights_mib + (predicted >> 20),
-        "peak_mib": measure::peak_mib()?,
-    });
+        Ok(sequences * tokens)
+    })?;
+    report["load_seconds"] = loaded.into();
+    report["weights_mib"] = weights_mib.into();
+    report["predicted_mib"] = (weights_mib + (predicted >> 20)).into();
     println!("{report}");
     Ok(())
 }

@@ -3,6 +3,12 @@
 //! One update of about 6k tokens (sequences of some 360 tokens, the completion's half of them targets) by the
 //! trainer, beside the gradient of the same update with the same packing and threads on candle's own
 //! differentiable operators (`ops::composed`), in the same run. Reported as tokens per second and as a ratio.
+//!
+//! `cargo bench --bench train -- update` times whole updates alone, for `benches/peers/train.py`, and prints one line of
+//! JSON.
+
+#[path = "measure/mod.rs"]
+mod measure;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,6 +37,12 @@ fn main() -> Result<()> {
     let examples = examples();
     let batch: Vec<&Example> = examples.iter().collect();
     let tokens: usize = batch.iter().map(|e| e.tokens()).sum();
+    if std::env::args().any(|arg| arg == "update") {
+        let mut trainer = trainer(weights)?;
+        trainer.step(&batch)?;
+        println!("{}", measure::repeated(REPETITIONS, || trainer.step(&batch).map(|_| tokens))?);
+        return Ok(());
+    }
     let chunks = chunks(&batch.iter().map(|e| e.tokens()).collect::<Vec<_>>(), CHUNK_TOKENS);
     let packs: Vec<Pack> = chunks.into_iter().map(|chunk| pack(&batch[chunk])).collect();
     println!(
@@ -47,11 +59,14 @@ fn main() -> Result<()> {
         report(&format!("{name}, candle's operators"), tokens, candle, candle);
     }
     let candle = fastest(|| gradients(&weights, &packs, composed_logprobs, true))?;
-    let hyper = Hyper::from(&Config::load(None, &[])?.train);
-    let mut trainer = Trainer::new(weights, hyper, 1 + REPETITIONS as u32)?;
+    let mut trainer = trainer(weights)?;
     let whole = fastest(|| trainer.step(&batch).map(drop))?;
     report("trainer, whole update", tokens, whole, candle);
     Ok(())
+}
+
+fn trainer(weights: Weights) -> Result<Trainer> {
+    Trainer::new(weights, Hyper::from(&Config::load(None, &[])?.train), 1 + REPETITIONS as u32)
 }
 
 fn report(name: &str, tokens: usize, seconds: f64, baseline: f64) {

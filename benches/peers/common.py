@@ -18,16 +18,17 @@ def environment(threads):
                 **dict.fromkeys(names, str(threads)))
 
 
-def measured(name, command, threads, unit="tokens/s"):
+def measured(name, command, threads):
     """Runs a command, shows and returns the JSON of its last line; None, with the reason shown, if it fails."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment(threads))
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
-        print(f"  {name:<44} failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}", flush=True)
+        print(f"  {name:<34} failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}", flush=True)
         return None
     report = json.loads(lines[-1])
-    print(f"  {name:<44} {report['tokens_per_s']:>9.0f} {unit} {report['peak_mib']:>6} MiB   {report.get('note', '')}",
-          flush=True)
+    cpu = report.get("tokens_per_cpu_s", float("nan"))
+    print(f"  {name:<34} {report['tokens_per_s']:>8.0f} tokens/s {cpu:>8.0f} per CPU second {report['peak_mib']:>6} MiB   "
+          f"{report.get('note', '')}", flush=True)
     return report
 
 
@@ -45,8 +46,10 @@ def fastest(reports):
 def compare(ours, theirs):
     """Prints each of ours as a multiple of each of theirs."""
     for name, own in ours.items():
+        if not own:
+            continue
         ratios = [f"{own['tokens_per_s'] / r['tokens_per_s']:.2f} x {other}" for other, r in theirs.items() if r]
-        if own and ratios:
+        if ratios:
             print(f"  = {name}: {', '.join(ratios)}", flush=True)
 
 
@@ -59,15 +62,15 @@ def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
-def seconds_of(work, at_most=3, no_more_after=30.0):
-    """Seconds of each repetition of some work; none begins when the others took too long together."""
-    seconds = []
-    while len(seconds) < at_most and sum(seconds) < no_more_after:
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return seconds
-
-
-def load():
-    return f"load {os.getloadavg()[0]:.1f}"
+def timed(work, tokens, note, at_most=3, no_more_after=30.0):
+    """Prints the report of some work that is repeated; none begins when the others took too long together."""
+    wall, cpu = [], []
+    while len(wall) < at_most and sum(wall) < no_more_after:
+        began, cpu_began = time.perf_counter(), time.process_time()
+        done = work()
+        wall.append(time.perf_counter() - began)
+        cpu.append(time.process_time() - cpu_began)
+    tokens = tokens or done
+    print(json.dumps({"tokens": tokens, "seconds": wall, "tokens_per_s": tokens / min(wall),
+                      "tokens_per_cpu_s": tokens / min(cpu), "peak_mib": peak_mib(),
+                      "note": f"{note}, load {os.getloadavg()[0]:.1f}"}))

@@ -151,6 +151,7 @@ class Drawing:
         self.mask, self.places = self.mask[rows], self.places[rows]
 
 
+@torch.no_grad()
 def draw(model, prompts, tokens_max, temperature, end, rows_max):
     """(ids, log-probabilities) drawn after each prompt, which are longer than a window."""
     done = [None] * len(prompts)
@@ -187,6 +188,7 @@ def draw_batch(model, prompts, rows, tokens_max, temperature, end, done):
     retire(torch.ones(len(rows), dtype=torch.bool), tokens_max)
 
 
+@torch.no_grad()
 def read(model, prompts, completions, tokens_max=16384):
     """Log-probabilities of every completion's tokens."""
     done = [None] * len(prompts)

@@ -1,13 +1,19 @@
 """Drawing trajectories here, with transformers and with llama.cpp, from the same weights and the same prompts.
 
-    python benches/peers/generate.py WORK_DIR [--shapes seed,smollm2-135m,qwen2.5-0.5b] [--threads 1,2]
+    python benches/peers/generate.py WORK_DIR [--shapes seed,smollm2-135m,qwen2.5-0.5b] [--threads 1,2] [--tokens 32]
 
 `seed` is the embedded model on 12 variants of relation tasks of 14 to 19 hops, one trajectory each, until it ends its
 turn; the others have random weights, 8 prompts of 256 tokens and 16 trajectories each of exactly so many tokens as the
 heading says. Figures are drawn tokens per second of the best repetition; reading the prompts counts as time, loading
 doesn't. transformers and llama.cpp read a prompt once and share it between its trajectories, as we do; each is given
 several batch sizes and its best counts. Of the seed's prompts the peers draw a share, in batches of similar lengths.
-WORK_DIR keeps the checkpoints between calls.
+WORK_DIR keeps the checkpoints between calls. `--tokens 128` gives reading less weight, and takes four times as long.
+
+llama.cpp keeps its cache in f16 and samples one row after another, as it does; `rows` of its context are streams of their
+own (one unified cache was half as fast, flash attention a quarter slower, bf16 like f16). A build of it by GCC 12 or older crashes in its AMX kernels, because
+`_tile_loadconfig` loses the stores before it: give it a barrier there, or a newer compiler, and name the folder of the
+libraries in LLAMA_CPP_LIB_PATH. transformers gets a cache of fixed size and huge pages, which made it 4 times faster.
+Where other work disturbs the machine, compare tokens per second of processor time, on one thread.
 
 Needs torch, transformers, tokenizers, llama-cpp-python and `cargo build --release` (it writes the GGUF files);
 `--bench FILE` takes a built bench instead of asking cargo. Seen with torch 2.15.0, transformers 5.23.0 and
@@ -15,14 +21,13 @@ llama-cpp-python 0.3.36 (built with AMX_INT8, AVX512_BF16 and AVX512_VNNI).
 """
 
 import argparse
-import ctypes
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from common import ROOT, bench, compare, fastest, load, measured, own, peak_mib, seconds_of
+from common import ROOT, bench, compare, fastest, measured, own, timed
 from relations import hard_prompts
 
 PROMPTS, PROMPT_TOKENS, EACH = 8, 256, 16
@@ -40,10 +45,9 @@ def with_transformers(folder, wanted, dtype, rows):
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     wanted = json.loads(Path(wanted).read_text())
     each, new, ends = wanted["each"], wanted["tokens_max"], wanted["eos_ids"]
-    prompts = sorted(wanted["prompts"], key=len)[:SHARE]
+    prompts = sorted(wanted["prompts"][::max(1, len(wanted["prompts"]) // SHARE)], key=len)
     settings = transformers.GenerationConfig(
         do_sample=True, temperature=wanted["temperature"], top_k=0, top_p=1.0, eos_token_id=ends or None, pad_token_id=0)
-    drawn = 0
 
     def draw(batch, new):
         width = max(map(len, batch))
@@ -67,25 +71,18 @@ def with_transformers(folder, wanted, dtype, rows):
         return int((ended.cumsum(1) - ended.long() == 0).sum())
 
     def all_rows():
-        nonlocal drawn
         together = max(1, int(rows) // each)
-        drawn = sum(draw(prompts[at:at + together], new) for at in range(0, len(prompts), together))
+        return sum(draw(prompts[at:at + together], new) for at in range(0, len(prompts), together))
 
     with torch.inference_mode():
         draw(prompts[:2], 2)
-        seconds = seconds_of(all_rows, at_most=2)
-    report(drawn, seconds, f"{dtype}, {rows} rows")
-
-
-def report(drawn, seconds, note):
-    print(json.dumps({"drawn": drawn, "seconds": seconds, "tokens_per_s": drawn / min(seconds),
-                      "peak_mib": peak_mib(), "note": f"{note}, {load()}"}))
+        timed(all_rows, None, f"{dtype}, {rows} rows", at_most=2)
 
 
 class LlamaCpp:
     """A model and a context that decodes `rows` sequences together, by llama.cpp's own C interface."""
 
-    def __init__(self, file, rows, length, temperature, unified):
+    def __init__(self, file, rows, length, temperature, flash):
         import llama_cpp
 
         self.c, threads = llama_cpp, int(os.environ["OMP_NUM_THREADS"])
@@ -96,7 +93,7 @@ class LlamaCpp:
         options = llama_cpp.llama_context_default_params()
         options.n_ctx, options.n_batch, options.n_ubatch, options.n_seq_max = rows * length, 2048, 512, rows
         options.n_threads = options.n_threads_batch = threads
-        options.kv_unified = unified
+        options.flash_attn_type = int(flash)
         self.context = llama_cpp.llama_init_from_model(self.model, options)
         self.memory = llama_cpp.llama_get_memory(self.context)
         self.batch = llama_cpp.llama_batch_init(2048, 0, 1)
@@ -137,11 +134,11 @@ class LlamaCpp:
         return self.c.llama_sampler_sample(self.samplers[row], self.context, at)
 
 
-def with_llama_cpp(file, wanted, rows, unified):
+def with_llama_cpp(file, wanted, rows, attention):
     wanted = json.loads(Path(wanted).read_text())
     each, new, prompts = wanted["each"], wanted["tokens_max"], wanted["prompts"]
     length = max(map(len, prompts)) + new
-    engine = LlamaCpp(file, int(rows), (length + 31) // 32 * 32, wanted["temperature"], unified == "unified")
+    engine = LlamaCpp(file, int(rows), (length + 31) // 32 * 32, wanted["temperature"], attention == "flash")
     together = max(1, int(rows) // each)
 
     def all_rows():
@@ -149,8 +146,7 @@ def with_llama_cpp(file, wanted, rows, unified):
             engine.draw(prompts[at:at + together], each, new)
 
     engine.draw(prompts[:1], each, 2)
-    seconds = seconds_of(all_rows, at_most=2)
-    report(len(prompts) * each * new, seconds, f"{rows} rows, {unified}")
+    timed(all_rows, len(prompts) * each * new, f"{rows} rows, {attention} attention", at_most=2)
 
 
 def random_prompts(folder):
@@ -196,7 +192,7 @@ def compare_checkpoint(work, shape, threads, new, binary):
     theirs = {"transformers": fastest(torch)}
     for dtype in ["f16", "q8_0"]:
         runs = [measured(f"llama.cpp, {dtype}", [*own("--llama-cpp"), gguf(work, folder, dtype), wanted, *how], threads)
-                for how in [(32, "split"), (128, "split"), (128, "unified")]]
+                for how in [(32, "plain"), (128, "plain")]]
         theirs[f"llama.cpp {dtype}"] = fastest(runs)
     command = [*bench("generate", binary), folder, wanted]
     ours = {"autodidact bf16": measured("autodidact, bf16", command, threads),
@@ -209,7 +205,7 @@ def main():
     parser.add_argument("work", type=Path)
     parser.add_argument("--shapes", default="seed,smollm2-135m,qwen2.5-0.5b")
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--bench")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

@@ -1,76 +1,76 @@
 """The default run here and a PyTorch reference of the same recipe: seconds per iteration, and what accuracy they reach.
 
-    python benches/peers/loop.py [--iterations 1] [--threads 2] [--dtypes float32,bfloat16]
+    python benches/peers/loop.py [--iterations 1] [--threads 2] [--dtypes float32,bfloat16] [--binary FILE]
 
-Both start from the embedded seed and take the sizes of the default configuration (see RECIPE). The reference draws its
+Both start from the embedded seed and take the sizes of the default configuration (RECIPE in `reference.py`). The reference draws its
 relation tasks from the same distribution, not the same tasks. It is batched PyTorch as one would write it for speed:
 its own decoder with a cache (`decoder.py`), rows of similar length together, finished rows leave the batch, rereading
 and training padded; f32, or bf16 for drawing and rereading and autocast for training. Simplified in its favour: nothing
-is stored; the critique head sees the log-probability statistics alone (no hidden states), is trained twice without
-repeated evaluations, calibration or criteria by thought; easy answers are corrupted in one way; the gate is a
-comparison of two numbers; pass@k is not computed from what is sampled. Needs torch, tokenizers and
-`cargo build --release`. Seen with torch 2.15.0.
+is stored; the critique head sees the log-probability statistics alone (no hidden states) and is trained twice without
+repeated evaluations, calibration and criteria by thought; easy answers are corrupted in two ways; the gate compares two
+numbers. An iteration is bootstrap, rollout, critique, selection, training and evaluation; the base's evaluation is
+reported apart. Needs torch, tokenizers and `cargo build --release`. Seen with torch 2.15.0.
 """
 
 import argparse
 import json
-import math
 import os
-import random
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from common import ROOT, environment, load, own, peak_mib
-from relations import EASY, HARD, chain, corrupted, told
-
-RECIPE = {
-    "easy": 200, "anchor": 100, "gate": 200, "heldout": 600, "sampled_tasks": 100, "samples": 4,
-    "tasks": 300, "variants": 8, "temperature": 0.6, "tokens_max": 256, "rereads": 2, "bootstrap": 200,
-    "annotated_max": 400, "entropy_max_bits": 0.5, "keep": 3, "floor": 0.35, "total_max": 600, "steps": 100,
-    "step_tokens": 4096, "replay": 0.25, "warmup": 10, "epochs": 30,
-}
-# Rows decoded together.
-ROWS = 400
+from common import ROOT, environment, own
 
 
-class Task:
-    """A chain, and the wording that it is asked in first."""
-
-    def __init__(self, hops, rng):
-        self.chain = chain(hops, rng)
-        self.prompt, self.solution, self.answer, self.names = told(*self.chain, rng)
-
-    def variant(self, rng):
-        """(prompt, names) in other words."""
-        prompt, _, _, names = told(*self.chain, rng)
-        return prompt, names
+def with_autodidact(binary, iterations, threads):
+    """Seconds of the base's evaluation and of every iteration, and held-out accuracy after each."""
+    settings = [f"run.iterations={iterations}", f"run.threads={threads}"]
+    command = [binary, "run", "--json", *(part for s in settings for part in ("--set", s))]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(command, cwd=folder, env=environment(threads), capture_output=True, text=True, check=True)
+    rows = json.loads(done.stdout)["iterations"]
+    return {"seconds": [r["seconds"] for r in rows], "heldout": [r["heldout"]["pass1"] for r in rows]}
 
 
-def answer_of(text):
-    lines = text.splitlines()
-    return lines[-1][3:] if lines and lines[-1].startswith("A: ") else None
+def with_torch(dtype, iterations, threads):
+    done = subprocess.run([*own("--torch"), dtype, str(iterations)], env=environment(threads), capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def retold(text, names, others):
-    """The text about one variant's people, about another's."""
-    place = dict(zip(names, others))
-    return "".join(place.get(word, word) for word in WORDS.findall(text))
+def show(name, report):
+    seconds = " ".join(f"{s:.1f}" for s in report["seconds"])
+    heldout = " ".join(f"{100 * h:.1f}" for h in report["heldout"])
+    print(f"  {name:<22} {seconds} s, in total {sum(report['seconds']):.0f} s; held-out {heldout} %", flush=True)
+    for phases in report.get("phases", []):
+        print("      " + ", ".join(f"{phase} {s:.1f} s" for phase, s in phases.items()))
 
 
-class Policy:
-    """The model, the tokenizer and the batched ways to run them."""
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--iterations", type=int, default=1)
+    parser.add_argument("--threads", default="2")
+    parser.add_argument("--dtypes", default="float32,bfloat16")
+    parser.add_argument("--binary", type=Path, default=ROOT / "target/release/autodidact")
+    options = parser.parse_args()
+    for threads in options.threads.split(","):
+        print(f"base and {options.iterations} iterations, {threads} threads")
+        ours = with_autodidact(options.binary.resolve(), options.iterations, threads)
+        show("autodidact", ours)
+        for dtype in options.dtypes.split(","):
+            theirs = with_torch(dtype, options.iterations, threads)
+            show(f"torch, {dtype}", theirs)
+            ratios = [b / a for a, b in zip(ours["seconds"], theirs["seconds"])]
+            whole = sum(theirs["seconds"]) / sum(ours["seconds"])
+            print(f"  = autodidact takes 1/{whole:.2f} of its time ({' '.join(f'1/{r:.2f}' for r in ratios)})", flush=True)
 
-    def __init__(self, folder, dtype):
-        import torch
-        from decoder import Decoder
-        from tokenizers import Tokenizer
 
-        self.torch, self.dtype = torch, getattr(torch, dtype)
-        self.model = Decoder.load(folder)
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] == "--torch":
+        from reference import reference
 
-    def ids(self, text):
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        print(json.dumps(reference(ROOT / "assets/seed", sys.argv[2], int(sys.argv[3]), int(os.environ["OMP_NUM_THREADS"]))))
+    else:
+        main()

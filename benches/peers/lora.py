@@ -1,18 +1,20 @@
 """Trains an adapter beside the same checkpoint here and with PEFT in bf16, one after the other, and compares.
 
     python benches/peers/checkpoint.py /tmp/qwen && python benches/peers/lora.py /tmp/qwen [SEQUENCES] [TOKENS] [THREADS]
+    python benches/peers/lora.py /tmp/smol,/tmp/qwen 2,1 512,2048 1,2 [--bench FILE]
 
-Rank 16 on every linear layer, AdamW, one update over all sequences; the best of three updates behind a first one, and
-the most memory each process held. Needs torch, transformers and peft; seen with 2.15.0, 5.23.0 and 0.21.2.
+Each may be a list: SEQUENCES goes with TOKENS, and every folder and number of threads with all of these. Rank 16 on every
+linear layer, AdamW, one update over all sequences; the best of three updates behind a first one, and the most memory
+each process held. Needs torch, transformers and peft; seen with 2.15.0, 5.23.0 and 0.21.2. `--bench FILE` takes a built
+bench instead of asking cargo.
 """
 
-import json
+import argparse
 import os
-import resource
-import subprocess
 import sys
-import time
 from pathlib import Path
+
+from common import bench, compare, measured, own, timed
 
 UPDATES = 3
 
@@ -22,7 +24,7 @@ def with_peft(folder, sequences, tokens, checkpointing):
     import torch
     import transformers
 
-    torch.set_num_threads(int(os.environ["RAYON_NUM_THREADS"]))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     if checkpointing:
         model.gradient_checkpointing_enable()
@@ -32,46 +34,48 @@ def with_peft(folder, sequences, tokens, checkpointing):
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     ids = torch.tensor([[(n * 7919 + t * 104729) % model.config.vocab_size for t in range(tokens)]
                         for n in range(sequences)])
-    seconds = []
-    for _ in range(1 + UPDATES):
-        began = time.perf_counter()
+
+    def update():
         model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        seconds.append(time.perf_counter() - began)
-    print(json.dumps({
-        "seconds": seconds[1:],
-        "tokens_per_s": sequences * tokens / min(seconds[1:]),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
-    }))
+
+    update()
+    timed(update, sequences * tokens, "", at_most=UPDATES)
 
 
-def run(name, command, threads):
-    env = dict(os.environ, RAYON_NUM_THREADS=threads, CANDLE_NUM_THREADS="1")
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    if done.returncode != 0:
-        sys.exit(f"{name}: {done.stderr}")
-    report = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"{name:<28} {report['tokens_per_s']:>8.0f} tokens/s {report['peak_mib']:>6} MiB")
-    return report
+def compare_shape(folder, sequences, tokens, threads, binary):
+    print(f"{Path(folder).name}, {sequences} x {tokens} tokens, {threads} threads")
+    peft = [*own("--peft"), folder, sequences, tokens]
+    theirs = {"peft": measured("peft, bf16", [*peft, 0], threads),
+              "peft with checkpointing": measured("peft, bf16, checkpointing", [*peft, 1], threads)}
+    for dtype in ["bf16", "q8_0", "q4_k"]:
+        command = [*bench("lora", binary), folder, sequences, tokens, *([] if dtype == "bf16" else [dtype])]
+        ours = measured(f"autodidact, {dtype}", command, threads)
+        compare({dtype: ours}, theirs)
+        for other, report in theirs.items():
+            if ours and report:
+                print(f"      {ours['peak_mib'] / report['peak_mib']:.2f} x the memory of {other}; "
+                      f"predicted {ours['predicted_mib']} MiB")
 
 
 def main():
-    folder, sequences, tokens, threads = [*sys.argv[1:], *["", "2", "512", str(os.cpu_count())][len(sys.argv) - 1:]][:4]
-    peft = [sys.executable, __file__, "--peft", folder, sequences, tokens]
-    bench = ["cargo", "bench", "--quiet", "--bench", "lora", "--", folder, sequences, tokens]
-    print(f"{Path(folder).name}, {sequences} x {tokens} tokens, {threads} threads")
-    theirs = run("peft, bf16", [*peft, "0"], threads)
-    saving = run("peft, bf16, checkpointing", [*peft, "1"], threads)
-    for name, extra in [("autodidact, bf16", []), ("autodidact, q8_0", ["q8_0"]), ("autodidact, q4_k", ["q4_k"])]:
-        ours = run(name, [*bench, *extra], threads)
-        for other, report in [("peft", theirs), ("peft with checkpointing", saving)]:
-            print(f"    {ours['tokens_per_s'] / report['tokens_per_s']:.2f} x the speed of {other}, "
-                  f"{ours['peak_mib'] / report['peak_mib']:.2f} x its memory")
-        print(f"    predicted {ours['predicted_mib']} MiB")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders")
+    parser.add_argument("sequences", nargs="?", default="2")
+    parser.add_argument("tokens", nargs="?", default="512")
+    parser.add_argument("threads", nargs="?", default=str(os.cpu_count()))
+    parser.add_argument("--bench")
+    options = parser.parse_args()
+    batches = list(zip(options.sequences.split(","), options.tokens.split(","), strict=True))
+    for folder in options.folders.split(","):
+        for sequences, tokens in batches:
+            for threads in options.threads.split(","):
+                compare_shape(folder, sequences, tokens, threads, options.bench)
 
 
-if sys.argv[1] == "--peft":
-    with_peft(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "1")
-else:
-    main()
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] == "--peft":
+        with_peft(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "1")
+    else:
+        main()

@@ -29,6 +29,7 @@ class Wording:
     """A chain under random names, its relations in random order; `cast` is everybody, in order of the chain."""
 
     def __init__(self, start, steps, rng):
+        self.chain = (start, steps)
         self.cast = names = rng.sample(NAMES, len(NAMES))
         relations = [f"{names[i]} {op} is {names[i + 1]}" for i, (op, _) in enumerate(steps)]
         shown = "".join(f"{r}. " for r in rng.sample(relations, len(relations)))

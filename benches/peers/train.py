@@ -12,12 +12,10 @@ with torch 2.15.0.
 
 import argparse
 import contextlib
-import json
 import os
 import sys
-from pathlib import Path
 
-from common import bench, compare, fastest, load, measured, own, peak_mib, seconds_of
+from common import bench, compare, fastest, measured, own, timed
 
 SEQUENCES, TOKENS = 17, 360
 MODES = [(dtype, how, parts) for dtype in ["float32", "bfloat16"] for how in ["eager", "compiled"] for parts in [1, 2, 6]]
@@ -69,9 +67,7 @@ def with_torch(dtype, how, parts):
 
     update()
     update()
-    seconds = seconds_of(update, at_most=8)
-    print(json.dumps({"seconds": seconds, "tokens_per_s": SEQUENCES * TOKENS / min(seconds), "peak_mib": peak_mib(),
-                      "note": load()}))
+    timed(update, SEQUENCES * TOKENS, "", at_most=8)
 
 
 def main():

@@ -71,16 +71,37 @@ impl Native {
         Some(Completion { token_ids: Vec::new(), logprobs: Vec::new(), finish, boundaries: Vec::new() })
     }
 
-    fn read_one(&self, request: &ReadRequest, buffers: &mut (Scratch, Vec<f32>)) -> Result<Reading> {
+    /// Reads requests that begin with the same `shared` tokens, of which no row is wanted; gives them by their indices.
+    fn read_group(
+        &self,
+        requests: &[ReadRequest],
+        (shared, group): &(usize, Vec<usize>),
+        buffers: &mut (Scratch, Vec<f32>),
+    ) -> Result<Vec<(usize, Reading)>> {
+        let mut cache = KvCache::new(&self.pool);
+        let ids = &requests[group[0]].ids[..*shared];
+        for ids in ids.chunks(self.batch.read_max) {
+            let span = Span { cache: &mut cache, ids, wanted_from: ids.len() };
+            decode(&self.model, &mut [span], &mut buffers.0)?;
+        }
+        let read = |&index: &usize| Ok((index, self.read_one(&requests[index], cache.clone(), buffers)?));
+        group.iter().map(read).collect()
+    }
+
+    /// Reads what `cache` has not read yet.
+    fn read_one(
+        &self,
+        request: &ReadRequest,
+        mut cache: KvCache,
+        buffers: &mut (Scratch, Vec<f32>),
+    ) -> Result<Reading> {
         let (scratch, logits) = buffers;
         let ReadRequest { ids, from, hidden_at } = request;
         let width = self.model.config().hidden_size;
         let mut reading = Reading { logprobs: Vec::new(), hidden_f16: vec![Vec::new(); hidden_at.len()] };
         // Row `r` predicts `ids[r + 1]`; the last token predicts nothing that is asked for.
-        let rows = ids.len() - 1;
-        let wanted = hidden_at.iter().chain([from]).min().map_or(rows, |p| p - 1);
-        let mut cache = KvCache::new(&self.pool);
-        for start in (0..rows).step_by(self.batch.read_max) {
+        let (rows, wanted) = (ids.len() - 1, first_wanted(request));
+        for start in (cache.len()..rows).step_by(self.batch.read_max) {
             let end = (start + self.batch.read_max).min(rows);
             let first = wanted.clamp(start, end);
             let span = Span { cache: &mut cache, ids: &ids[start..end], wanted_from: first - start };
@@ -189,7 +210,18 @@ impl Generate for Native {
             checked.with_context(|| format!("read request {i}"))?;
         }
         let buffers = <(Scratch, Vec<f32>)>::default;
-        requests.par_iter().map_init(buffers, |b, request| self.read_one(request, b)).collect()
+        let groups = groups_to_read(requests);
+        let read = groups
+            .par_iter()
+            .with_max_len(1)
+            .map_init(buffers, |b, group| self.read_group(requests, group, b));
+        let mut readings: Vec<Option<Reading>> = vec![None; requests.len()];
+        for (index, reading) in read.collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+            readings[index] = Some(reading);
+        }
+        let missing =
+            |(i, r): (usize, Option<Reading>)| r.with_context(|| format!("read request {i} was lost"));
+        readings.into_iter().enumerate().map(missing).collect()
     }
 
     fn weigh(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
@@ -204,6 +236,32 @@ impl Generate for Native {
         let buffers = <(Scratch, Vec<f32>)>::default;
         choices.par_iter().map_init(buffers, |b, choice| self.weigh_one(choice, b)).collect()
     }
+}
+
+/// The first row of which something is asked.
+fn first_wanted(request: &ReadRequest) -> usize {
+    let first = request.hidden_at.iter().chain([&request.from]).min();
+    first.map_or(request.ids.len() - 1, |p| p - 1)
+}
+
+/// Most requests of a group, so that a large one is shared between threads.
+const GROUP_MAX: usize = 16;
+
+/// Requests that begin alike: how many tokens, of which nothing is asked, and which requests.
+fn groups_to_read(requests: &[ReadRequest]) -> Vec<(usize, Vec<usize>)> {
+    let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
+    let mut open: HashMap<&[u32], usize> = HashMap::new();
+    for (index, request) in requests.iter().enumerate() {
+        let shared = &request.ids[..first_wanted(request)];
+        match open.get(shared) {
+            Some(&group) if groups[group].1.len() < GROUP_MAX => groups[group].1.push(index),
+            _ => {
+                open.insert(shared, groups.len());
+                groups.push((shared.len(), vec![index]));
+            }
+        }
+    }
+    groups
 }
 
 /// One call of [`Generate::generate`], as its workers see it.
