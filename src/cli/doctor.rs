@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Common;
 use super::hub::{self, HubReport};
 use super::lengths::{self, SplitLengths};
-use crate::config::Config;
+use crate::config::{Config, Matmul};
 use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
@@ -34,6 +34,8 @@ struct Diagnosis {
     threads: usize,
     /// Instruction set that the kernels use.
     cpu: &'static str,
+    /// How products with frozen matrices are computed.
+    matmul: Matmul,
     memory_free_mib: u64,
     disk_free_mib: u64,
     model: String,
@@ -152,6 +154,7 @@ fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
     let mut diagnosis = Diagnosis {
         threads: rayon::current_num_threads(),
         cpu: crate::ops::kernels::instruction_set(),
+        matmul: config.model.matmul,
         memory_free_mib: memory_free >> 20,
         disk_free_mib: fs4::available_space(dir)? >> 20,
         model: config.model.path.clone(),
@@ -300,6 +303,9 @@ fn existing_parent(path: &Path) -> &Path {
 fn text(config: &Config, d: &Diagnosis) -> String {
     let mut lines = Vec::new();
     lines.push(format!("threads      {} ({})", d.threads, d.cpu));
+    if d.matmul.parts().is_some() {
+        lines.push(format!("matmul       {}, by tiles of bf16 (model.matmul)", d.matmul.name()));
+    }
     lines.push(format!(
         "memory       about {} MiB needed, {} MiB free",
         d.memory_needed_mib, d.memory_free_mib

@@ -5,22 +5,29 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::block_on;
+use super::{Command, block_on};
 use crate::config::{Config, Matmul, TrainMethod};
 use crate::domain::Arm;
 use crate::improve::STORE_FILE;
 use crate::ops::kernels::has_tiles;
 
-/// Replaces "auto" by what it means.
-pub fn settle(config: &mut Config) -> Result<()> {
-    if config.model.matmul != Matmul::Auto || config.run.device != "cpu" {
+/// Replaces "auto" by what it means, for commands that run a model.
+pub fn settle(config: &mut Config, command: &Command) -> Result<()> {
+    let adapted = config.train.method == TrainMethod::Lora;
+    let runs_a_model = match command {
+        Command::Run(_) => adapted,
+        Command::Eval(_) | Command::Generate(_) | Command::Logprobs(_) | Command::Doctor => true,
+        Command::Init(_)
+        | Command::Inspect(_)
+        | Command::Export(_)
+        | Command::Verify
+        | Command::Pretrain(_) => false,
+    };
+    if config.model.matmul != Matmul::Auto || config.run.device != "cpu" || !runs_a_model {
         return Ok(());
     }
-    let suited = if has_tiles() { Matmul::Bf16x3 } else { Matmul::F32 };
-    config.model.matmul = match config.train.method {
-        TrainMethod::Full => Matmul::F32,
-        TrainMethod::Lora => begun_with(config)?.unwrap_or(suited),
-    };
+    let suited = if adapted && has_tiles() { Matmul::Bf16x3 } else { Matmul::F32 };
+    config.model.matmul = begun_with(config)?.unwrap_or(suited);
     Ok(())
 }
 

@@ -115,7 +115,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     }
     let mut command = cli.command;
     hub::settle(&mut config, &mut command, common.json)?;
-    matmul::settle(&mut config)?;
+    matmul::settle(&mut config, &command)?;
     match command {
         Command::Run(args) => run::perform(&common, &config, &args),
         Command::Init(args) => init::perform(&args),

@@ -101,6 +101,16 @@ impl Matmul {
         matches!(self, Self::Auto | Self::F32)
     }
 
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16x3 => "bf16x3",
+            Self::Bf16x2 => "bf16x2",
+            Self::Bf16 => "bf16",
+        }
+    }
+
     /// bf16 parts of a number, unless products are those of f32.
     pub fn parts(self) -> Option<usize> {
         match self {

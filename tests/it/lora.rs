@@ -67,6 +67,55 @@ fn a_quantised_base_is_sampled_and_trained() {
     assert!(refused.stderr.contains("train.method"), "{}", refused.stderr);
 }
 
+/// Tiles of bf16 where the processor has them: a run stores that it began so, goes on so, and its figures are those of f32
+/// within what three parts, or one, can hold. Elsewhere asking for them is an error, and "auto" means f32.
+#[test]
+fn tiles_multiply_frozen_matrices() {
+    let matmul = |sandbox: &Sandbox| {
+        let stored = rows(sandbox, "SELECT json_extract(config_json, '$.model.matmul') AS matmul FROM runs");
+        stored[0]["matmul"].as_str().map(str::to_owned)
+    };
+    let sandbox = Sandbox::new();
+    sandbox.run(&lora(&[PROMOTED])).success();
+    if !autodidact::ops::kernels::has_tiles() {
+        assert_eq!(matmul(&sandbox), None);
+        let refused = Sandbox::new().run(&lora(&["model.matmul=bf16x3"]));
+        assert!(refused.code == Some(1) && refused.stderr.contains("AMX"), "{}", refused.stderr);
+        return;
+    }
+    assert_eq!(matmul(&sandbox).as_deref(), Some("bf16x3"));
+    for row in rows(&sandbox, "SELECT max_abs_diff FROM parity") {
+        assert_eq!(row["max_abs_diff"].as_str().unwrap().parse::<f64>().unwrap(), 0.0);
+    }
+    let digest = verified(&sandbox);
+    sandbox.run(&lora(&[PROMOTED])).success();
+    assert_eq!(verified(&sandbox), digest, "a finished run has nothing left to do");
+    let other = sandbox.run(&lora(&[PROMOTED, "model.matmul=f32"]));
+    assert!(other.code == Some(1) && other.stderr.contains("matmul"), "{}", other.stderr);
+
+    let own = logprobs(&sandbox, &["--iteration", "2"]);
+    let tiles = logprobs(&sandbox, &["--iteration", "2", "--set", "model.matmul=bf16x3"]);
+    let plain = logprobs(&sandbox, &["--iteration", "2", "--set", "model.matmul=f32"]);
+    let coarse = logprobs(&sandbox, &["--iteration", "2", "--set", "model.matmul=bf16"]);
+    assert_eq!(own, tiles, "what the run began with");
+    assert_ne!(own, plain, "tiles have bits of their own");
+    assert!(largest_difference(&own, &plain) < 1e-5, "{own} {plain}");
+    let difference = largest_difference(&coarse, &plain);
+    assert!((1e-5..0.2).contains(&difference), "one part is bf16: {difference}");
+
+    let exact = Sandbox::new();
+    exact.run(&lora(&[PROMOTED, "model.matmul=f32"])).success();
+    assert_eq!(matmul(&exact), None, "as before there were tiles");
+    exact.run(&lora(&[PROMOTED])).success();
+}
+
+#[test]
+fn tiles_need_the_cpu() {
+    let refused = Sandbox::new().run(&lora(&["model.matmul=bf16", "run.device=composed"]));
+    assert!(refused.code == Some(2) || refused.code == Some(1), "{:?}", refused.code);
+    assert!(refused.stderr.contains("model.matmul"), "{}", refused.stderr);
+}
+
 /// What other devices compute with, on the CPU: the loop goes round, and the figures are those of the kernels but for
 /// rounding.
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! Contract: every output element of [`linear`] is one chain `acc = fma(a, b, acc)` from 0 over the inner
 //! dimension; every other reduction runs in 16 lanes and a fixed tree. A row never depends on its batch, and
-//! AVX-512, AVX2 and portable code give the same bits. Threads come from rayon's pool, and only for work that
+//! AVX-512, AVX2 and portable code give the same bits; products by tiles of bf16 ([`Arithmetic::Tiles`]) have bits of
+//! their own. Threads come from rayon's pool, and only for work that
 //! is worth them. Wrong lengths panic: callers check shapes.
 
 mod aligned;
@@ -43,6 +44,8 @@ pub fn instruction_set() -> &'static str {
         simd::Isa::Portable => "portable",
         #[cfg(target_arch = "x86_64")]
         simd::Isa::Avx2 => "AVX2 with FMA",
+        #[cfg(target_arch = "x86_64")]
+        simd::Isa::Avx512 if has_tiles() => "AVX-512, tiles of bf16",
         #[cfg(target_arch = "x86_64")]
         simd::Isa::Avx512 => "AVX-512",
     }
