@@ -29,7 +29,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | F0 nouns | [`config`], [`domain`] |
+//! | F0 nouns, and the stopwatch that every room may carry | [`config`], [`domain`], [`profile`] |
 //! | F1 tools, strangers to each other but for engine → model → ops and [`gguf`], the file format that model and text share | [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`], [`gguf`], [`hub`] |
 //! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`critic`], [`grade`], [`select`], [`train`] |
 //! | F3 the loop | [`eval`], [`improve`] |
@@ -68,6 +68,7 @@ pub mod improve;
 pub mod inspect;
 pub mod model;
 pub mod ops;
+pub mod profile;
 pub mod rollout;
 pub mod select;
 pub mod store;

@@ -13,6 +13,7 @@ mod inspect;
 mod lengths;
 mod policy;
 mod pretrain;
+mod profile;
 mod progress;
 mod run;
 mod verify;

@@ -15,6 +15,7 @@ use super::gemm::{Left, PANEL, Packed, gemm};
 use super::grouped::Grouped;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::unpacked::{Source, gemm_unpacked};
+use crate::profile::{self, Operator};
 
 /// The number format of a [`PackedWeight`] that isn't quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +174,7 @@ impl PackedWeight {
 
     /// `dx = dy w`: dy (m, out), dx (m, in).
     pub(crate) fn backward(&self, dy: &[f32], m: usize, dx: &mut [f32]) {
+        let _dx = profile::named(Operator::LinearBackwardInput);
         gemm_unpacked(Isa::best(), Left::Rows(dy), m, &Transposed(self), dx, false);
     }
 
@@ -251,6 +253,10 @@ impl Source for Forward<'_> {
         self.0.out
     }
 
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
     fn unpack(&self, isa: Isa, panel: usize, lines: &mut [Line]) {
         self.0.unpack(isa, panel, 0..self.0.inp, lines);
     }
@@ -266,6 +272,10 @@ impl Source for Transposed<'_> {
 
     fn n(&self) -> usize {
         self.0.inp
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
     }
 
     fn unpack(&self, isa: Isa, panel: usize, lines: &mut [Line]) {
