@@ -9,7 +9,7 @@ use crate::profile::{Machine, Operator, PhaseLine, Report, TokenCounts};
 /// Operators that are named beside a phase.
 const NAMED: usize = 3;
 /// Share of the whole time from which a phase's part has a line of its own.
-const SHOWN: f64 = 0.001;
+const SHOWN: f64 = 0.005;
 
 /// A profile as text for a terminal or a file.
 pub fn profile(report: &Report, style: &Style) -> String {
@@ -44,8 +44,8 @@ pub fn profile(report: &Report, style: &Style) -> String {
     phases(report, style, &mut out);
     operators(report, style, &mut out);
     let note = "share: of threads × time. cores: processor time over time. GFLOP/s: a phase's of all threads, an operator's \
-                of one. GB: weights, keys and values read, some of them from caches. other: threads without work, and \
-                what isn't measured apart";
+                of one. GB: weights, keys and values read, some of them from caches.\nother: threads without work, and \
+                what isn't measured apart. Phases under 0.5 % of the time are left out here";
     line!(out, "{}", style.paint(Tone::Faint, note));
     out
 }

@@ -16,7 +16,7 @@ mod tests;
 mod timeline;
 
 pub use record::{Count, Named, Pieces, Product, Span, Totals, Work};
-pub use record::{install, is_on, named, now, product, span, tokens, totals, unnamed, work};
+pub use record::{install, is_on, named, now, product, span, thread_totals, tokens, totals, unnamed, work};
 pub use report::{Bandwidth, Machine, OperatorLine, Peak, PhaseLine, Report, TokenCounts};
 pub use timeline::{Segment, Timeline};
 
@@ -58,7 +58,7 @@ pub enum Operator {
     Cache,
     /// Drawing tokens from logits.
     Sampling,
-    /// Muon (its products included), AdamW, clipping.
+    /// Muon (its products included), AdamW (the critique head's, too), clipping.
     Optimizer,
     /// Training the critique head, and its scores.
     CriticHead,

@@ -93,6 +93,11 @@ pub fn totals() -> Totals {
     slots.iter().map(|slots| slots.read()).fold(Totals::default(), |sum, own| sum.plus(&own))
 }
 
+/// What this thread did so far.
+pub fn thread_totals() -> Totals {
+    if is_on() { with_thread(|thread| thread.slots.read()).unwrap_or_default() } else { Totals::default() }
+}
+
 /// One thread's counters. Only that thread writes, so adding is a load and a store.
 struct Slots {
     ns: [AtomicU64; OPERATORS],

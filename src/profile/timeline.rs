@@ -50,6 +50,11 @@ impl Timeline {
         Self { last: start, part: String::new(), pending: Vec::new(), segments: Vec::new() }
     }
 
+    /// Whether the open phase does `part` already.
+    pub fn is_at(&self, part: &str) -> bool {
+        self.part == part
+    }
+
     /// From now on the open phase does `part`.
     pub fn part(&mut self, part: &str, cpu_ns: Option<u64>) {
         self.cut(part, Moment::now(cpu_ns));
