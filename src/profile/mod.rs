@@ -15,8 +15,10 @@ mod report;
 mod tests;
 mod timeline;
 
-pub use record::{Count, Named, Pieces, Product, Span, Totals, Work};
-pub use record::{install, is_on, named, now, product, span, thread_totals, tokens, totals, unnamed, work};
+pub use record::{Count, Named, Pieces, Product, Span, Totals, Waiting, Work};
+pub use record::{
+    install, is_on, named, now, product, span, thread_totals, tokens, totals, unnamed, waiting, work,
+};
 pub use report::{Bandwidth, Machine, OperatorLine, Peak, PhaseLine, Report, TokenCounts};
 pub use timeline::{Segment, Timeline};
 

@@ -218,6 +218,34 @@ impl Open {
     }
 }
 
+/// Measures across `await`s until it is dropped, on whatever thread that is.
+#[must_use = "a wait measures until it is dropped"]
+pub struct Waiting(Option<Began>);
+
+struct Began {
+    operator: Operator,
+    clock: fn() -> u64,
+    ns: u64,
+}
+
+/// Measures `operator` until the wait is dropped. Not exclusive: neither spans nor other waits belong within.
+#[inline]
+pub fn waiting(operator: Operator) -> Waiting {
+    Waiting(CLOCK.get().map(|&clock| Began { operator, clock, ns: clock() }))
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some(began) = self.0.take() else { return };
+        let took = (began.clock)().saturating_sub(began.ns);
+        with_thread(|thread| {
+            let at = began.operator as usize;
+            add(&thread.slots.ns[at], took);
+            add(&thread.slots.spans[at], 1);
+        });
+    }
+}
+
 /// Work by formula.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
