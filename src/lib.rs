@@ -29,7 +29,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | F0 nouns | [`config`], [`domain`] |
+//! | F0 nouns, and the stopwatch that every room may carry | [`config`], [`domain`], [`profile`] |
 //! | F1 tools, strangers to each other but for engine → model → ops and [`gguf`], the file format that model and text share | [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`], [`gguf`], [`hub`] |
 //! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`critic`], [`grade`], [`select`], [`train`] |
 //! | F3 the loop | [`eval`], [`improve`] |
@@ -46,7 +46,8 @@
 //! - SQL lives in `store` and `migrations/`; tensor types in `ops`, `model`, `engine`, `critic` and `train`.
 //! - `engine` never sees text, `train` never tokenizes, the model owns no cache.
 //! - Only `improve` writes to the store; `inspect` opens it read-only.
-//! - Clock, entropy, environment and terminal are read in `main` and `cli` alone.
+//! - Clock, entropy, environment and terminal are read in `main` and `cli` alone; [`profile`] is handed its clock, and what
+//!   it records decides nothing.
 //! - Two seams are traits: [`engine::Generate`] and [`domain::Scorer`], both `&self`.
 //! - Randomness has an address ([`domain::Address`]), and a row of a batch never depends on its neighbours: batch
 //!   size, thread count, interruptions and resuming can't change a bit of what is stored or trained. On other devices
@@ -68,6 +69,7 @@ pub mod improve;
 pub mod inspect;
 pub mod model;
 pub mod ops;
+pub mod profile;
 pub mod rollout;
 pub mod select;
 pub mod store;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::policy::PolicyArgs;
+use super::profile::{ProfileArgs, Profiler};
 use super::{Common, block_on};
 use crate::config::Config;
 use crate::domain::{Address, Purpose, Split, Task};
@@ -29,15 +30,19 @@ pub struct EvalArgs {
     /// Also sample this many trajectories per task, for pass@k and maj@k
     #[arg(long, default_value_t = 0)]
     samples: u32,
+    #[command(flatten)]
+    profile: ProfileArgs,
 }
 
 pub fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Result<ExitCode> {
+    let profiler = Profiler::start(args.profile);
     let text = args.policy.text(config)?;
     let policy = block_on(args.policy.load(config, &text))?;
     let limit = if args.tasks == 0 { usize::MAX } else { args.tasks };
     let tasks: Vec<Task> =
         dataset(config)?.tasks.into_iter().filter(|t| t.split == args.split).take(limit).collect();
     ensure_gradable(&tasks)?;
+    profiler.iter().for_each(|profiler| profiler.phase("open"));
     let mut figures =
         eval::greedy(args.split, &attempt(config, &text, &policy, &tasks, 0..1, Sampling::GREEDY)?);
     if args.samples > 0 {
@@ -53,6 +58,7 @@ pub fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Result<Exit
         super::print(&format!("policy {}\n", policy.hash()))?;
         super::print(&format!("{}\n", table(&figures)))?;
     }
+    profiler.iter().for_each(|profiler| profiler.show("evaluate"));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block_on;
 use super::policy::PolicyArgs;
+use super::profile::{ProfileArgs, Profiler};
 use crate::config::Config;
 use crate::critic;
 use crate::domain::{Address, FinishReason, Purpose, Score, Tree};
@@ -35,6 +36,8 @@ pub struct GenerateArgs {
     /// Decode greedily instead of with the configuration's [rollout] sampling
     #[arg(long)]
     greedy: bool,
+    #[command(flatten)]
+    profile: ProfileArgs,
 }
 
 #[derive(Args)]
@@ -71,8 +74,10 @@ struct Generated<'a> {
 
 pub fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> {
     ensure!(args.samples > 0, "--samples is 0; give at least 1");
+    let profiler = Profiler::start(args.profile);
     let text = args.policy.text(config)?;
     let policy = block_on(args.policy.load(config, &text))?;
+    profiler.iter().for_each(|profiler| profiler.phase("open"));
     let mut jobs = Vec::new();
     for (line, content) in lines(args.input.as_deref())? {
         let prompt_ids = prompt_ids(&text, &content).with_context(|| format!("in line {line}"))?;
@@ -99,6 +104,7 @@ pub fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> {
     for group in trees.chunks(args.samples as usize) {
         write_group(&mut out, group)?;
     }
+    profiler.iter().for_each(|profiler| profiler.show("generate"));
     Ok(ExitCode::SUCCESS)
 }
 

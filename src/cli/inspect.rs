@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use super::{Common, block_on, colour};
+use super::{Common, block_on, colour, profile};
 use crate::config::Config;
 use crate::domain::Arm;
 use crate::improve::{PolicyKind, STORE_FILE};
-use crate::inspect::{self, Style};
+use crate::inspect::{self, RunReport, Style};
+use crate::profile::Report;
 use crate::store::{Reader, Table};
 
 /// Most rows that `inspect sql` prints.
@@ -63,7 +64,16 @@ pub fn perform(common: &Common, config: &Config, args: &InspectArgs) -> Result<E
             }
             What::Run { run } => {
                 let report = inspect::run(&reader, run_or_main(&reader, *run).await?).await?;
-                if json { pretty(&report)? } else { report.render(&style) }
+                // A report is no worse for lacking what was written beside the store.
+                let profile = profile::of_run(config, report.arm, report.run).unwrap_or_else(|error| {
+                    eprintln!("warning: {}", super::chain(&error));
+                    None
+                });
+                match (json, profile) {
+                    (true, profile) => pretty(&RunWithProfile { report, profile })?,
+                    (false, Some(p)) => report.render(&style) + "\n" + &inspect::profile(&p, &style),
+                    (false, None) => report.render(&style),
+                }
             }
             What::Iteration { iteration, run } => {
                 let run = run_or_main(&reader, *run).await?;
@@ -84,6 +94,15 @@ pub fn perform(common: &Common, config: &Config, args: &InspectArgs) -> Result<E
         super::print(&text)?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// A run's report, and where its time went if that was measured.
+#[derive(serde::Serialize)]
+pub struct RunWithProfile {
+    #[serde(flatten)]
+    pub report: RunReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Report>,
 }
 
 /// One object per row; values are texts or null.

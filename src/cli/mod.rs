@@ -14,6 +14,7 @@ mod lengths;
 mod matmul;
 mod policy;
 mod pretrain;
+mod profile;
 mod progress;
 mod run;
 mod verify;

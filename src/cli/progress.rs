@@ -44,6 +44,7 @@ impl Progress {
         match event {
             Event::Started { run, arm, resumed } => started(run, arm, resumed),
             Event::PhaseStarted { iteration, phase, units } => state.begin(iteration, phase, units),
+            Event::Part { .. } => {}
             Event::Advanced { units } => state.advance(units),
             Event::Tokens { tokens } => state.tokens(tokens),
             Event::PhaseDone { iteration, phase, seconds, note } => {

@@ -7,13 +7,15 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::inspect::{pretty, style};
+use super::inspect::{RunWithProfile, pretty, style};
+use super::profile::{ProfileArgs, Profiler};
 use super::progress::Progress;
 use super::{Common, EXIT_STOPPED, block_on};
 use crate::config::Config;
 use crate::domain::{Arm, RunState};
 use crate::improve::{self, Host, Outcome, PolicyKind};
 use crate::inspect;
+use crate::profile::Report;
 
 #[derive(Args)]
 pub struct RunArgs {
@@ -24,6 +26,8 @@ pub struct RunArgs {
     /// What produces tokens: the model, or a script without weights that exercises the loop
     #[arg(long, value_name = "POLICY", default_value = "model", value_parser = ["model", "scripted"])]
     policy: String,
+    #[command(flatten)]
+    profile: ProfileArgs,
     /// Abort at this write (for crash tests)
     #[arg(long, hide = true, default_value_t = 0)]
     crash_at: u64,
@@ -48,20 +52,27 @@ static STOP: AtomicBool = AtomicBool::new(false);
 pub fn perform(common: &Common, config: &Config, args: &RunArgs) -> Result<ExitCode> {
     on_interrupt()?;
     let progress = Progress::new(common.json);
+    let arm = args.control.unwrap_or(Arm::Reward);
+    let profiler = Profiler::start(args.profile).map(|profiler| profiler.of_arm(config, arm));
     let began = Instant::now();
     let host = Host {
         now: &now,
         seconds: &|| began.elapsed().as_secs_f64(),
         memory_free: &|| super::doctor::memory_free().ok(),
         stop: &STOP,
-        on_event: &|event| progress.on_event(event),
+        on_event: &|event| {
+            if let Some(profiler) = &profiler {
+                profiler.on_event(&event);
+            }
+            progress.on_event(event);
+        },
         crash_at: args.crash_at,
         milestones: AtomicU64::new(0),
     };
     let kind = if args.policy == "scripted" { PolicyKind::Scripted } else { PolicyKind::Model };
-    let arm = args.control.unwrap_or(Arm::Reward);
     let outcome = block_on(improve::run(&host, config, kind, arm))?;
-    block_on(summary(common, config, &outcome))?;
+    let profile = profiler.map(|profiler| profiler.finish());
+    block_on(summary(common, config, &outcome, profile))?;
     Ok(match outcome.state {
         RunState::Stopped => ExitCode::from(EXIT_STOPPED),
         _ => ExitCode::SUCCESS,
@@ -85,13 +96,16 @@ fn now() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }
 
-async fn summary(common: &Common, config: &Config, outcome: &Outcome) -> Result<()> {
+async fn summary(common: &Common, config: &Config, outcome: &Outcome, profile: Option<Report>) -> Result<()> {
     let reader = super::inspect::reader(config).await?;
     let report = inspect::run(&reader, outcome.run).await?;
     if common.json {
-        return super::print(&pretty(&report)?);
+        return super::print(&pretty(&RunWithProfile { report, profile })?);
     }
     super::print(&report.render(&style()))?;
+    if let Some(profile) = &profile {
+        super::print(&format!("\n{}", inspect::profile(profile, &style())))?;
+    }
     super::print(&match &outcome.stopped {
         Some(reason) => format!("\nstopped: {reason}\nThe same command goes on from here.\n"),
         None => format!("\n{}\n", next_steps(config)),

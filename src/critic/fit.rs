@@ -19,6 +19,7 @@ use super::network::{K, Network, Normals};
 use crate::config::CriticConfig;
 use crate::domain::Address;
 use crate::ops::optimizer::{AdamW, Parameter};
+use crate::profile::{self, Operator};
 
 /// Trajectories per update.
 const BATCH: usize = 32;
@@ -120,6 +121,7 @@ impl Row {
 
 /// The log-odds that a whole trajectory is good, per output, from its standardised thoughts.
 pub fn trajectory_logits(network: &Network, x: &[f32]) -> [f64; K] {
+    let _span = profile::span(Operator::CriticHead);
     let mut hidden = vec![0.0; network.width];
     let z: Vec<[f32; K]> = x.chunks_exact(network.inputs).map(|x| network.forward(x, &mut hidden)).collect();
     let of = |k: usize| z.iter().map(move |z| f64::from(z[k]));
@@ -190,6 +192,7 @@ fn batch_gradient(
 ) -> Vec<f32> {
     let total: f64 = batch.iter().map(|&i| rows[i].weight).sum::<f64>().max(1e-9);
     let chunk = |(batch, places): (&[usize], &[[usize; 2]])| {
+        let _span = profile::span(Operator::CriticHead);
         let mut gradient = vec![0.0; network.parameters.len()];
         for (&i, places) in batch.iter().zip(places) {
             let views = places.map(|place| {

@@ -18,6 +18,7 @@ use super::{Boundary, Completion, Generate, ReadRequest, Reading, Request, Stops
 use crate::domain::FinishReason;
 use crate::model::{self, Frozen, Lora, Parameters, TensorCache, Weights, advance, last_rows};
 use crate::ops::kernels::logprob;
+use crate::profile::{self, Tokens};
 
 /// Sequences in a batch at most.
 const BATCH_MAX: usize = 64;
@@ -120,6 +121,7 @@ impl OnDevice {
     ) -> Result<Vec<Slot<'a>>> {
         let contexts: Vec<&[u32]> = slots.iter().map(|slot| slot.request.context_ids.as_slice()).collect();
         let (ids, mut cache) = self.padded(&contexts);
+        contexts.iter().for_each(|ids| profile::tokens(Tokens::Prompted, ids.len()));
         let (mut sampler, mut done) = (Sampler::default(), Vec::new());
         let mut hidden = advance(self.policy.parameters(), &ids, &mut cache)?;
         loop {
@@ -134,6 +136,7 @@ impl OnDevice {
                     drawn += 1;
                 }
             }
+            profile::tokens(Tokens::Drawn, drawn);
             on_tokens(drawn);
             let finished = slots.iter().filter(|slot| slot.finished).count();
             if finished == slots.len() {
@@ -179,6 +182,7 @@ impl OnDevice {
             };
             return Ok(requests.iter().map(nothing).collect());
         }
+        requests.iter().for_each(|r| profile::tokens(Tokens::Read, r.ids.len()));
         let hidden = advance(self.policy.parameters(), &ids, &mut cache)?; // (B, T, hidden)
         let mut readings = Vec::with_capacity(requests.len());
         for (b, request) in requests.iter().enumerate() {

@@ -23,6 +23,7 @@ use crate::domain::FinishReason;
 use crate::model::cache::{KvCache, PagePool};
 use crate::model::{Packed, Scratch, Span, decode};
 use crate::ops::kernels::logprob;
+use crate::profile::{self, Operator, Tokens};
 
 /// A policy in memory, ready to generate.
 #[derive(Debug)]
@@ -97,6 +98,7 @@ impl Native {
     ) -> Result<Reading> {
         let (scratch, logits) = buffers;
         let ReadRequest { ids, from, hidden_at } = request;
+        profile::tokens(Tokens::Read, ids.len());
         let width = self.model.config().hidden_size;
         let mut reading = Reading { logprobs: Vec::new(), hidden_f16: vec![Vec::new(); hidden_at.len()] };
         // Row `r` predicts `ids[r + 1]`; the last token predicts nothing that is asked for.
@@ -114,6 +116,7 @@ impl Native {
             let scored = (from - 1).clamp(first, end);
             self.model.logits(&hidden[(scored - first) * width..], logits);
             let vocab = self.model.config().vocab_size;
+            let _span = profile::span(Operator::LogSoftmax);
             let rows = logits.chunks_exact(vocab).zip(&ids[scored + 1..]);
             reading.logprobs.extend(rows.map(|(row, &id)| logprob(row, id as usize)));
         }
@@ -124,6 +127,7 @@ impl Native {
     fn weigh_one(&self, choice: &Choice, buffers: &mut (Scratch, Vec<f32>)) -> Result<Vec<f32>> {
         let (scratch, logits) = buffers;
         let context = choice.context_ids.as_slice();
+        profile::tokens(Tokens::Read, context.len());
         let mut cache = KvCache::new(&self.pool);
         let last = context.len() - 1;
         for start in (0..context.len()).step_by(self.batch.read_max) {
@@ -141,6 +145,7 @@ impl Native {
         let mut weights: Vec<f32> = choice.options.iter().map(|o| logprob(logits, o[0] as usize)).collect();
         let vocab = self.model.config().vocab_size;
         for (option, weight) in choice.options.iter().zip(&mut weights).filter(|(o, _)| o.len() > 1) {
+            profile::tokens(Tokens::Read, option.len());
             let mut fork = cache.clone();
             let span = Span { cache: &mut fork, ids: &option[..option.len() - 1], wanted_from: 0 };
             let hidden = decode(&self.model, &mut [span], scratch)?;

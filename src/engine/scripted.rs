@@ -22,6 +22,7 @@ use rayon::prelude::*;
 
 use super::{Boundary, Choice, Completion, Generate, ReadRequest, Reading, Request, Stops};
 use crate::domain::FinishReason;
+use crate::profile::{self, Tokens};
 
 /// Log-probability of a token that no script foresees, about one in a million.
 const LOGPROB_FLOOR: f32 = -13.8;
@@ -256,6 +257,7 @@ impl Generate for Scripted {
     ) -> Result<Vec<Completion>> {
         let one = |request: &Request| {
             let completion = self.complete(request, stops)?;
+            profile::tokens(Tokens::Drawn, completion.token_ids.len());
             on_tokens(completion.token_ids.len());
             Ok(completion)
         };
@@ -263,6 +265,7 @@ impl Generate for Scripted {
     }
 
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
+        requests.iter().for_each(|r| profile::tokens(Tokens::Read, r.ids.len()));
         requests.par_iter().map(|r| self.read_one(r)).collect()
     }
 

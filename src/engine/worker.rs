@@ -17,6 +17,7 @@ use crate::domain::FinishReason;
 use crate::model::cache::KvCache;
 use crate::model::{Packed, Scratch, Span, decode};
 use crate::ops::kernels::{KV_BLOCK, logprob};
+use crate::profile::{self, Operator, Tokens};
 
 /// How many sequences one thread decodes together.
 #[derive(Clone, Copy, Debug)]
@@ -161,6 +162,7 @@ impl<'a> Worker<'a> {
             }
             let span = prefill.span(room);
             room -= span.ids.len();
+            profile::tokens(Tokens::Prompted, span.ids.len());
             spans.push(span);
         }
         let hidden = decode(model, &mut spans, &mut self.scratch)?;
@@ -282,8 +284,13 @@ impl<'a> Ledger<'a> {
     fn draw(&mut self, slot: &mut Slot, hidden: &[f32], logits: &[f32]) -> Result<Option<FinishReason>> {
         let request = slot.request;
         let word = slot.stream.next_u32();
+        let span = profile::span(Operator::Sampling);
         let token = self.sampler.draw(logits, &request.sampling, word);
+        drop(span);
+        let span = profile::span(Operator::LogSoftmax);
         let logprob = logprob(logits, token);
+        drop(span);
+        profile::tokens(Tokens::Drawn, 1);
         ensure!(
             logprob.is_finite(),
             "the policy gives no finite log-probability for token {} of request {} ({}); its weights are damaged",

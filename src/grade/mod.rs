@@ -23,6 +23,7 @@ mod relations;
 mod text;
 
 use crate::domain::{Criteria, Grade, Task, TaskKind};
+use crate::profile::{self, Operator};
 
 /// Most bytes of a normalised answer: a longer one is no answer but a text.
 pub const ANSWER_BYTES_MAX: usize = 512;
@@ -31,6 +32,7 @@ pub const ANSWER_BYTES_MAX: usize = 512;
 ///
 /// It can't tell whether the completion was cut off in the middle of the answer: its finish reason can.
 pub fn answer(kind: TaskKind, completion: &str) -> Option<String> {
+    let _span = profile::span(Operator::Grading);
     let answer = match kind {
         TaskKind::Relations => relations::answer(completion)?.to_string(),
         TaskKind::Countdown => countdown::answer(completion)?,
@@ -50,6 +52,7 @@ pub fn answer(kind: TaskKind, completion: &str) -> Option<String> {
 /// A missing answer is wrong: the attempt certainly didn't give the gold answer. The verdict is `None` only if
 /// the task has nothing to compare with.
 pub fn grade(task: &Task, answer: Option<&str>) -> Grade {
+    let _span = profile::span(Operator::Grading);
     let normalised = match task.kind {
         // Many expressions are right, so the question is what checks them, not the one gold expression.
         TaskKind::Countdown | TaskKind::Game24 => {
@@ -85,6 +88,7 @@ fn gold(task: &Task, normalised: fn(&str) -> Option<String>) -> Option<String> {
 /// `None` for tasks without a gold solution (only labelled easy tasks have one), for questions that aren't
 /// understood, and for free text. For a trajectory under a variant, give the task with the variant's question.
 pub fn criteria(task: &Task, thoughts: &[&str]) -> Option<Vec<Criteria>> {
+    let _span = profile::span(Operator::Grading);
     task.solution.as_ref()?;
     match task.kind {
         TaskKind::Relations => relations::criteria(&task.question, thoughts),

@@ -27,13 +27,16 @@ const DRAWN_IN: u32 = 1;
 pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
     let policy = session.load(&session.incumbent_hash(iteration).await?).await?;
     session.announce(iteration, Phase::Bootstrap, 3);
+    session.host.part("draw");
     if iteration == DRAWN_IN {
         draw(session, &policy).await?;
     }
     if let Some(row) = session.store.critic(session.run.id, iteration, CriticStage::Bootstrap).await? {
         return Ok(Flow::Done(note(&row)));
     }
+    session.host.part("reread");
     let graded = Graded::read(session, &policy).await?;
+    session.host.part("fit");
     let address = Address::new(session.config.run.seed, Purpose::Critic, iteration, "", &[0]);
     let critic = Critic::fit(&graded.easy, &session.config.critic, &address)?;
     let row = row(&critic, &graded.calibration(&critic), 0, true)?;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::profile::{self, Operator};
+
 /// Folder below the run's that holds every checkpoint.
 pub const FOLDER: &str = "checkpoints";
 
@@ -18,6 +20,7 @@ pub const FOLDER: &str = "checkpoints";
 /// An existing folder of that name is replaced: within a run, names carry the policy's hash or the step, so it
 /// can only be the same content or the remains of a crash.
 pub fn write(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let _span = profile::span(Operator::Checkpoint);
     let name = target.file_name().context("a checkpoint needs a name")?.to_string_lossy();
     let root = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = root.join(format!(".{name}.tmp"));

@@ -21,9 +21,11 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     let run = session.run.id;
     let stored = session.store.trees(run, iteration, Purpose::Rollout).await?;
     session.announce(iteration, Phase::Critique, 3 + judging::units(session, &stored));
+    session.host.part("judge");
     if let Some(reason) = judging::perform(session, iteration, &policy, &stored).await? {
         return Ok(Flow::Stopped(reason));
     }
+    session.host.part("reread");
     let mut trajectories = trajectories(session, &policy, &stored)?;
     let mut given = judging::scores(session, iteration).await?;
     trajectories.iter_mut().for_each(|t| t.given = given.remove(&t.id).unwrap_or_default());
@@ -33,6 +35,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         Some(row) => (Critic::from_bytes(&row.bytes)?, row),
         None => {
             let graded = Graded::read(session, &policy).await?;
+            session.host.part("fit");
             let annotated = annotate(session, iteration, &trajectories).await?;
             let count = annotated.len();
             let address = Address::new(session.config.run.seed, Purpose::Critic, iteration, "", &[1]);
@@ -57,6 +60,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         );
         session.warn(message).await?;
     }
+    session.host.part("score");
     let stored = session.store.scores(run, iteration).await?;
     if !stored.iter().any(|(_, score)| score.scorer == ScorerKind::Reward) {
         let scores = score(session, &critic, row.voting, &trajectories)?;

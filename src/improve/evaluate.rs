@@ -38,9 +38,11 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         if let Some(reason) = session.limit_reached()? {
             return Ok(Flow::Stopped(reason));
         }
+        session.host.part(if sampling == Sampling::GREEDY { "greedy" } else { "sampled" });
         let trees = draw_chains(session, &policy, unit, sampling)?;
         commit(session, iteration, Purpose::Evaluation, &policy, &trees).await?;
     }
+    session.host.part("measure");
     let figures = measure(session, iteration).await?;
     let rows: Vec<EvaluationRow> = figures.iter().map(|f| row(f, &hash)).collect();
     put(session, iteration, &rows).await?;

@@ -19,6 +19,10 @@ pub enum Event {
         phase: Phase,
         units: u64,
     },
+    /// The phase goes on with this part of it.
+    Part {
+        part: &'static str,
+    },
     /// Units were committed.
     Advanced {
         units: u64,
@@ -75,6 +79,10 @@ impl Host<'_> {
 
     pub(super) fn tokens(&self, tokens: usize) {
         (self.on_event)(Event::Tokens { tokens: tokens as u64 });
+    }
+
+    pub(super) fn part(&self, part: &'static str) {
+        (self.on_event)(Event::Part { part });
     }
 
     pub(super) fn advanced(&self) {

@@ -28,7 +28,9 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         return Ok(Flow::Done(format!("candidate {:.12}", c.row.policy_hash)));
     }
     let trees = session.store.trees(session.run.id, iteration, Purpose::Rollout).await?;
+    session.host.part("parity");
     parity(session, iteration, &incumbent, &trees).await?;
+    session.host.part("prepare");
     let kept = kept_examples(session, iteration, &trees).await?;
     match &*incumbent {
         Policy::Model(_) => train_model(session, iteration, &incumbent, kept).await,
@@ -130,6 +132,7 @@ async fn train_model(
     session.announce(iteration, Phase::Train, schedule.len() - first);
     let (mut rows, mut loss) = (Vec::new(), 0.0);
     for (index, batch) in schedule.iter().enumerate().skip(first) {
+        session.host.part("update");
         let batch: Vec<&Example> = batch.iter().map(|&i| examples[i]).collect();
         let report = trainer.step(&batch)?;
         session.host.tokens(report.tokens);
@@ -147,6 +150,7 @@ async fn train_model(
             }
         }
     }
+    session.host.part("checkpoint");
     let candidate = Policy::trained(trainer.into_trainee(), session.config)?;
     let note = format!(
         "{} updates on {} kept and {} easy, loss {loss:.4}",
@@ -269,6 +273,7 @@ impl Saved {
         rows: &[StepRow],
         fill: impl FnOnce(&std::path::Path) -> Result<()>,
     ) -> Result<()> {
+        session.host.part("checkpoint");
         session.host.milestone();
         let folder = checkpoints::write(&session.dir.join(checkpoints::FOLDER).join(&self.name), fill)?;
         session.host.milestone();

@@ -12,6 +12,7 @@
 
 mod iteration;
 mod outcomes;
+mod profile;
 mod render;
 mod run;
 mod runs;
@@ -23,6 +24,7 @@ pub use iteration::{
     iteration,
 };
 pub use outcomes::Gain;
+pub use profile::profile;
 pub use render::Style;
 pub use run::{
     ControlReport, CriticLine, GateLine, IterationLine, Measure, NextPhase, Precision, RunReport, run,

@@ -16,6 +16,7 @@ use crate::ops::kernels::{
     AlignedVec, KV_BLOCK, PackedWeight, Routing, RowReads, add_weighted, attend_rows, linear,
     rows_of_experts, scale, write_kv,
 };
+use crate::profile::{self, Operator, Work};
 
 /// New tokens of one sequence.
 #[derive(Debug)]
@@ -120,6 +121,7 @@ fn check(model: &Packed, spans: &[Span]) -> Result<()> {
 impl Scratch {
     /// Looks the tokens up and lays out the rows.
     fn embed(&mut self, model: &Packed, spans: &mut [Span]) {
+        let _span = profile::span(Operator::Embedding);
         let d = model.config.hidden_size;
         let rows: usize = spans.iter().map(|span| span.ids.len()).sum();
         self.positions.clear();
@@ -159,14 +161,13 @@ impl Scratch {
             }
         }
         layer.v_proj.run(normed, rows, values);
+        turn(layer, keys, &self.positions);
+        let _span = profile::span(Operator::Cache);
         let mut row = 0;
         for (span, &end) in spans.iter_mut().zip(&self.row_ends) {
             while row < end {
                 let position = self.positions[row];
-                let (k, v) = (&mut keys[row * width..][..width], &values[row * width..][..width]);
-                if let Some(table) = &layer.rope {
-                    table.apply(k, position);
-                }
+                let (k, v) = (&keys[row * width..][..width], &values[row * width..][..width]);
                 let (k_block, v_block) = span.cache.block_mut(index, position);
                 write_kv(k, v, position % KV_BLOCK, &layer.shape, k_block, v_block);
                 row += 1;
@@ -206,6 +207,9 @@ impl Scratch {
                 norm.run(raw, queries);
             }
         }
+        turn(layer, queries, &self.positions);
+        let span = profile::span(Operator::AttentionDecode);
+        profile::work(Operator::AttentionDecode, || cached_work(layer, &self.positions));
         let (mut blocks, mut seen) = (Vec::new(), Vec::with_capacity(rows));
         let mut start = 0;
         for (span, &end) in spans.iter().zip(&self.row_ends) {
@@ -216,15 +220,11 @@ impl Scratch {
             }
             start = end;
         }
-        if let Some(table) = &layer.rope {
-            for (q, &position) in queries.chunks_exact_mut(width).zip(&self.positions) {
-                table.apply(q, position);
-            }
-        }
         let reads = seen.into_iter().zip(&self.positions);
         let reads: Vec<RowReads> =
             reads.map(|(seen, &position)| RowReads { blocks: &blocks[seen], position }).collect();
         attend_rows(queries, &reads, &layer.shape, attended);
+        drop(span);
         let added = sized(&mut self.added, rows * d);
         layer.o_proj.run(attended, rows, added);
         add_normed(&mut self.x, layer.attention_out.as_ref(), added, normed);
@@ -294,6 +294,23 @@ impl MlpScratch {
     }
 }
 
+/// Turns every row's heads to its position, if the layer does.
+fn turn(layer: &PackedLayer, rows: &mut [f32], positions: &[usize]) {
+    let Some(table) = &layer.rope else { return };
+    let _span = profile::span(Operator::Rope);
+    let width = rows.len() / positions.len().max(1);
+    for (row, &position) in rows.chunks_exact_mut(width.max(1)).zip(positions) {
+        table.apply(row, position);
+    }
+}
+
+/// Of attention over what rows at `positions` see.
+fn cached_work(layer: &PackedLayer, positions: &[usize]) -> Work {
+    let shape = &layer.shape;
+    let seen = positions.iter().map(|&p| p + 1 - shape.first_seen(p)).sum();
+    Work::attention(2, [shape.heads, shape.kv_heads, shape.head_dim], seen)
+}
+
 fn norm_or_copy(norm: Option<&PackedNorm>, x: &[f32], y: &mut [f32]) {
     match norm {
         Some(norm) => norm.run(x, y),
@@ -321,5 +338,6 @@ fn sized(buffer: &mut AlignedVec, len: usize) -> &mut [f32] {
 }
 
 fn add(x: &mut [f32], y: &[f32]) {
+    let _span = profile::span(Operator::Elementwise);
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }

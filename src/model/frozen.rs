@@ -22,6 +22,7 @@ use super::weights::{PolicyHasher, elements, read_config, var};
 use super::{GgufModel, ModelConfig, Weights, gguf};
 use crate::ops::kernels::{Arithmetic, PackedWeight, Precision, RopeTable};
 use crate::ops::{FrozenMatrix, composed};
+use crate::profile::{self, Operator};
 
 /// Rows quantised at a time.
 const QUANTISED_ROWS: usize = 256;
@@ -95,6 +96,7 @@ impl Frozen {
         checkpoint: &Checkpoint,
         quantization: Option<Quantization>,
     ) -> Result<Self> {
+        let _span = profile::span(Operator::Checkpoint);
         config.validate()?;
         let mut all = Parts::default();
         for name in checkpoint.names() {

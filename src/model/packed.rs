@@ -13,6 +13,7 @@ use super::{Adapter, Frozen, Lora, ModelConfig, Weights};
 use crate::ops::kernels::{
     AttentionShape, PackedWeight, RopeTable, Routing, add_bias, geglu, linear, rms_norm, softcap, swiglu,
 };
+use crate::profile::{self, Operator};
 
 /// A decoder ready to generate.
 #[derive(Debug)]
@@ -112,6 +113,7 @@ impl PackedLinear {
     pub fn run(&self, x: &[f32], rows: usize, y: &mut [f32]) {
         linear(x, rows, &self.weight, y);
         if let Some(PackedAdapter { a, b, scale }) = &self.adapter {
+            let _adapter = profile::named(Operator::Adapter);
             let mut h = vec![0.0; rows * a.out()];
             linear(x, rows, a, &mut h);
             h.iter_mut().for_each(|h| *h *= scale);
@@ -283,6 +285,7 @@ impl Packed {
         logits.resize(rows * self.config.vocab_size, 0.0);
         linear(hidden, rows, &self.output, logits);
         if let Some(cap) = self.config.logit_cap() {
+            let _span = profile::span(Operator::LogSoftmax);
             softcap(logits, cap);
         }
     }

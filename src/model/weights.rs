@@ -17,6 +17,7 @@ use super::rope::RopeTables;
 use super::shards::Checkpoint;
 use super::{GgufModel, ModelConfig, Place};
 use crate::ops::kernels::RopeTable;
+use crate::profile::{self, Operator};
 
 /// The file that holds the tensors within a checkpoint directory.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -79,6 +80,7 @@ impl Weights {
     }
 
     fn read(config: ModelConfig, checkpoint: &Checkpoint) -> Result<Self> {
+        let _span = profile::span(Operator::Checkpoint);
         let read =
             |name: &str| Ok((name.to_owned(), var(checkpoint.tensor(name)?, checkpoint.shape(name)?)?));
         let tensors = checkpoint.names().map(read).collect::<Result<_>>()?;
@@ -108,6 +110,7 @@ impl Weights {
 
     /// blake3, in hex, over the configuration and every tensor's name, shape and little-endian bytes.
     pub fn hash(&self) -> String {
+        let _span = profile::span(Operator::Checkpoint);
         let mut hasher = PolicyHasher::new(&self.config);
         for (name, var) in &self.tensors {
             hasher.tensor(name, var.dims());

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 use super::composed;
 use super::kernels::add_bias as add_to_rows;
 use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, matrix, output};
+use crate::profile::{self, Operator};
 
 /// x (N, D), bias (D) → (N, D): `x + bias` in every row.
 pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
@@ -43,6 +44,7 @@ impl CustomOp2 for AddBias {
         _: &Tensor,
         dy: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        let _span = profile::span(Operator::Elementwise);
         let dy = dy.contiguous()?;
         let mut dbias = vec![0.0; bias.elem_count()];
         for row in Elements::of(&dy).get()?.chunks_exact(dbias.len()) {

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 use super::composed;
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
+use crate::profile::{self, Operator};
 
 /// table (V, D), N ids below V → (N, D). Also gathers rows of activations, such as the positions to train on.
 pub fn embedding(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
@@ -28,6 +29,7 @@ impl CustomOp1 for Embedding {
     }
 
     fn cpu_fwd(&self, table: &CpuStorage, layout: &Layout) -> Candle<(CpuStorage, Shape)> {
+        let _span = profile::span(Operator::Embedding);
         let (table, d) = (elements(table, layout)?, layout.shape().dims2()?.1);
         let mut y = Vec::with_capacity(self.ids.len() * d);
         for &id in &self.ids {
@@ -37,6 +39,7 @@ impl CustomOp1 for Embedding {
     }
 
     fn bwd(&self, table: &Tensor, _: &Tensor, dy: &Tensor) -> Candle<Option<Tensor>> {
+        let _span = profile::span(Operator::Embedding);
         let d = table.dim(1)?;
         let dy = dy.contiguous()?;
         let dy = Elements::of(&dy);

@@ -10,6 +10,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use super::composed;
 use super::kernels::{Routing, add_weighted};
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
+use crate::profile::{self, Operator};
 
 /// logits (N, experts) → weights (N, experts), 0 where a row doesn't go.
 pub fn route(logits: &Tensor, routing: Routing) -> Result<Tensor> {
@@ -33,6 +34,7 @@ impl CustomOp1 for Route {
     }
 
     fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Candle<(CpuStorage, Shape)> {
+        let _span = profile::span(Operator::Elementwise);
         let logits = elements(logits, layout)?;
         let mut weights = vec![0.0; logits.len()];
         self.routing.weights(logits, &mut weights);
@@ -40,6 +42,7 @@ impl CustomOp1 for Route {
     }
 
     fn bwd(&self, logits: &Tensor, _: &Tensor, dweights: &Tensor) -> Candle<Option<Tensor>> {
+        let _span = profile::span(Operator::Elementwise);
         let dweights = dweights.contiguous()?;
         let (logits_elements, dweights) = (Elements::of(logits), Elements::of(&dweights));
         let mut dlogits = vec![0.0; logits.elem_count()];
@@ -86,6 +89,7 @@ impl CustomOp2 for Mix {
         weights: &CpuStorage,
         lw: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
+        let _span = profile::span(Operator::Elementwise);
         let ((n, experts), d) = (lw.shape().dims2()?, ly.shape().dims2()?.1);
         let (y, weights) = (elements(y, ly)?, elements(weights, lw)?);
         let mut out = vec![0.0; n * d];
@@ -102,6 +106,7 @@ impl CustomOp2 for Mix {
         _: &Tensor,
         dout: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        let _span = profile::span(Operator::Elementwise);
         let ((_, experts), d) = (weights.dims2()?, y.dim(1)?);
         let dout = dout.contiguous()?;
         let (ey, ew, edout) = (Elements::of(y), Elements::of(weights), Elements::of(&dout));

@@ -7,6 +7,7 @@ use super::composed;
 use super::kernels::gemm::{Left, Packed, gemm};
 use super::kernels::simd::Isa;
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
+use crate::profile::{self, Operator};
 
 /// x (N, in), w (out, in) → (N, out).
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
@@ -53,6 +54,7 @@ impl CustomOp2 for Linear {
         let dx = if x.track_op() {
             let mut dx = vec![0.0; m * inp];
             let packed = Packed::from_rows(Elements::of(w).get()?, out, inp);
+            let _dx = profile::named(Operator::LinearBackwardInput);
             gemm(Isa::best(), Left::Rows(dy.get()?), m, &packed, &mut dx, false);
             gradient(dx, x)?
         } else {
@@ -61,6 +63,7 @@ impl CustomOp2 for Linear {
         let dw = if w.track_op() {
             let mut dw = vec![0.0; out * inp];
             let packed = Packed::from_rows(Elements::of(x).get()?, m, inp);
+            let _dw = profile::named(Operator::LinearBackwardWeight);
             gemm(Isa::best(), Left::Columns(dy.get()?), out, &packed, &mut dw, false);
             gradient(dw, w)?
         } else {

@@ -18,6 +18,7 @@ use super::kernels::softcap::{MultiplyBy, SoftcapSlopes, softcap};
 use super::kernels::{PackedWeight, logprob};
 use super::lora::FrozenMatrix;
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
+use crate::profile::{self, Operator};
 
 /// Most logits at a time, unless 16 rows have more.
 const LOGITS_MAX: usize = 1 << 23;
@@ -92,6 +93,7 @@ impl Logits {
     /// Caps the logits, and writes their slopes if there is room for them.
     fn capped(&self, logits: &mut [f32], slopes: &mut [f32]) {
         let Some(cap) = self.cap else { return };
+        let _span = profile::span(Operator::LogSoftmax);
         softcap(logits, cap);
         let room = slopes.len().min(logits.len());
         let (capped, slopes) = (&logits[..room], &mut slopes[..room]);
@@ -116,13 +118,12 @@ impl Logits {
             product(x, targets.len(), logits);
             self.capped(logits, &mut []);
             let share = rows_per_thread(v);
-            y.par_extend(
-                logits
-                    .par_chunks_exact(v)
-                    .zip(targets)
-                    .with_min_len(share)
-                    .map(|(row, &target)| logprob(row, target as usize)),
-            );
+            y.par_extend(logits.par_chunks_exact(v).zip(targets).with_min_len(share).map(
+                |(row, &target)| {
+                    let _span = profile::span(Operator::LogSoftmax);
+                    logprob(row, target as usize)
+                },
+            ));
         }
         y
     }
@@ -146,9 +147,11 @@ impl Logits {
             let each = logits.par_chunks_exact_mut(v).zip(targets).with_min_len(rows_per_thread(v));
             match &mut scale {
                 Scale::By(dy) => each.zip(&dy[rows_of]).for_each(|((logits, &target), &scale)| {
+                    let _span = profile::span(Operator::LogSoftmax);
                     dispatch(Isa::best(), LogprobBackward { logits, target: target as usize, scale });
                 }),
                 Scale::One(y) => each.zip(&mut y[rows_of]).for_each(|((logits, &target), y)| {
+                    let _span = profile::span(Operator::LogSoftmax);
                     *y = dispatch(
                         Isa::best(),
                         LogprobBackward { logits, target: target as usize, scale: 1.0 },
@@ -156,6 +159,7 @@ impl Logits {
                 }),
             }
             if self.cap.is_some() {
+                let _span = profile::span(Operator::LogSoftmax);
                 dispatch(Isa::best(), MultiplyBy { x: logits, y: &slopes });
             }
             with(x, c * rows, targets.len(), logits);
@@ -207,9 +211,12 @@ impl CustomOp2 for LinearLogprob {
         let product = |x: &[f32], m, y: &mut [f32]| gemm(Isa::best(), Left::Rows(x), m, &forward, y, false);
         self.0.gradients(ex.get()?, Scale::By(edy.get()?), product, |x, first, m, logits| {
             let dx = &mut dx[first * d..][..m * d];
+            let named = profile::named(Operator::LinearBackwardInput);
             gemm(Isa::best(), Left::Rows(logits), m, &backward, dx, false);
+            drop(named);
             if !dw.is_empty() {
                 let x = Packed::from_rows(x, m, d);
+                let _dw = profile::named(Operator::LinearBackwardWeight);
                 gemm(Isa::best(), Left::Columns(logits), v, &x, &mut dw, true);
             }
         });

@@ -14,6 +14,7 @@ use super::kernels::PackedWeight;
 use super::kernels::gemm::{Left, Packed, gemm};
 use super::kernels::simd::Isa;
 use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
+use crate::profile::{self, Operator};
 
 /// A weight (out, in) that is only read. `clone` shares it.
 #[derive(Clone, Debug)]
@@ -163,6 +164,7 @@ impl CustomOp3 for LoraLinear {
         let (x, a, b) = (elements(x, lx)?, elements(a, la)?, elements(b, lb)?);
         let mut y = vec![0.0; m * out];
         self.w.forward(x, m, &mut y, false);
+        let _adapter = profile::named(Operator::Adapter);
         let masked = self.masked(x);
         let h = narrow(masked.as_deref().unwrap_or(x), m, &Packed::from_columns(a, inp, r), self.scale);
         gemm(Isa::best(), Left::Rows(&h), m, &Packed::from_columns(b, r, out), &mut y, true);
@@ -184,6 +186,7 @@ impl CustomOp3 for LoraLinear {
         let masked = self.masked(ex.get()?);
         let read = masked.as_deref().unwrap_or(ex.get()?);
 
+        let adapter = profile::named(Operator::Adapter);
         let mut dh = vec![0.0; m * r];
         gemm(isa, Left::Rows(dys), m, &Packed::from_rows(eb.get()?, out, r), &mut dh, false);
         dh.iter_mut().for_each(|dh| *dh *= self.scale);
@@ -196,8 +199,10 @@ impl CustomOp3 for LoraLinear {
         if !x.track_op() {
             return Ok((None, gradient(da, a)?, gradient(db, b)?));
         }
+        drop(adapter);
         let mut dx = vec![0.0; m * inp];
         self.w.backward(dys, m, &mut dx);
+        let _adapter = profile::named(Operator::Adapter);
         let through = Packed::from_rows(ea.get()?, r, inp);
         match &self.mask {
             None => gemm(isa, Left::Rows(&dh), m, &through, &mut dx, true),

@@ -10,6 +10,7 @@ use super::composed;
 use super::kernels::pointwise::{RmsNormBackward, rms_norm as rms_norm_rows};
 use super::kernels::simd::{Isa, dispatch};
 use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, matrix, output};
+use crate::profile::{self, Operator};
 
 /// Rows whose share of the weight's gradient is summed on its own; then the shares are, in order.
 const ROWS: usize = 128;
@@ -80,6 +81,7 @@ impl CustomOp2 for RmsNorm {
         let rows = xs.par_chunks(ROWS * d).zip(dys.par_chunks(ROWS * d)).zip(dx.par_chunks_mut(ROWS * d));
         let shares: Vec<Vec<f32>> = rows
             .map(|((x, dy), dx)| {
+                let _span = profile::span(Operator::Norm);
                 let mut dw = vec![0.0; d];
                 dispatch(Isa::best(), RmsNormBackward { x, weight, eps: self.eps, dy, dx, dw: &mut dw });
                 dw

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
 use super::composed;
 use super::tensor::{Candle, argument, elements, is_elsewhere, output};
+use crate::profile::{self, Operator};
 
 /// a, b of one shape → `a + b` of that shape.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -29,6 +30,7 @@ impl CustomOp2 for Add {
         b: &CpuStorage,
         lb: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
+        let _span = profile::span(Operator::Elementwise);
         let sums = elements(a, la)?.iter().zip(elements(b, lb)?).map(|(a, b)| a + b);
         output(sums.collect(), la.shape())
     }

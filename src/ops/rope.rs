@@ -10,6 +10,7 @@ use super::composed;
 use super::kernels::RopeTable;
 use super::kernels::pointwise::share;
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
+use crate::profile::{self, Operator};
 
 /// x (N, heads * head_dim), row `i` at `positions[i]` → the same shape.
 pub fn rope(x: &Tensor, heads: usize, table: &Arc<RopeTable>, positions: &Arc<Vec<u32>>) -> Result<Tensor> {
@@ -44,6 +45,7 @@ impl Rope {
         let width = y.len() / self.positions.len();
         let share = share(y.len(), width);
         y.par_chunks_mut(share).zip(self.positions.par_chunks(share.div_ceil(width))).for_each(|(y, at)| {
+            let _span = profile::span(Operator::Rope);
             for (row, &position) in y.chunks_exact_mut(width).zip(at) {
                 self.table.rotate(row, position as usize, direction);
             }

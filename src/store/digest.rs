@@ -13,6 +13,7 @@ use sqlx::SqliteConnection;
 
 use super::canon::{self, Hash};
 use super::read::Reader;
+use crate::profile::{self, Operator};
 
 impl Reader {
     /// blake3 over every row of ground state, in hex.
@@ -46,6 +47,7 @@ pub(super) async fn sealed(db: &mut SqliteConnection, mut hashes: Vec<Hash>) -> 
 
 /// (blake3 in hex, size in bytes) of a file, or of a folder: its files' relative names and contents by name.
 pub fn hash_path(path: &Path) -> Result<(String, u64)> {
+    let _span = profile::span(Operator::Checkpoint);
     if path.is_file() {
         let (hash, bytes) = hash_file(path)?;
         return Ok((hash.to_hex().to_string(), bytes));

@@ -12,6 +12,7 @@ use super::fault::explain;
 use super::open;
 use super::rows::*;
 use crate::domain::{Arm, Leaf, Phase, Purpose, Score, Selection, Split, Task};
+use crate::profile::{self, Operator};
 
 /// Reads a trajectory store; works while a run writes to the same file, and never changes it.
 #[derive(Clone)]
@@ -83,6 +84,7 @@ impl Reader {
 
     /// Addresses of the trees that are stored: what isn't among them is missing.
     pub async fn tree_keys(&self, run: i64, iteration: u32, purpose: Purpose) -> Result<HashSet<String>> {
+        let _wait = profile::waiting(Operator::Store);
         let rows: Vec<String> = sqlx::query_scalar(
             "SELECT address FROM trees WHERE run = ?1 AND iteration = ?2 AND purpose = ?3",
         )
@@ -111,6 +113,7 @@ impl Reader {
 
     /// The answers of the iteration's trajectories for this purpose, in order of insertion.
     pub async fn answers(&self, run: i64, iteration: u32, purpose: Purpose) -> Result<Vec<AnswerRow>> {
+        let _wait = profile::waiting(Operator::Store);
         let rows = sqlx::query(
             "SELECT j.id, t.address, j.leaf, j.finish, j.answer FROM trees t JOIN trajectories j ON j.tree_id = t.id
              WHERE t.run = ?1 AND t.iteration = ?2 AND t.purpose = ?3 ORDER BY j.id",
@@ -126,6 +129,7 @@ impl Reader {
 
     /// The trees with these row ids, in their order.
     pub(super) async fn trees_by_id(&self, ids: &[i64]) -> Result<Vec<StoredTree>> {
+        let _wait = profile::waiting(Operator::Store);
         let mut db = self.pool.acquire().await.map_err(self.fail("read trees"))?;
         trees_by_id(&mut db, ids)
             .await
@@ -155,6 +159,7 @@ impl Reader {
 
     /// The scores made in an iteration, by trajectory, then in the scorers' order, then in order of scoring.
     pub async fn scores(&self, run: i64, iteration: u32) -> Result<Vec<(i64, Score)>> {
+        let _wait = profile::waiting(Operator::Store);
         let rows = sqlx::query(
             "SELECT s.trajectory, s.scorer, s.value, s.error FROM scorings g JOIN scores s ON s.scoring = g.id
              WHERE g.run = ?1 AND g.iteration = ?2 ORDER BY s.trajectory, g.id",
@@ -172,6 +177,7 @@ impl Reader {
 
     /// The iteration's verdicts, in the order in which they were given.
     pub async fn selections(&self, run: i64, iteration: u32) -> Result<Vec<Selection>> {
+        let _wait = profile::waiting(Operator::Store);
         let rows = sqlx::query("SELECT * FROM selections WHERE run = ?1 AND iteration = ?2 ORDER BY id")
             .bind(run)
             .bind(iteration)
@@ -183,6 +189,7 @@ impl Reader {
 
     /// The iteration's optimizer updates, in order, with what trained in each.
     pub async fn steps(&self, run: i64, iteration: u32) -> Result<Vec<StepRow>> {
+        let _wait = profile::waiting(Operator::Store);
         let rows = sqlx::query("SELECT * FROM steps WHERE run = ?1 AND iteration = ?2 ORDER BY step")
             .bind(run)
             .bind(iteration)

@@ -14,6 +14,7 @@ use super::fault::explain;
 use super::rows::{CheckpointRow, CriticRow, CriticStage, EvaluationRow, ParityRow, PromotionRow};
 use super::tx::Tx;
 use crate::domain::Phase;
+use crate::profile::{self, Operator};
 
 /// An open transaction that writes rows of one iteration of one run.
 pub struct Unit {
@@ -22,10 +23,12 @@ pub struct Unit {
     pub(super) id: i64,
     pub(super) run: i64,
     pub(super) iteration: u32,
+    _wait: profile::Waiting,
 }
 
 impl Unit {
     pub(super) async fn begin(pool: &SqlitePool, path: PathBuf, run: i64, iteration: u32) -> Result<Self> {
+        let wait = profile::waiting(Operator::Store);
         let mut tx = Tx::begin(pool).await.map_err(|e| explain(&path, "begin a transaction", e))?;
         let id = sqlx::query_scalar("INSERT INTO units (run, iteration) VALUES (?1, ?2) RETURNING id")
             .bind(run)
@@ -33,7 +36,7 @@ impl Unit {
             .fetch_one(&mut *tx)
             .await
             .map_err(|e| explain(&path, &format!("begin a unit of run {run}"), e))?;
-        Ok(Self { tx, path, id, run, iteration })
+        Ok(Self { tx, path, id, run, iteration, _wait: wait })
     }
 
     /// Makes everything written through this unit exist, at once.

@@ -32,6 +32,7 @@ pub use seed::{SPECIALS, seed_tokenizer};
 use crate::config::{Config, ModelSource};
 use crate::domain::TaskKind;
 use crate::engine::{Choice, Stops};
+use crate::profile::{self, Operator};
 use bytes::Spelling;
 use talk::Talk;
 
@@ -205,6 +206,7 @@ impl Text {
 
     /// Token ids of text in which special tokens are meant.
     fn encode_parsing(&self, text: &str) -> Result<Vec<u32>> {
+        let _span = profile::span(Operator::Text);
         let encoding = self.tokenizer.encode_fast(text, false);
         let ids =
             encoding.map_err(|error| anyhow!("{text:?} can't be tokenized: {error}"))?.get_ids().to_vec();
@@ -241,6 +243,7 @@ impl Text {
     ///
     /// Concatenating the texts of parts gives the text of the whole, unless a part ends within a character.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let _span = profile::span(Operator::Text);
         if self.spelling == Spelling::Opaque {
             let text = self.tokenizer.decode(ids, true);
             return text.map_err(|error| anyhow!("token ids {ids:?} can't be decoded: {error}"));
@@ -258,6 +261,7 @@ impl Text {
     /// The prompt for a question: the template's text as a chat message, or as it is, after the beginning token
     /// if this tokenizer has it so.
     pub fn prompt_ids_of(&self, kind: TaskKind, question: &str) -> Result<Vec<u32>> {
+        let _span = profile::span(Operator::Text);
         self.refuse_special(question)?;
         let asked = self.prompts.question(kind, question)?;
         let ids = self.posed(&asked, "")?;
@@ -267,6 +271,7 @@ impl Text {
 
     /// A rendered template as a chat message, or as it is; `begun` is what the answer already begins with.
     fn posed(&self, asked: &str, begun: &str) -> Result<Vec<u32>> {
+        let _span = profile::span(Operator::Text);
         let ids = match &self.talk {
             Some(talk) => self.encode_parsing(&(talk.prompt(asked.trim())? + begun))?,
             None => self.encode_parsing(&[asked, begun].concat())?,

@@ -17,6 +17,7 @@ use super::trainee::Pass;
 use super::{Example, Trainee};
 use crate::model::{self, Forward};
 use crate::ops;
+use crate::profile::{self, Operator};
 
 /// Sources named in an error; the rest are counted.
 const SOURCES_NAMED: usize = 8;
@@ -175,6 +176,7 @@ pub(super) fn sources(examples: &[&Example]) -> String {
 fn add(sum: &mut [Option<Vec<f32>>], chunk: &[Option<Tensor>]) -> Result<()> {
     sum.par_iter_mut().zip(chunk).try_for_each(|(sum, gradient)| {
         let Some(gradient) = gradient else { return Ok(()) };
+        let _span = profile::span(Operator::Elementwise);
         read(gradient, |values| match sum {
             None => *sum = Some(values.to_vec()),
             Some(sum) => sum.iter_mut().zip(values).for_each(|(s, v)| *s += v),

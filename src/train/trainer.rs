@@ -16,6 +16,7 @@ use super::update::Update;
 use super::{Example, LearningRate, Trainee, state};
 use crate::config::{OptimizerKind, PretrainConfig, TrainConfig};
 use crate::ops::optimizer::clip_global_norm;
+use crate::profile::{self, Tokens};
 
 /// candle walks a graph recursively: its depth, some fifteen operators a layer, needs stack.
 const STACK_BYTES: usize = 32 << 20;
@@ -197,10 +198,12 @@ impl Trainer {
         self.pool.install(|| self.update.apply(self.trainee.trainable(), &gradients, &self.hyper, factor))?;
         self.step = number;
         self.audit = self.audit && waiting;
+        let tokens = examples.iter().map(|e| e.tokens()).sum();
+        profile::tokens(Tokens::Trained, tokens);
         Ok(StepReport {
             step: number,
             loss,
-            tokens: examples.iter().map(|e| e.tokens()).sum(),
+            tokens,
             target_tokens: targets,
             grad_norm,
             learning_rate: f64::from(self.hyper.learning_rate) * factor,

@@ -11,5 +11,6 @@ mod hub_server;
 mod judge;
 mod lora;
 mod model;
+mod profile;
 mod sandbox;
 mod tidy;

@@ -28,6 +28,7 @@ use super::{Boundary, Choice, Completion, Generate, ReadRequest, Reading, Reques
 use crate::domain::FinishReason;
 use crate::model::{CONFIG_FILE, checkpoint_files};
 use crate::ops::kernels::logprob;
+use crate::profile::{self, Tokens};
 
 pub use families::FAMILIES;
 pub use gguf::ARCHITECTURES;
@@ -194,6 +195,8 @@ impl Generate for Foreign {
             sampler::check(&request.sampling)?;
             let completion = self.complete(request, &stops, &mut sampler);
             let completion = completion.with_context(|| format!("request {i} ({})", request.address))?;
+            profile::tokens(Tokens::Prompted, request.context_ids.len());
+            profile::tokens(Tokens::Drawn, completion.token_ids.len());
             on_tokens(completion.token_ids.len());
             Ok(completion)
         };
@@ -205,6 +208,7 @@ impl Generate for Foreign {
             let ReadRequest { ids, from, hidden_at } = request;
             let checked = self.check_ids(ids).and_then(|()| request.check());
             checked.with_context(|| format!("read request {i}"))?;
+            profile::tokens(Tokens::Read, ids.len());
             let logprobs = self.logprobs(&mut self.network(), ids, *from)?;
             Ok(Reading { logprobs, hidden_f16: vec![Vec::new(); hidden_at.len()] })
         };
@@ -220,6 +224,7 @@ impl Generate for Foreign {
                 .into_iter()
                 .try_for_each(|ids| self.check_ids(ids))
                 .with_context(|| format!("choice {i}"))?;
+            profile::tokens(Tokens::Read, choice.tokens());
             let mut network = self.network();
             let first = self.logits(&mut network, &choice.context_ids, 0)?;
             let mut weights = Vec::with_capacity(choice.options.len());

@@ -11,6 +11,7 @@ use super::attention::{AttentionShape, softmax};
 use super::gemm::{Left, PANEL, Packed, Part};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::softcap::{MultiplyBy, Softcap, SoftcapSlopes};
+use crate::profile::{self, Operator, Work};
 
 /// Queries per tile.
 const ROWS: usize = 32;
@@ -34,7 +35,13 @@ pub(crate) fn attend(
     out: &mut [f32],
 ) {
     let units = units(isa, shape, starts);
-    let results: Vec<Vec<f32>> = units.par_iter().map(|unit| unit.forward(q, k, v)).collect();
+    profile::work(Operator::AttentionForward, || work(2, shape, starts));
+    let forward = |unit: &Unit| {
+        let _span = profile::span(Operator::AttentionForward);
+        unit.forward(q, k, v)
+    };
+    let results: Vec<Vec<f32>> = units.par_iter().map(forward).collect();
+    let _span = profile::span(Operator::AttentionForward);
     for (unit, rows) in units.iter().zip(results) {
         unit.scatter_queries(&rows, out);
     }
@@ -48,7 +55,13 @@ pub(crate) fn attend_backward(
     starts: &[usize],
 ) -> [Vec<f32>; 3] {
     let units = units(isa, shape, starts);
-    let results: Vec<[Vec<f32>; 3]> = units.par_iter().map(|unit| unit.backward(q, k, v, dout)).collect();
+    profile::work(Operator::AttentionBackward, || work(5, shape, starts));
+    let backward = |unit: &Unit| {
+        let _span = profile::span(Operator::AttentionBackward);
+        unit.backward(q, k, v, dout)
+    };
+    let results: Vec<[Vec<f32>; 3]> = units.par_iter().map(backward).collect();
+    let _span = profile::span(Operator::AttentionBackward);
     let mut whole = [vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]];
     for (unit, [dq, dk, dv]) in units.iter().zip(results) {
         unit.scatter_queries(&dq, &mut whole[0]);
@@ -56,6 +69,13 @@ pub(crate) fn attend_backward(
         unit.scatter_keys(&dv, &mut whole[2]);
     }
     whole
+}
+
+/// Of so many products over the keys that every row of every sequence sees.
+fn work(products: usize, shape: &AttentionShape, starts: &[usize]) -> Work {
+    let seen = |count: usize| (0..count).map(|row| row + 1 - shape.first_seen(row)).sum::<usize>();
+    let seen = starts.windows(2).map(|s| seen(s[1] - s[0])).sum();
+    Work::attention(products, [shape.heads, shape.kv_heads, shape.head_dim], seen)
 }
 
 fn units<'a>(isa: Isa, shape: &'a AttentionShape, starts: &[usize]) -> Vec<Unit<'a>> {

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::pointwise::{one_plus_exp_minus, share};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::profile::{self, Operator};
 
 /// 2 √(2/π)
 const SLOPE: f32 = 1.595_769_2;
@@ -71,10 +72,14 @@ pub fn geglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
     assert!(gate.len() == up.len() && gate.len() == y.len(), "gate, up and y have one length");
     let share = share(y.len(), LANES);
     if share >= y.len() {
+        let _span = profile::span(Operator::GatedUnit);
         return dispatch(Isa::best(), Geglu { gate, up, y });
     }
     let pieces = gate.par_chunks(share).zip(up.par_chunks(share)).zip(y.par_chunks_mut(share));
-    pieces.for_each(|((gate, up), y)| dispatch(Isa::best(), Geglu { gate, up, y }));
+    pieces.for_each(|((gate, up), y)| {
+        let _span = profile::span(Operator::GatedUnit);
+        dispatch(Isa::best(), Geglu { gate, up, y });
+    });
 }
 
 /// Gradients of [`geglu`]: by the gate into `dgate`, by up into `dup`.
@@ -83,6 +88,7 @@ pub(crate) fn geglu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [
     let outputs = dgate.par_chunks_mut(share).zip(dup.par_chunks_mut(share));
     let inputs = gate.par_chunks(share).zip(up.par_chunks(share)).zip(dy.par_chunks(share));
     outputs.zip(inputs).for_each(|((dgate, dup), ((gate, up), dy))| {
+        let _span = profile::span(Operator::GatedUnit);
         dispatch(Isa::best(), GegluBackward { gate, up, dy, dgate, dup });
     });
 }

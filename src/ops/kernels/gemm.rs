@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::aligned::Line;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::profile::{self, Operator, Unit, Work};
 
 /// Columns of a packed panel.
 pub(crate) const PANEL: usize = 2 * LANES;
@@ -63,8 +64,13 @@ impl Packed {
     fn build(k: usize, n: usize, fill: impl Fn(usize, &mut [Line]) + Sync) -> Self {
         let mut lines = vec![Line([0.0; LANES]); n.div_ceil(PANEL) * k * 2];
         if k > 0 && n * k >= PARALLEL / 4 {
-            lines.par_chunks_exact_mut(2 * k).enumerate().for_each(|(panel, lines)| fill(panel, lines));
+            let _aside = profile::unnamed();
+            lines.par_chunks_exact_mut(2 * k).enumerate().for_each(|(panel, lines)| {
+                let _span = profile::span(Operator::Packing);
+                fill(panel, lines);
+            });
         } else if k > 0 {
+            let _span = profile::span(Operator::Packing);
             lines.chunks_exact_mut(2 * k).enumerate().for_each(|(panel, lines)| fill(panel, lines));
         }
         Self { k, n, lines }
@@ -117,12 +123,18 @@ pub(crate) fn gemm(isa: Isa, a: Left<'_>, m: usize, b: &Packed, c: &mut [f32], a
         Some(block) => block,
         None => return,
     };
+    let product = profile::product(|| Work::product(Unit::F32, [m, n, k], size_of::<f32>() * n * k));
+    let pieces_of = product.pieces();
+    let compute = |piece| {
+        let _span = pieces_of.span();
+        dispatch(isa, piece);
+    };
     let threads = rayon::current_num_threads();
     if threads == 1 || m * n * k < PARALLEL {
-        return dispatch(isa, block);
+        return compute(block);
     }
     let pieces = block.split((m * n * k / (PARALLEL / 4)).min(threads * 4));
-    pieces.into_par_iter().for_each(|piece| dispatch(isa, piece));
+    pieces.into_par_iter().for_each(compute);
 }
 
 /// A product with a part of B, on one thread.

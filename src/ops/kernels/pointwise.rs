@@ -5,6 +5,7 @@
 use rayon::prelude::*;
 
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::profile::{self, Operator};
 
 /// Elements worth a thread.
 const PARALLEL: usize = 1 << 16;
@@ -245,10 +246,14 @@ pub(crate) fn rms_norm_on(isa: Isa, x: &[f32], weight: &[f32], eps: f32, y: &mut
     assert!(d > 0 && x.len().is_multiple_of(d) && x.len() == y.len(), "x and y are rows of {d} elements");
     let share = share(x.len(), d);
     if share >= x.len() {
+        let _span = profile::span(Operator::Norm);
         return dispatch(isa, RmsNorm { x, weight, eps, y });
     }
     let pieces = x.par_chunks(share).zip(y.par_chunks_mut(share));
-    pieces.for_each(|(x, y)| dispatch(isa, RmsNorm { x, weight, eps, y }));
+    pieces.for_each(|(x, y)| {
+        let _span = profile::span(Operator::Norm);
+        dispatch(isa, RmsNorm { x, weight, eps, y });
+    });
 }
 
 /// `silu(gate) * up`, element by element (Shazeer 2020).
@@ -260,10 +265,14 @@ pub(crate) fn swiglu_on(isa: Isa, gate: &[f32], up: &[f32], y: &mut [f32]) {
     assert!(gate.len() == up.len() && gate.len() == y.len(), "gate, up and y have one length");
     let share = share(y.len(), LANES);
     if share >= y.len() {
+        let _span = profile::span(Operator::GatedUnit);
         return dispatch(isa, Swiglu { gate, up, y });
     }
     let pieces = gate.par_chunks(share).zip(up.par_chunks(share)).zip(y.par_chunks_mut(share));
-    pieces.for_each(|((gate, up), y)| dispatch(isa, Swiglu { gate, up, y }));
+    pieces.for_each(|((gate, up), y)| {
+        let _span = profile::span(Operator::GatedUnit);
+        dispatch(isa, Swiglu { gate, up, y });
+    });
 }
 
 /// Gradients of [`swiglu`]: by the gate into `dgate`, by up into `dup`.
@@ -272,6 +281,7 @@ pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut 
     let outputs = dgate.par_chunks_mut(share).zip(dup.par_chunks_mut(share));
     let inputs = gate.par_chunks(share).zip(up.par_chunks(share)).zip(dy.par_chunks(share));
     outputs.zip(inputs).for_each(|((dgate, dup), ((gate, up), dy))| {
+        let _span = profile::span(Operator::GatedUnit);
         dispatch(Isa::best(), SwigluBackward { gate, up, dy, dgate, dup });
     });
 }
@@ -363,6 +373,7 @@ impl Kernel for ExpScaled<'_> {
 
 /// `x += bias` in every row of `bias.len()` elements.
 pub fn add_bias(x: &mut [f32], bias: &[f32]) {
+    let _span = profile::span(Operator::Elementwise);
     for row in x.chunks_exact_mut(bias.len()) {
         row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
     }
@@ -370,5 +381,6 @@ pub fn add_bias(x: &mut [f32], bias: &[f32]) {
 
 /// `x *= factor`
 pub fn scale(x: &mut [f32], factor: f32) {
+    let _span = profile::span(Operator::Elementwise);
     x.iter_mut().for_each(|x| *x *= factor);
 }

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::aligned::Line;
 use super::gemm::{Left, Output, PANEL, PARALLEL, Packed, Part};
 use super::simd::{Isa, LANES};
+use crate::profile::{self, Operator, Unit, Work};
 
 /// Elements of a slab, unless one panel has more: f32 that stay in a second-level cache.
 const SLAB: usize = 1 << 17;
@@ -24,6 +25,9 @@ pub(crate) trait Source: Sync {
     fn k(&self) -> usize;
 
     fn n(&self) -> usize;
+
+    /// What it takes of memory.
+    fn bytes(&self) -> usize;
 
     /// Writes columns `32 panel..` of some rows, two lines each; columns past the last are 0. The first row is a
     /// multiple of 32.
@@ -55,13 +59,17 @@ pub(crate) fn gemm_unpacked(
     let wide = if m < ROWS_MANY { 1 } else { (SLAB / (k * PANEL).max(1)).clamp(1, panels) };
     let stride = if matches!(a, Left::Rows(_)) { k } else { m };
     let output = Output::of(c);
+    let product = profile::product(|| Work::product(Unit::F32, [m, n, k], b.bytes()));
+    let pieces = product.pieces();
     let slab = |first: usize| {
+        let _span = pieces.span();
         let first = first * wide;
         let count = wide.min(panels - first);
         let columns = (count * PANEL).min(n - first * PANEL);
         SLAB_LINES.with_borrow_mut(|lines| {
             lines.resize(2 * k * count, Line([0.0; LANES]));
             if k > 0 {
+                let _span = profile::span(Operator::Unpacking);
                 for (i, lines) in lines.chunks_exact_mut(2 * k).enumerate() {
                     b.unpack(isa, first + i, 0..k, lines);
                 }

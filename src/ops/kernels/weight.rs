@@ -17,6 +17,7 @@ use super::grouped::Grouped;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::tiles::{BLOCK, HeldTiles, Tile, TileSource, gemm_tiles, has_tiles, write_tiles};
 use super::unpacked::{Source, gemm_unpacked};
+use crate::profile::{self, Operator};
 
 /// The number format of a [`PackedWeight`] that isn't quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,6 +216,7 @@ impl PackedWeight {
 
     /// `dx = dy w`: dy (m, out), dx (m, in).
     pub(crate) fn backward(&self, dy: &[f32], m: usize, dx: &mut [f32]) {
+        let _dx = profile::named(Operator::LinearBackwardInput);
         match self.arithmetic {
             Arithmetic::Tiles { parts } => gemm_tiles(dy, m, &Transposed(self), parts, dx, false),
             Arithmetic::F32 => gemm_unpacked(Isa::best(), Left::Rows(dy), m, &Transposed(self), dx, false),
@@ -307,6 +309,10 @@ impl Source for Forward<'_> {
         self.0.out
     }
 
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
     fn unpack(&self, isa: Isa, panel: usize, rows: Range<usize>, lines: &mut [Line]) {
         self.0.unpack(isa, panel, rows, lines);
     }
@@ -322,6 +328,10 @@ impl Source for Transposed<'_> {
 
     fn n(&self) -> usize {
         self.0.inp
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
     }
 
     fn unpack(&self, isa: Isa, panel: usize, rows: Range<usize>, lines: &mut [Line]) {
@@ -342,6 +352,10 @@ impl TileSource for Forward<'_> {
 
     fn n(&self) -> usize {
         self.0.out
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
     }
 
     fn parts(&self, wanted: usize) -> usize {
@@ -368,6 +382,10 @@ impl TileSource for Transposed<'_> {
 
     fn n(&self) -> usize {
         self.0.inp
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
     }
 
     fn parts(&self, wanted: usize) -> usize {

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::super::kernels::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::{Buffers, Parameter, State, restore_all, save_all, step_all};
+use crate::profile::{self, Operator};
 
 /// Elements worth a thread.
 const SHARE: usize = 1 << 15;
@@ -85,6 +86,7 @@ impl AdamW {
             let state = moments.mean.par_chunks_mut(SHARE).zip(moments.mean_square.par_chunks_mut(SHARE));
             let values = p.values.par_chunks_mut(SHARE).zip(p.gradient.par_chunks(SHARE));
             values.zip(state).for_each(|((values, gradient), (mean, mean_square))| {
+                let _span = profile::span(Operator::Optimizer);
                 dispatch(Isa::best(), Update { values, gradient, mean, mean_square, factors });
             });
         })

@@ -13,6 +13,7 @@ use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 
 use super::kernels::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::profile::{self, Operator};
 
 pub use adamw::AdamW;
 pub use muon::Muon;
@@ -106,7 +107,11 @@ fn restore_all<B: Buffers>(mut state: State, kind: &str) -> Result<BTreeMap<Stri
 /// Square root of the sum of squares over all gradients: 4096 elements in 16 lanes, then doubles in order.
 pub fn global_norm(gradients: &[&[f32]]) -> f64 {
     let squares = |g: &&[f32]| -> f64 {
-        let parts: Vec<f32> = g.par_chunks(4096).map(|x| dispatch(Isa::best(), SumOfSquares(x))).collect();
+        let part = |x: &[f32]| {
+            let _span = profile::span(Operator::Optimizer);
+            dispatch(Isa::best(), SumOfSquares(x))
+        };
+        let parts: Vec<f32> = g.par_chunks(4096).map(part).collect();
         parts.into_iter().map(f64::from).sum()
     };
     gradients.iter().map(squares).sum::<f64>().sqrt()
@@ -118,7 +123,10 @@ pub fn clip_global_norm(gradients: &mut [&mut [f32]], norm_max: f64) -> f64 {
     let factor = norm_max / (norm + 1e-6);
     if factor < 1.0 {
         for gradient in gradients {
-            gradient.par_chunks_mut(1 << 16).for_each(|g| g.iter_mut().for_each(|g| *g *= factor as f32));
+            gradient.par_chunks_mut(1 << 16).for_each(|g| {
+                let _span = profile::span(Operator::Optimizer);
+                g.iter_mut().for_each(|g| *g *= factor as f32);
+            });
         }
     }
     norm

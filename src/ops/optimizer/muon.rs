@@ -10,6 +10,7 @@ use anyhow::{Result, ensure};
 use super::super::kernels::gemm::{Left, Packed, gemm};
 use super::super::kernels::simd::Isa;
 use super::{Buffers, Parameter, State, global_norm, restore_all, save_all, step_all};
+use crate::profile::{self, Operator};
 
 /// Coefficients of the quintic, chosen for the steepest slope at zero.
 const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
@@ -66,6 +67,8 @@ impl Muon {
         }
         let (old, new) = (self.momentum as f32, (1.0 - self.momentum) as f32);
         step_all(&mut self.buffers, parameters, |p, buffer| {
+            let _products = profile::named(Operator::Optimizer);
+            let _span = profile::span(Operator::Optimizer);
             let mut ahead = Vec::with_capacity(p.values.len());
             for (mean, &g) in buffer.0.iter_mut().zip(p.gradient) {
                 *mean += (g - *mean) * new;

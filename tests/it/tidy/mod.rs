@@ -7,7 +7,7 @@ use source::{Source, sources};
 
 /// The rooms, floor by floor. A room may import rooms of lower floors; [`ALSO`] and [`NEVER`] are the exceptions.
 const FLOORS: &[&[&str]] = &[
-    &["domain", "config"],
+    &["domain", "config", "profile"],
     &["data", "text", "ops", "model", "engine", "store", "gguf", "hub"],
     &["rollout", "critic", "grade", "select", "train"],
     &["eval", "improve"],
@@ -17,6 +17,7 @@ const FLOORS: &[&[&str]] = &[
 /// Imports within a floor.
 const ALSO: &[(&str, &str)] = &[
     ("config", "domain"),
+    ("profile", "domain"),
     ("model", "ops"),
     ("engine", "model"),
     ("engine", "ops"),

@@ -23,6 +23,7 @@ use rayon::prelude::*;
 use super::aligned::Line;
 use super::gemm::{Output, PANEL, PARALLEL};
 use super::simd::{Isa, LANES};
+use crate::profile::{self, Operator, Unit, Work};
 pub(super) use held::HeldTiles;
 
 /// Rows of a tile of A and of C.
@@ -53,11 +54,22 @@ pub fn has_tiles() -> bool {
     false
 }
 
+/// Keeps the processor's tiles busy; gives how many floating-point operations that was. Panics where there are none.
+pub(super) fn multiply_tiles(rounds: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    return amx::multiply(rounds);
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("this processor has no tiles of bf16, not even for {rounds} rounds");
+}
+
 /// The right-hand side of a product, (k, n), in panels of 32 columns and blocks of 32 rows, both padded with zeros.
 pub(crate) trait TileSource: Sync {
     fn k(&self) -> usize;
 
     fn n(&self) -> usize;
+
+    /// What it takes of memory.
+    fn bytes(&self) -> usize;
 
     /// Parts that a number has here, if so many are asked for.
     fn parts(&self, wanted: usize) -> usize;
@@ -171,6 +183,13 @@ pub(crate) fn gemm_tiles(
     let is_parallel = threads > 1 && m * n * k >= 2 * PARALLEL;
     let (blocks, row_tiles) = (k.div_ceil(BLOCK), m.div_ceil(ROWS) * wanted);
     let step = (LEFT_MAX / row_tiles / CHUNK).max(1) * CHUNK;
+    let products: usize = (0..b.parts(wanted)).map(|j| wanted - j).sum();
+    let product = profile::product(|| Work::product(Unit::Bf16Tiles, [m, n, k * products], b.bytes()));
+    let pieces = product.pieces();
+    let compute = |part: &Part<'_, _>, panels| {
+        let _span = pieces.span();
+        part.compute(panels);
+    };
     with_buffer(&LEFT, |left| {
         for start in (0..blocks).step_by(step) {
             let blocks = start..blocks.min(start + step);
@@ -180,9 +199,9 @@ pub(crate) fn gemm_tiles(
             if is_parallel {
                 let wide = panels.div_ceil(2 * threads).clamp(1, SLAB);
                 let starts = (0..panels.div_ceil(wide)).into_par_iter().map(|i| i * wide);
-                starts.for_each(|first| part.compute(first..panels.min(first + wide)));
+                starts.for_each(|first| compute(&part, first..panels.min(first + wide)));
             } else {
-                part.compute(0..panels);
+                compute(&part, 0..panels);
             }
         }
     });
@@ -201,6 +220,7 @@ fn pack<'t>(
     let tiles = room(buffer, (a.len() / k).div_ceil(ROWS) * row_tiles);
     let columns = blocks.start * BLOCK..k.min(blocks.end * BLOCK);
     let pack = |(i, tiles): (usize, &mut [Tile])| {
+        let _span = profile::span(Operator::Packing);
         let rows = &a[i * ROWS * k..a.len().min((i + 1) * ROWS * k)];
         steps::pack_rows(rows, k, columns.clone(), parts, tiles);
     };
@@ -257,6 +277,7 @@ impl<B: TileSource> Part<'_, B> {
             *tiles = match self.b.held(panel, chunk.clone()) {
                 Some(held) => held,
                 None => {
+                    let _span = profile::span(Operator::Unpacking);
                     self.b.fill(Isa::best(), panel, chunk.clone(), parts, made);
                     made
                 }
