@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use super::pointwise::exp_lanes;
-use super::simd::{Isa, Kernel, LANES, Simd, dispatch, prefetch};
+use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::softcap::softcap_lanes;
 
 /// Positions per key/value block; blocks start at multiples of it.
@@ -94,7 +94,7 @@ pub(crate) fn attend_row_on(
     );
     assert!(blocks.len() * KV_BLOCK > position, "{} blocks for position {position}", blocks.len());
     let seen = Seen { blocks, first: shape.first_seen(position), position };
-    with_scratch(HEADS * (seen.scratch() + shape.head_dim), |scratch| {
+    with_scratch(HEADS * seen.scratch() + shape.head_dim, |scratch| {
         dispatch(isa, AttendRow { q, seen, shape, out, scratch });
     });
 }
@@ -155,21 +155,19 @@ impl Kernel for AttendRow<'_> {
         let (heads, kv_heads, d) = (self.shape.heads, self.shape.kv_heads, self.shape.head_dim);
         let length = self.seen.scratch();
         let (low, high) = (self.seen.first % KV_BLOCK, length - KV_BLOCK + self.seen.position % KV_BLOCK + 1);
-        let (query, weights) = self.scratch.split_at_mut(HEADS * d);
+        let (query, weights) = self.scratch.split_at_mut(d);
         for first in (0..heads).step_by(HEADS) {
             let count = HEADS.min(heads - first);
             let mut factors = [0.0; HEADS];
             // Past the last head, the last one again: its result is computed twice and written once.
             let kv: [usize; HEADS] = std::array::from_fn(|i| (first + i.min(count - 1)) / (heads / kv_heads));
-            for (i, query) in query.chunks_exact_mut(d).enumerate() {
-                scale_to(s, &self.q[(first + i.min(count - 1)) * d..][..d], self.shape.scale, query);
-            }
-            scores(s, query, &self.seen, kv, &mut weights[..count * length]);
-            for (factor, p) in factors.iter_mut().zip(weights.chunks_exact_mut(length).take(count)) {
+            for (i, p) in weights.chunks_exact_mut(length).take(count).enumerate() {
+                scale_to(s, &self.q[(first + i) * d..][..d], self.shape.scale, query);
+                scores(s, query, &self.seen, kv[i], p);
                 if let Some(cap) = self.shape.softcap {
                     softcap_lanes(s, p, cap);
                 }
-                *factor = softmax(s, p, low, high);
+                factors[i] = softmax(s, p, low, high);
             }
             let out = &mut self.out[first * d..(first + count) * d];
             weigh(s, weights, &self.seen, kv, factors, d, out);
@@ -206,66 +204,47 @@ pub(crate) fn softmax<S: Simd>(s: S, p: &mut [f32], low: usize, high: usize) -> 
     1.0 / s.sum(sum)
 }
 
-/// `p = query · key` of every key in a block with a seen one; query (4, head_dim), p (heads, length).
+/// `p = query · key` of every key in a block with a seen one.
 #[inline(always)]
-fn scores<S: Simd>(s: S, query: &[f32], seen: &Seen<'_>, kv: [usize; HEADS], p: &mut [f32]) {
+fn scores<S: Simd>(s: S, query: &[f32], seen: &Seen<'_>, kv_head: usize, p: &mut [f32]) {
     let (start, end) = seen.range();
     let mut b = start;
     while b < end {
-        if S::VECTORS_MAX >= 8 && end - b >= 2 {
-            score_blocks::<S, 2>(s, query, seen, (b, start), kv, p);
-            b += 2;
+        let p = &mut p[(b - start) * KV_BLOCK..];
+        if end - b >= 4 {
+            score_blocks::<S, 4>(s, query, &seen.blocks[b..], kv_head, p);
+            b += 4;
         } else {
-            score_blocks::<S, 1>(s, query, seen, (b, start), kv, p);
+            score_blocks::<S, 1>(s, query, &seen.blocks[b..], kv_head, p);
             b += 1;
         }
     }
 }
 
-/// Scores of whole blocks from block `b` on. Heads and blocks are as many chains under way, and heads lie side by side
-/// in memory. The next blocks' keys, and this one's values, are asked for meanwhile: caches are larger than those that
-/// are near.
+/// Scores of whole blocks; several at a time keep several chains under way.
 #[inline(always)]
 fn score_blocks<S: Simd, const N: usize>(
     s: S,
     query: &[f32],
-    seen: &Seen<'_>,
-    (b, start): (usize, usize),
-    kv: [usize; HEADS],
+    blocks: &[KvBlock<'_>],
+    kv_head: usize,
     p: &mut [f32],
 ) {
-    let (d, length) = (query.len() / HEADS, seen.scratch());
-    let of = |n: usize, h: usize| &seen.blocks[b + n].0[kv[h] * d * KV_BLOCK..][..d * KV_BLOCK];
-    let keys: [[&[[f32; LANES]]; HEADS]; N] =
-        std::array::from_fn(|n| std::array::from_fn(|h| &of(n, h).as_chunks::<LANES>().0[..d]));
-    let query: [&[f32]; HEADS] = std::array::from_fn(|h| &query[h * d..][..d]);
-    let next: [&KvBlock<'_>; N] =
-        std::array::from_fn(|n| &seen.blocks[(b + N + n).min(seen.position / KV_BLOCK)]);
-    // Heads that read the same keys ask once.
-    let last: [usize; HEADS] = std::array::from_fn(|h| kv[h.saturating_sub(1)]);
-    let mut acc = [[s.splat(0.0); N]; HEADS];
-    for i in 0..d {
-        for (n, next) in next.iter().enumerate() {
-            for (h, kv) in kv.iter().enumerate() {
-                if h == 0 || *kv != last[h] {
-                    prefetch(next.0, (kv * d + i) * KV_BLOCK);
-                    prefetch(seen.blocks[b + n].1, (kv * d + i) * KV_BLOCK);
-                }
-            }
-        }
-        for (h, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: `i < d`, the length of every query and of every block's keys.
-            let q = s.splat(unsafe { *query[h].get_unchecked(i) });
-            for (acc, keys) in acc.iter_mut().zip(&keys) {
-                // SAFETY: as above.
-                *acc = s.fma(q, s.load(unsafe { keys[h].get_unchecked(i) }), *acc);
-            }
+    let d = query.len();
+    let keys: [&[[f32; LANES]]; N] = std::array::from_fn(|n| {
+        let keys = &blocks[n].0[kv_head * d * KV_BLOCK..][..d * KV_BLOCK];
+        &keys.as_chunks::<LANES>().0[..d]
+    });
+    let mut acc = [s.splat(0.0); N];
+    for (i, &q) in query.iter().enumerate() {
+        let q = s.splat(q);
+        for (acc, keys) in acc.iter_mut().zip(&keys) {
+            // SAFETY: `i < d`, and every element of `keys` has d lines.
+            *acc = s.fma(q, s.load(unsafe { keys.get_unchecked(i) }), *acc);
         }
     }
-    for (p, acc) in p.chunks_exact_mut(length).zip(&acc) {
-        for (n, acc) in acc.iter().enumerate() {
-            s.put(*acc, &mut p[(b + n - start) * KV_BLOCK..][..KV_BLOCK], 0);
-        }
+    for (n, acc) in acc.iter().enumerate() {
+        s.put(*acc, &mut p[n * KV_BLOCK..][..KV_BLOCK], 0);
     }
 }
 

@@ -5,14 +5,12 @@
 //! them; a query's own chains, over a head's elements and over positions, stay as they are. Rows with a sliding window
 //! share nothing.
 
-use super::attention::{AttentionShape, KV_BLOCK, KvBlock, attend_row_on, scale_to, softmax, with_scratch};
+use super::attention::{AttentionShape, KV_BLOCK, KvBlock, attend_row, scale_to, softmax, with_scratch};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::softcap::softcap_lanes;
 
 /// Rows attended together: their scores of one key/value head stay in a second-level cache.
 const ROWS: usize = 8;
-/// Fewer queries of a key/value head than this leave too few chains under way; then heads are taken together.
-const QUERIES_MIN: usize = 3;
 /// Queries of a register tile.
 const QUERIES: usize = 6;
 /// Vectors of a register tile: blocks of keys, or columns of values.
@@ -43,19 +41,14 @@ pub(crate) fn attend_rows_on(
     assert!(q.len() == rows.len() * width && out.len() == q.len(), "{} rows of {width} elements", rows.len());
     if shape.window.is_some() || !shape.head_dim.is_multiple_of(LANES) {
         let each = q.chunks_exact(width).zip(rows).zip(out.chunks_exact_mut(width));
-        return each.for_each(|((q, row), out)| attend_row_on(isa, q, row.blocks, row.position, shape, out));
+        return each.for_each(|((q, row), out)| attend_row(q, row.blocks, row.position, shape, out));
     }
     assert!(shape.heads.is_multiple_of(shape.kv_heads), "no attention is {shape:?}");
     let mut start = 0;
     while start < rows.len() {
         let bundle = &rows[start..start + together(&rows[start..])];
         let (from, to) = (start * width, (start + bundle.len()) * width);
-        if bundle.len() * (shape.heads / shape.kv_heads) < QUERIES_MIN {
-            let each = q[from..to].chunks_exact(width).zip(bundle).zip(out[from..to].chunks_exact_mut(width));
-            each.for_each(|((q, row), out)| attend_row_on(isa, q, row.blocks, row.position, shape, out));
-        } else {
-            attend_bundle(isa, &q[from..to], bundle, shape, &mut out[from..to]);
-        }
+        attend_bundle(isa, &q[from..to], bundle, shape, &mut out[from..to]);
         start += bundle.len();
     }
 }
@@ -314,6 +307,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ops::kernels::attention::attend_row_on;
     use crate::ops::kernels::write_kv;
 
     fn numbers(count: usize, seed: usize) -> Vec<f32> {

@@ -196,19 +196,6 @@ pub(crate) trait Simd: Copy {
     }
 }
 
-/// Asks for the cache line of an element, which need not exist, to come nearer.
-#[inline(always)]
-pub(crate) fn prefetch(x: &[f32], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has the instruction, and it never faults.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(at).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (x, at);
-}
-
 /// Plain Rust; fused multiply-add by `f32::mul_add`.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
