@@ -18,7 +18,7 @@ pub(super) struct Told<'t> {
     pub task: &'t Task,
     /// The question that was asked: the task's own or a variant's.
     pub question: &'t str,
-    /// Where the trajectory was drawn. Rereadings have variants of their own.
+    /// Where the trajectory was drawn; its rereadings have variants of their own.
     pub address: &'t Address,
     pub thoughts: Vec<&'t Thought>,
 }
@@ -53,12 +53,6 @@ pub(super) fn reread(session: &Session, policy: &Policy, told: &[Told]) -> Resul
     Ok(all)
 }
 
-/// Where the variant of rereading `n` is drawn: the same for all trajectories of a task, so that their log-probabilities
-/// can be compared, and its prompt is read once.
-fn variant_address(drawn_at: &Address, n: u32) -> Address {
-    Address { purpose: Purpose::Variant, branch: vec![0, n], ..drawn_at.clone() }
-}
-
 /// Rereading `n` of a trajectory and the tokens of each thought in it; `None` where its kind has no variants, or the
 /// text can't be told in other words.
 fn retold(
@@ -67,7 +61,7 @@ fn retold(
     told: &Told,
     n: u32,
 ) -> Result<Option<(ReadRequest, Vec<usize>)>> {
-    let place = variant_address(told.address, n);
+    let place = Address { purpose: Purpose::Variant, ..told.address.child(n) };
     let Some(variant) = data::variant(told.task, &place) else { return Ok(None) };
     let mut ids = session.text.prompt_ids(&variant.question)?;
     let (from, mut lengths) = (ids.len(), Vec::with_capacity(told.thoughts.len()));
