@@ -10,6 +10,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# What our benches are asked for: weights and bf16 parts of a number. Without Intel AMX, f32 alone works.
+OURS = {
+    "bf16 weights, bf16x3": ["none", "3"],
+    "bf16 weights, bf16": ["none", "1"],
+    "bf16 weights, f32": ["none", "f32"],
+    "q8_0 weights, bf16": ["q8_0", "1"],
+}
+
 
 def environment(threads):
     """The same number of threads for every library that has some; huge pages for PyTorch, which gain it much here."""

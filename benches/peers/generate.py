@@ -10,9 +10,9 @@ several batch sizes and its best counts. Of the seed's prompts the peers draw a 
 WORK_DIR keeps the checkpoints between calls. `--tokens 128` gives reading less weight, and takes four times as long.
 
 llama.cpp keeps its cache in f16 and samples one row after another, as it does; `rows` of its context are streams of their
-own (one unified cache was half as fast, flash attention a quarter slower, bf16 like f16). A build of it by GCC 12 or older crashes in its AMX kernels, because
-`_tile_loadconfig` loses the stores before it: give it a barrier there, or a newer compiler, and name the folder of the
-libraries in LLAMA_CPP_LIB_PATH. transformers gets a cache of fixed size and huge pages, which made it 4 times faster.
+own (one unified cache was slower, so was flash attention; bf16 was like f16). Built by GCC 12.2 it crashes in its AMX
+kernels, because `_tile_loadconfig` loses the stores before it: give it a barrier there, or a newer compiler, and name the
+folder of the libraries in LLAMA_CPP_LIB_PATH. transformers gets a cache of fixed size and huge pages, which made it 4 times faster.
 Where other work disturbs the machine, compare tokens per second of processor time, on one thread.
 
 Needs torch, transformers, tokenizers, llama-cpp-python and `cargo build --release` (it writes the GGUF files);
@@ -27,7 +27,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import ROOT, bench, compare, fastest, measured, own, timed
+from common import OURS, ROOT, bench, compare, fastest, measured, own, timed
 from relations import hard_prompts
 
 PROMPTS, PROMPT_TOKENS, EACH = 8, 256, 16
@@ -194,9 +194,9 @@ def compare_checkpoint(work, shape, threads, new, binary):
         runs = [measured(f"llama.cpp, {dtype}", [*own("--llama-cpp"), gguf(work, folder, dtype), wanted, *how], threads)
                 for how in [(32, "plain"), (128, "plain")]]
         theirs[f"llama.cpp {dtype}"] = fastest(runs)
-    command = [*bench("generate", binary), folder, wanted]
-    ours = {"autodidact bf16": measured("autodidact, bf16", command, threads),
-            "autodidact q8_0": measured("autodidact, q8_0", [*command, "q8_0"], threads)}
+    ours = {}
+    for name, how in OURS.items():
+        ours[name] = measured(f"autodidact, {name}", [*bench("generate", binary), folder, wanted, *how], threads)
     compare(ours, theirs)
 
 

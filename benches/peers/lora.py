@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from common import bench, compare, measured, own, timed
+from common import OURS, bench, compare, measured, own, timed
 
 UPDATES = 3
 
@@ -49,10 +49,9 @@ def compare_shape(folder, sequences, tokens, threads, binary):
     peft = [*own("--peft"), folder, sequences, tokens]
     theirs = {"peft": measured("peft, bf16", [*peft, 0], threads),
               "peft with checkpointing": measured("peft, bf16, checkpointing", [*peft, 1], threads)}
-    for dtype in ["bf16", "q8_0", "q4_k"]:
-        command = [*bench("lora", binary), folder, sequences, tokens, *([] if dtype == "bf16" else [dtype])]
-        ours = measured(f"autodidact, {dtype}", command, threads)
-        compare({dtype: ours}, theirs)
+    for name, how in OURS.items():
+        ours = measured(f"autodidact, {name}", [*bench("lora", binary), folder, sequences, tokens, *how], threads)
+        compare({name: ours}, theirs)
         for other, report in theirs.items():
             if ours and report:
                 print(f"      {ours['peak_mib'] / report['peak_mib']:.2f} x the memory of {other}; "
