@@ -1,9 +1,8 @@
 //! A layer's weight as rollouts and frozen layers read it: packed once, in the bits it was stored in, shared.
 //!
-//! Contract: whatever the storage, products have the bits of the same numbers held as f32, or, once [`by_tiles`]
-//! (PackedWeight::by_tiles), the bits that tiles of bf16 give of them. bf16 and f16 are widened exactly; quantised
-//! numbers are those that ggml's own dequantisation gives. One copy serves both directions: `x wᵀ` forward and `dy w`
-//! back.
+//! Contract: whatever the storage, products have the bits of the same numbers held as f32, or those that tiles of bf16
+//! give of them, as [`PackedWeight::computing`] asks. bf16 and f16 are widened exactly; quantised numbers are those that
+//! ggml's own dequantisation gives. One copy serves both directions: `x wᵀ` forward and `dy w` back.
 
 use std::ops::Range;
 
@@ -15,7 +14,7 @@ use super::aligned::Line;
 use super::gemm::{Left, PANEL, Packed, gemm};
 use super::grouped::Grouped;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
-use super::tiles::{BLOCK, HeldTiles, Tile, TileSource, gemm_tiles, has_tiles, write_tiles};
+use super::tiles::{HeldTiles, Tile, TileSource, gemm_tiles, has_tiles, unpack_tiles};
 use super::unpacked::{Source, gemm_unpacked};
 use crate::profile::{self, Operator};
 
@@ -346,18 +345,6 @@ impl Source for Transposed<'_> {
 }
 
 impl TileSource for Forward<'_> {
-    fn k(&self) -> usize {
-        self.0.inp
-    }
-
-    fn n(&self) -> usize {
-        self.0.out
-    }
-
-    fn bytes(&self) -> usize {
-        self.0.bytes()
-    }
-
     fn parts(&self, wanted: usize) -> usize {
         self.0.parts(wanted)
     }
@@ -368,40 +355,19 @@ impl TileSource for Forward<'_> {
             _ => None,
         }
     }
-
-    fn fill(&self, isa: Isa, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]) {
-        let rows = blocks.start * BLOCK..self.0.inp.min(blocks.end * BLOCK);
-        write_tiles(rows.len(), parts, tiles, |lines| self.0.unpack(isa, panel, rows, lines));
-    }
 }
 
+/// Of weights that are held as tiles, blocks are turned round; of others, unpacked.
 impl TileSource for Transposed<'_> {
-    fn k(&self) -> usize {
-        self.0.out
-    }
-
-    fn n(&self) -> usize {
-        self.0.inp
-    }
-
-    fn bytes(&self) -> usize {
-        self.0.bytes()
-    }
-
     fn parts(&self, wanted: usize) -> usize {
         self.0.parts(wanted)
     }
 
-    fn held(&self, _: usize, _: Range<usize>) -> Option<&[Tile]> {
-        None
-    }
-
-    fn fill(&self, isa: Isa, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]) {
-        if let Storage::Tiles(held) = &self.0.storage {
-            return held.transposed(panel, blocks, tiles);
+    fn fill(&self, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]) {
+        match &self.0.storage {
+            Storage::Tiles(held) => held.transposed(panel, blocks, tiles),
+            _ => unpack_tiles(self, panel, blocks, parts, tiles),
         }
-        let rows = blocks.start * BLOCK..self.0.out.min(blocks.end * BLOCK);
-        write_tiles(rows.len(), parts, tiles, |lines| Source::unpack(self, isa, panel, rows, lines));
     }
 }
 

@@ -23,6 +23,7 @@ use rayon::prelude::*;
 use super::aligned::Line;
 use super::gemm::{Output, PANEL, PARALLEL};
 use super::simd::{Isa, LANES};
+use super::unpacked::Source;
 use crate::profile::{self, Operator, Unit, Work};
 pub(super) use held::HeldTiles;
 
@@ -63,22 +64,36 @@ pub(super) fn multiply_tiles(rounds: usize) -> usize {
 }
 
 /// The right-hand side of a product, (k, n), in panels of 32 columns and blocks of 32 rows, both padded with zeros.
-pub(crate) trait TileSource: Sync {
-    fn k(&self) -> usize;
-
-    fn n(&self) -> usize;
-
-    /// What it takes of memory.
-    fn bytes(&self) -> usize;
-
+pub(crate) trait TileSource: Source {
     /// Parts that a number has here, if so many are asked for.
     fn parts(&self, wanted: usize) -> usize;
 
     /// Tiles (block, part, half of the panel), if they are at hand.
-    fn held(&self, panel: usize, blocks: Range<usize>) -> Option<&[Tile]>;
+    fn held(&self, _panel: usize, _blocks: Range<usize>) -> Option<&[Tile]> {
+        None
+    }
 
     /// Writes them.
-    fn fill(&self, isa: Isa, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]);
+    fn fill(&self, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]) {
+        unpack_tiles(self, panel, blocks, parts, tiles);
+    }
+}
+
+/// Writes tiles (block, part, half) of what `source` unpacks.
+pub(super) fn unpack_tiles(
+    source: &(impl Source + ?Sized),
+    panel: usize,
+    blocks: Range<usize>,
+    parts: usize,
+    tiles: &mut [Tile],
+) {
+    thread_local!(static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) });
+    let rows = blocks.start * BLOCK..source.k().min(blocks.end * BLOCK);
+    let mut lines = LINES.take();
+    lines.resize(2 * rows.len(), Line([0.0; LANES]));
+    source.unpack(Isa::best(), panel, rows, &mut lines);
+    steps::write_tiles(&lines, parts, tiles);
+    LINES.set(lines);
 }
 
 /// Lends `f` a buffer of this thread. If `f` waits for other threads and is entered again meanwhile, that call gets
@@ -96,16 +111,6 @@ fn with_buffer<R>(
 thread_local! {
     static LEFT: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
     static RIGHT: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
-}
-
-/// Writes tiles (block, part, half) of a panel of which `unpack` writes `rows` rows, two lines each.
-pub(super) fn write_tiles(rows: usize, parts: usize, tiles: &mut [Tile], unpack: impl FnOnce(&mut [Line])) {
-    thread_local!(static LINES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) });
-    let mut lines = LINES.take();
-    lines.resize(2 * rows, Line([0.0; LANES]));
-    unpack(&mut lines);
-    steps::write_tiles(&lines, parts, tiles);
-    LINES.set(lines);
 }
 
 /// The steps that need the processor's instructions, behind a check that it has them.
@@ -278,7 +283,7 @@ impl<B: TileSource> Part<'_, B> {
                 Some(held) => held,
                 None => {
                     let _span = profile::span(Operator::Unpacking);
-                    self.b.fill(Isa::best(), panel, chunk.clone(), parts, made);
+                    self.b.fill(panel, chunk.clone(), parts, made);
                     made
                 }
             };
