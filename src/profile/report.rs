@@ -149,6 +149,10 @@ impl Machine {
             return None;
         }
         let of_unit = |unit: &Unit| {
+            // A unit that the machine hasn't got did nothing.
+            if flops[*unit as usize] == 0 {
+                return Some(0.0);
+            }
             let peak = self.peaks.iter().find(|peak| peak.unit == *unit)?.all_threads_flops_per_s;
             Some(rate(flops[*unit as usize] as f64, peak))
         };
