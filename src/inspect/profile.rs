@@ -30,14 +30,15 @@ pub fn profile(report: &Report, style: &Style) -> String {
     for peak in &machine.peaks {
         line!(
             out,
-            "peak: {} GFLOP/s of {} ({} on one thread); memory {} GB/s ({} on one thread)",
+            "peak: {} GFLOP/s of {} ({} on one thread)",
             giga(peak.all_threads_flops_per_s),
             peak.unit,
-            giga(peak.one_thread_flops_per_s),
-            giga(machine.memory.all_threads_bytes_per_s),
-            giga(machine.memory.one_thread_bytes_per_s)
+            giga(peak.one_thread_flops_per_s)
         );
     }
+    let memory = machine.memory;
+    let (all, one) = (giga(memory.all_threads_bytes_per_s), giga(memory.one_thread_bytes_per_s));
+    line!(out, "peak: {all} GB/s of memory ({one} on one thread)");
     for remark in remarks(report) {
         line!(out, "{}", style.paint(Tone::Warning, &remark));
     }
