@@ -13,14 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use serde_json::Value;
 
+use super::Command;
 use super::policy::PolicyArgs;
-use super::{Command, block_on};
 use crate::config::{Config, JudgeConfig, Snapshot};
-use crate::domain::Arm;
 use crate::hub::{Event, Found, Hub, HubId, Look, Settings, Want};
-use crate::improve::{STORE_FILE, is_adapter};
+use crate::improve::is_adapter;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -193,12 +191,7 @@ impl Place {
 
     /// The commit that the run in `run.dir` began with, if it began with this name.
     fn pinned(&self, config: &mut Config) -> Result<Option<String>> {
-        if !Path::new(&config.run.dir).join(STORE_FILE).exists() {
-            return Ok(None);
-        }
-        let run = block_on(async { super::inspect::reader(config).await?.run_of_arm(Arm::Reward).await })?;
-        let stored: Value =
-            run.map(|run| serde_json::from_str(&run.config_json)).transpose()?.unwrap_or_default();
+        let stored = super::inspect::begun_with(config)?.unwrap_or_default();
         let [section, name, snapshot] = self.stored;
         let (name, snapshot) = (&stored[section][name], &stored[section][snapshot]);
         let commit = snapshot["commit"].as_str().filter(|_| name.as_str() == Some(&self.name(config)));

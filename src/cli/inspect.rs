@@ -128,6 +128,15 @@ pub async fn reader(config: &Config) -> Result<Reader> {
     Reader::open(&Path::new(&config.run.dir).join(STORE_FILE)).await
 }
 
+/// The configuration that the run in `run.dir` began with, if there is one.
+pub fn begun_with(config: &Config) -> Result<Option<serde_json::Value>> {
+    if !Path::new(&config.run.dir).join(STORE_FILE).exists() {
+        return Ok(None);
+    }
+    let run = block_on(async { reader(config).await?.run_of_arm(Arm::Reward).await })?;
+    Ok(run.map(|run| serde_json::from_str(&run.config_json)).transpose()?)
+}
+
 async fn run_or_main(reader: &Reader, run: Option<i64>) -> Result<i64> {
     match run {
         Some(run) => Ok(run),

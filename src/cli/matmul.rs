@@ -1,14 +1,10 @@
 //! What `model.matmul = "auto"` means here: what the run in `run.dir` began with, or what suits the processor.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Command, block_on};
+use super::Command;
 use crate::config::{Config, Matmul, TrainMethod};
-use crate::domain::Arm;
-use crate::improve::STORE_FILE;
 use crate::ops::kernels::has_tiles;
 
 /// Replaces "auto" by what it means, for commands that run a model.
@@ -33,14 +29,7 @@ pub fn settle(config: &mut Config, command: &Command) -> Result<()> {
 
 /// What the run in `run.dir` computes with, if there is one. Runs store it where it is not f32.
 fn begun_with(config: &Config) -> Result<Option<Matmul>> {
-    if !Path::new(&config.run.dir).join(STORE_FILE).exists() {
-        return Ok(None);
-    }
-    let Some(run) = block_on(async { super::inspect::reader(config).await?.run_of_arm(Arm::Reward).await })?
-    else {
-        return Ok(None);
-    };
-    let stored: Value = serde_json::from_str(&run.config_json)?;
+    let Some(stored) = super::inspect::begun_with(config)? else { return Ok(None) };
     match &stored["model"]["matmul"] {
         Value::Null => Ok(Some(Matmul::F32)),
         value => Ok(Some(serde_json::from_value(value.clone()).context("the run's model.matmul")?)),

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::named_enum;
+
 /// A model of the hub as it was found. The command line fills it in; no file and no `--set` can.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,8 +86,7 @@ impl Quantize {
 }
 
 /// How products with frozen matrices are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matmul {
     /// For the command line to settle, by the processor and by what a run began with; unsettled it is `F32`.
     Auto,
@@ -96,19 +97,17 @@ pub enum Matmul {
     Bf16,
 }
 
+named_enum!(Matmul {
+    Auto => "auto",
+    F32 => "f32",
+    Bf16x3 => "bf16x3",
+    Bf16x2 => "bf16x2",
+    Bf16 => "bf16",
+});
+
 impl Matmul {
     fn is_f32(&self) -> bool {
         matches!(self, Self::Auto | Self::F32)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::F32 => "f32",
-            Self::Bf16x3 => "bf16x3",
-            Self::Bf16x2 => "bf16x2",
-            Self::Bf16 => "bf16",
-        }
     }
 
     /// bf16 parts of a number, unless products are those of f32.

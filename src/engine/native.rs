@@ -1,7 +1,7 @@
 //! The engine on this machine's cores: many sequences decoded together, by the trainer's own kernels.
 //!
 //! Data-parallel: every rayon thread runs its own decode loop (`worker`) over one queue of requests, the
-//! longest first. Requests with the same context share its prefill. Since every row of the forward pass depends on
+//! longest first. Requests with the same context share its prefill, and readings what they begin with. Since every row of the forward pass depends on
 //! its own sequence alone, a completion is a pure function of (policy, context, sampling, address): neither the
 //! threads, nor the batch, nor what is remembered from earlier calls changes a bit of it.
 //!

@@ -5,7 +5,7 @@
 //! them; a query's own chains, over a head's elements and over positions, stay as they are. Rows with a sliding window
 //! share nothing.
 
-use super::attention::{AttentionShape, KV_BLOCK, KvBlock, attend_row, scale_to, softmax, with_scratch};
+use super::attention::{AttentionShape, KV_BLOCK, KvBlock, attend_row_on, scale_to, softmax, with_scratch};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::softcap::softcap_lanes;
 
@@ -41,7 +41,7 @@ pub(crate) fn attend_rows_on(
     assert!(q.len() == rows.len() * width && out.len() == q.len(), "{} rows of {width} elements", rows.len());
     if shape.window.is_some() || !shape.head_dim.is_multiple_of(LANES) {
         let each = q.chunks_exact(width).zip(rows).zip(out.chunks_exact_mut(width));
-        return each.for_each(|((q, row), out)| attend_row(q, row.blocks, row.position, shape, out));
+        return each.for_each(|((q, row), out)| attend_row_on(isa, q, row.blocks, row.position, shape, out));
     }
     assert!(shape.heads.is_multiple_of(shape.kv_heads), "no attention is {shape:?}");
     let mut start = 0;
@@ -307,7 +307,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ops::kernels::attention::attend_row_on;
     use crate::ops::kernels::write_kv;
 
     fn numbers(count: usize, seed: usize) -> Vec<f32> {

@@ -73,13 +73,9 @@ impl Kernel for LogSumExp<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f32 {
+        let max = Largest(self.0).run(s);
         let (chunks, tail) = self.0.as_chunks::<LANES>();
         let tail = tail_below(s, tail);
-        let mut max = tail;
-        for chunk in chunks {
-            max = s.max(s.load(chunk), max);
-        }
-        let max = s.largest(max);
         let mut sum = s.splat(0.0);
         for chunk in chunks {
             sum = s.add(sum, exp_lanes(s, s.sub(s.load(chunk), s.splat(max))));

@@ -253,6 +253,19 @@ fn linear_logprob_is_right() {
     }
 }
 
+/// The forward pass leaves gradients to one backward pass; another one makes them again.
+#[test]
+fn a_frozen_logprob_can_be_gone_back_through_twice() {
+    let (x, w) = (var(1, &[7, 10]), var(2, &[21, 10]));
+    let targets = Arc::new((0..7).collect::<Vec<u32>>());
+    let w = FrozenMatrix::Packed(Arc::new(PackedWeight::new(&values(&w), 21, 10)));
+    let loss = loss(&frozen_logprob(x.as_tensor(), &w, &targets, None).unwrap());
+    let gradient = || bits(&values(loss.backward().unwrap().get(&x).unwrap()));
+    let first = gradient();
+    assert!(first.iter().any(|&g| g != 0));
+    assert_eq!(first, gradient());
+}
+
 #[test]
 fn forward_passes_have_the_bits_of_the_kernels() {
     let (n, d, v) = (9, 40, 149);
