@@ -12,7 +12,7 @@ use crate::domain::Arm;
 use crate::improve::{PolicyKind, STORE_FILE};
 use crate::inspect::{self, RunReport, Style};
 use crate::profile::Report;
-use crate::store::{Reader, Table};
+use crate::store::{self, Reader, Table};
 
 /// Most rows that `inspect sql` prints.
 const SQL_ROWS_MAX: usize = 1000;
@@ -130,11 +130,12 @@ pub async fn reader(config: &Config) -> Result<Reader> {
 
 /// The configuration that the run in `run.dir` began with, if there is one.
 pub fn begun_with(config: &Config) -> Result<Option<serde_json::Value>> {
-    if !Path::new(&config.run.dir).join(STORE_FILE).exists() {
+    let path = Path::new(&config.run.dir).join(STORE_FILE);
+    if !path.exists() {
         return Ok(None);
     }
-    let run = block_on(async { reader(config).await?.run_of_arm(Arm::Reward).await })?;
-    Ok(run.map(|run| serde_json::from_str(&run.config_json)).transpose()?)
+    let stored = block_on(store::config_of_run(&path, Arm::Reward))?;
+    Ok(stored.map(|json| serde_json::from_str(&json)).transpose()?)
 }
 
 async fn run_or_main(reader: &Reader, run: Option<i64>) -> Result<i64> {

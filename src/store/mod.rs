@@ -32,7 +32,7 @@ use anyhow::{Context, Result, ensure};
 use sqlx::sqlite::SqlitePool;
 
 pub use self::digest::hash_path;
-pub use self::open::schema_version;
+pub use self::open::{config_of_run, schema_version};
 pub use self::read::Reader;
 pub use self::rows::*;
 pub use self::unit::Unit;

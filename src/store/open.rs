@@ -12,6 +12,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use super::fault::explain;
+use crate::domain::Arm;
 
 /// `PRAGMA application_id` of a trajectory store.
 const APPLICATION_ID: i64 = 0x6175_7469;
@@ -84,24 +85,9 @@ async fn migrate(path: &Path, pool: &SqlitePool) -> Result<()> {
     })
 }
 
-/// Connections that only read; they work while a run is writing, and never change the file.
+/// Connections that only read a store of this program's schema.
 pub(super) async fn readers(path: &Path) -> Result<SqlitePool> {
-    ensure!(
-        path.exists(),
-        "there is no trajectory store at `{}`; start a run first, or name the right file",
-        path.display()
-    );
-    check_file(path)?;
-    let options = base_options(path).create_if_missing(false).read_only(true).pragma("query_only", "on");
-    let pool = match connect(options.clone()).await {
-        // A closed store in a folder that may only be read: SQLite can't create the -shm file it wants, and
-        // nobody can be writing, so the file may be read as it is.
-        Err(e) if super::fault::code(&e).is_some_and(|c| c & 0xff == 14) && !has_wal(path) => {
-            connect(options.immutable(true)).await
-        }
-        other => other,
-    }
-    .map_err(|e| explain(path, "open the trajectory store", e))?;
+    let pool = read_only(path).await?;
     match found(path, &pool).await? {
         Found::Empty => {
             bail!("`{}` is empty: no run has begun in it; start a run first", path.display())
@@ -115,6 +101,45 @@ pub(super) async fn readers(path: &Path) -> Result<SqlitePool> {
         ),
         Found::Store(_) => Ok(pool),
     }
+}
+
+/// The `config_json` of the last run of an arm, if one has begun: also from a file that a run has still to fill or to
+/// migrate, as it is when the first start was cut off.
+pub async fn config_of_run(path: &Path, arm: Arm) -> Result<Option<String>> {
+    let pool = read_only(path).await?;
+    match found(path, &pool).await? {
+        Found::Empty => return Ok(None),
+        Found::Foreign(id) => bail!(foreign(path, id)),
+        Found::Store(version) if version > schema_version() => bail!(newer(path, version)),
+        Found::Store(_) => {}
+    }
+    let config = sqlx::query_scalar("SELECT config_json FROM runs WHERE arm = ?1 ORDER BY id DESC LIMIT 1")
+        .bind(arm.name())
+        .fetch_optional(&pool)
+        .await
+        .map_err(|e| explain(path, "read a run's configuration", e))?;
+    close(pool).await?;
+    Ok(config)
+}
+
+/// Connections that work while a run is writing, and never change the file.
+async fn read_only(path: &Path) -> Result<SqlitePool> {
+    ensure!(
+        path.exists(),
+        "there is no trajectory store at `{}`; start a run first, or name the right file",
+        path.display()
+    );
+    check_file(path)?;
+    let options = base_options(path).create_if_missing(false).read_only(true).pragma("query_only", "on");
+    match connect(options.clone()).await {
+        // A closed store in a folder that may only be read: SQLite can't create the -shm file it wants, and
+        // nobody can be writing, so the file may be read as it is.
+        Err(e) if super::fault::code(&e).is_some_and(|c| c & 0xff == 14) && !has_wal(path) => {
+            connect(options.immutable(true)).await
+        }
+        other => other,
+    }
+    .map_err(|e| explain(path, "open the trajectory store", e))
 }
 
 fn base_options(path: &Path) -> SqliteConnectOptions {

@@ -32,6 +32,17 @@ pub fn verified(sandbox: &Sandbox) -> String {
     report["digest"].as_str().unwrap().to_owned()
 }
 
+/// The first start was cut off before it had made a table.
+#[test]
+fn a_run_begins_in_an_empty_store() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path().join("autodidact-run");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("store.sqlite"), "").unwrap();
+    sandbox.run(&small(&["run", "--policy", "scripted"])).success();
+    verified(&sandbox);
+}
+
 #[test]
 fn every_crash_resumes_to_the_same_end() {
     let clean = Sandbox::new();

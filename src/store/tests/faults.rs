@@ -33,6 +33,10 @@ fn another_schema() {
         execute(&path, "PRAGMA user_version = 1").await;
         let error = Reader::open(&path).await.err().unwrap().to_string();
         assert!(error.contains("older") && error.contains("autodidact run"), "{error}");
+        let config = config_of_run(&path, Arm::Reward).await.unwrap();
+        assert!(config.is_some(), "who brings it up to date may ask what it began with");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(config_of_run(&path, Arm::Reward).await.unwrap(), None, "cut off before the first table");
     });
 }
 
