@@ -23,7 +23,6 @@ use autodidact::domain::{Address, Purpose};
 use autodidact::engine::native::Native;
 use autodidact::engine::{Generate, ReadRequest, Request, Sampling, Stops};
 use autodidact::model::{Frozen, ModelConfig, Packed, Quantization, Weights};
-use autodidact::ops::kernels::Arithmetic;
 use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::llama;
 
@@ -79,10 +78,7 @@ fn checkpoint(dir: &str, requests: &str, options: &[String]) -> Result<()> {
         Some("q4_k") => Some(Quantization::Q4K),
         Some(other) => bail!("{other} is no format: q8_0 or q4_k"),
     };
-    let arithmetic = match options.get(1).map(String::as_str) {
-        None | Some("f32") => Arithmetic::F32,
-        Some(parts) => Arithmetic::Tiles { parts: parts.parse()? },
-    };
+    let arithmetic = measure::arithmetic(options.get(1))?;
     let frozen = Frozen::load(Path::new(dir), quantization)?.computing(arithmetic)?;
     let engine = Native::new(Packed::of(&frozen)?, 2 * BATCH_TOKENS)?.remembering(0);
     let sampling = Sampling { temperature: wanted.temperature, top_k: 0, top_p: 1.0, min_p: 0.0 };

@@ -14,7 +14,6 @@ use anyhow::{Result, bail};
 use autodidact::config::Config;
 use autodidact::domain::{Address, Purpose};
 use autodidact::model::{ALL_LINEAR, Adapter, Frozen, Lora, LoraSettings, Quantization};
-use autodidact::ops::kernels::Arithmetic;
 use autodidact::train::{Example, Hyper, Passes, Trainee, Trainer, example_from_solution, memory_bytes};
 
 /// Updates that are timed, behind one that isn't.
@@ -34,10 +33,7 @@ fn main() -> Result<()> {
     };
 
     let began = Instant::now();
-    let arithmetic = match args.get(4).map(String::as_str) {
-        None | Some("f32") => Arithmetic::F32,
-        Some(parts) => Arithmetic::Tiles { parts: parts.parse()? },
-    };
+    let arithmetic = measure::arithmetic(args.get(4))?;
     let base = Frozen::load(Path::new(dir), quantization)?.computing(arithmetic)?;
     let loaded = began.elapsed().as_secs_f64();
     let address = Address::new(0, Purpose::Init, 0, "lora", &[]);

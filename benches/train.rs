@@ -4,8 +4,8 @@
 //! trainer, beside the gradient of the same update with the same packing and threads on candle's own
 //! differentiable operators (`ops::composed`), in the same run. Reported as tokens per second and as a ratio.
 //!
-//! `cargo bench --bench train -- update` times whole updates alone, for `benches/peers/train.py`, and prints one line of
-//! JSON.
+//! `cargo bench --bench train -- update [f32|1|2|3]` times whole updates alone, for `benches/peers/train.py`, and prints
+//! one line of JSON.
 
 #[path = "measure/mod.rs"]
 mod measure;
@@ -18,7 +18,9 @@ use autodidact::config::Config;
 use autodidact::domain::{Address, Purpose};
 use autodidact::model::{self, ModelConfig, Weights};
 use autodidact::ops::{self, composed};
-use autodidact::train::{CHUNK_TOKENS, Example, Hyper, Pack, Trainer, chunks, example_from_solution, pack};
+use autodidact::train::{
+    CHUNK_TOKENS, Example, Hyper, Pack, Trainee, Trainer, chunks, example_from_solution, pack,
+};
 use candle_core::Tensor;
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
@@ -37,8 +39,9 @@ fn main() -> Result<()> {
     let examples = examples();
     let batch: Vec<&Example> = examples.iter().collect();
     let tokens: usize = batch.iter().map(|e| e.tokens()).sum();
-    if std::env::args().any(|arg| arg == "update") {
-        let mut trainer = trainer(weights)?;
+    let mut args = std::env::args().filter(|arg| !arg.starts_with("--")).skip(1);
+    if args.next().is_some_and(|arg| arg == "update") {
+        let mut trainer = trainer(Trainee::Full(weights, measure::arithmetic(args.next().as_ref())?))?;
         trainer.step(&batch)?;
         println!("{}", measure::repeated(REPETITIONS, || trainer.step(&batch).map(|_| tokens))?);
         return Ok(());
@@ -59,14 +62,14 @@ fn main() -> Result<()> {
         report(&format!("{name}, candle's operators"), tokens, candle, candle);
     }
     let candle = fastest(|| gradients(&weights, &packs, composed_logprobs, true))?;
-    let mut trainer = trainer(weights)?;
+    let mut trainer = trainer(weights.into())?;
     let whole = fastest(|| trainer.step(&batch).map(drop))?;
     report("trainer, whole update", tokens, whole, candle);
     Ok(())
 }
 
-fn trainer(weights: Weights) -> Result<Trainer> {
-    Trainer::new(weights, Hyper::from(&Config::load(None, &[])?.train), 1 + REPETITIONS as u32)
+fn trainer(trainee: Trainee) -> Result<Trainer> {
+    Trainer::new(trainee, Hyper::from(&Config::load(None, &[])?.train), 1 + REPETITIONS as u32)
 }
 
 fn report(name: &str, tokens: usize, seconds: f64, baseline: f64) {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use autodidact::ops::kernels::Arithmetic;
 use serde_json::{Value, json};
 
 /// No repetition begins after so long.
@@ -26,6 +27,14 @@ pub fn repeated(times: usize, mut work: impl FnMut() -> Result<usize>) -> Result
         "tokens_per_cpu_s": tokens as f64 / least_cpu,
         "peak_mib": peak_mib()?,
     }))
+}
+
+/// What products are computed by, as the command line says: "f32", or how many parts of bf16 a number has.
+pub fn arithmetic(option: Option<&String>) -> Result<Arithmetic> {
+    Ok(match option.map(String::as_str) {
+        None | Some("f32") => Arithmetic::F32,
+        Some(parts) => Arithmetic::Tiles { parts: parts.parse().context("f32, 1, 2 or 3")? },
+    })
 }
 
 /// Processor time of this process, in seconds; NaN where there is no /proc.

@@ -34,7 +34,7 @@ struct Diagnosis {
     threads: usize,
     /// Instruction set that the kernels use.
     cpu: &'static str,
-    /// How products with frozen matrices are computed.
+    /// How products with the model's matrices are computed.
     matmul: Matmul,
     memory_free_mib: u64,
     disk_free_mib: u64,

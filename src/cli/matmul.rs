@@ -9,10 +9,12 @@ use crate::ops::kernels::has_tiles;
 
 /// Replaces "auto" by what it means, for commands that run a model.
 pub fn settle(config: &mut Config, command: &Command) -> Result<()> {
-    let adapted = config.train.method == TrainMethod::Lora;
     let runs_a_model = match command {
-        Command::Run(_) => adapted,
-        Command::Eval(_) | Command::Generate(_) | Command::Logprobs(_) | Command::Doctor => true,
+        Command::Run(_)
+        | Command::Eval(_)
+        | Command::Generate(_)
+        | Command::Logprobs(_)
+        | Command::Doctor => true,
         Command::Init(_)
         | Command::Inspect(_)
         | Command::Export(_)
@@ -22,7 +24,9 @@ pub fn settle(config: &mut Config, command: &Command) -> Result<()> {
     if config.model.matmul != Matmul::Auto || config.run.device != "cpu" || !runs_a_model {
         return Ok(());
     }
-    let suited = if adapted && has_tiles() { Matmul::Bf16x3 } else { Matmul::F32 };
+    // Of weights that are trained, three parts would cost as much as f32, and fewer are less precise.
+    let suited =
+        if config.train.method == TrainMethod::Lora && has_tiles() { Matmul::Bf16x3 } else { Matmul::F32 };
     config.model.matmul = begun_with(config)?.unwrap_or(suited);
     Ok(())
 }

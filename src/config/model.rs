@@ -85,7 +85,7 @@ impl Quantize {
     }
 }
 
-/// How products with frozen matrices are computed.
+/// How products with the model's matrices are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matmul {
     /// For the command line to settle, by the processor and by what a run began with; unsettled it is `F32`.

@@ -65,7 +65,7 @@ pub(super) fn save(lora: &Lora, config: &Config, dir: &Path) -> Result<()> {
 pub fn trainee(incumbent: &ModelPolicy, config: &Config, iteration: u32) -> Result<Trainee> {
     let address = |task: &str, purpose: Purpose| Address::new(config.run.seed, purpose, iteration, task, &[]);
     let lora = match &incumbent.body {
-        Body::Full(weights) => return Ok(Trainee::Full(weights.clone())),
+        Body::Full(weights, arithmetic) => return Ok(Trainee::Full(weights.clone(), *arithmetic)),
         Body::Lora(lora) => lora.clone(),
         Body::Frozen(base) => {
             let settings = LoraSettings {

@@ -16,7 +16,7 @@ use crate::engine::scripted::{Play, Script, Scripted};
 use crate::engine::{Generate, Sampling};
 use crate::grade;
 use crate::model::{Frozen, GgufModel, Lora, ModelConfig, Packed, Parameters, Place, Quantization, Weights};
-use crate::ops::kernels::Arithmetic;
+use crate::ops::kernels::{Arithmetic, PackedWeight};
 use crate::rollout::{Limits, Tools};
 use crate::text::{Prompts, TEMPLATES, Text};
 use crate::train::Trainee;
@@ -75,8 +75,8 @@ pub struct ModelPolicy {
 
 /// What a policy is made of.
 pub enum Body {
-    /// Weights that can all be trained.
-    Full(Weights),
+    /// Weights that can all be trained, with products by this arithmetic.
+    Full(Weights, Arithmetic),
     /// Weights that are read alone, beside which an adapter can be trained.
     Frozen(Frozen),
     Lora(Lora),
@@ -94,7 +94,7 @@ pub enum Use {
 impl Body {
     pub fn config(&self) -> &ModelConfig {
         match self {
-            Self::Full(weights) => &weights.config,
+            Self::Full(weights, _) => &weights.config,
             Self::Frozen(frozen) => &frozen.config,
             Self::Lora(lora) => &lora.base.config,
         }
@@ -103,7 +103,7 @@ impl Body {
     /// A copy on another device.
     fn on(self, place: &Place) -> Result<Self> {
         Ok(match self {
-            Self::Full(weights) => Self::Full(weights.on(place)?),
+            Self::Full(weights, arithmetic) => Self::Full(weights.on(place)?, arithmetic),
             Self::Frozen(frozen) => Self::Frozen(frozen.on(place)?),
             Self::Lora(Lora { base, adapter }) => {
                 Self::Lora(Lora { base: base.on(place)?, adapter: adapter.on(place)? })
@@ -113,7 +113,7 @@ impl Body {
 
     fn sampled(&self) -> Sampled {
         match self {
-            Self::Full(weights) => Sampled::Full(weights.clone()),
+            Self::Full(weights, _) => Sampled::Full(weights.clone()),
             Self::Frozen(frozen) => Sampled::Frozen(frozen.clone()),
             Self::Lora(lora) => Sampled::Lora(lora.clone()),
         }
@@ -122,7 +122,7 @@ impl Body {
     /// For reading with the trainer's forward.
     pub fn parameters(&self) -> Parameters<'_> {
         match self {
-            Self::Full(weights) => weights.into(),
+            Self::Full(weights, arithmetic) => Parameters::Full(weights, *arithmetic),
             Self::Frozen(frozen) => frozen.into(),
             Self::Lora(lora) => lora.into(),
         }
@@ -136,7 +136,11 @@ impl Body {
     /// What it takes of memory, what rollouts read included.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Full(weights) => 8 * weights.parameter_count(),
+            Self::Full(weights, arithmetic) => {
+                let matrices = weights.tensors.values().filter(|var| var.rank() == 2);
+                let beside = matrices.map(|var| PackedWeight::bytes_beside(var.elem_count(), *arithmetic));
+                8 * weights.parameter_count() + beside.sum::<usize>()
+            }
             Self::Frozen(frozen) => frozen.bytes(),
             Self::Lora(lora) => lora.base.bytes() + 8 * lora.adapter.parameter_count(),
         }
@@ -145,7 +149,7 @@ impl Body {
     /// A parameter's elements, with an adapter's share, row-major.
     pub(super) fn elements(&self, name: &str) -> Result<Vec<f32>> {
         match self {
-            Self::Full(weights) => Ok(weights.tensor(name)?.flatten_all()?.to_vec1()?),
+            Self::Full(weights, _) => Ok(weights.tensor(name)?.flatten_all()?.to_vec1()?),
             Self::Frozen(frozen) => frozen.elements(name),
             Self::Lora(lora) => lora.merged(name),
         }
@@ -170,7 +174,9 @@ impl Policy {
             return Ok(Self::Model(Box::new(ModelPolicy { body, engine })));
         }
         let packed = match &body {
-            Body::Full(weights) => Packed::new(weights)?,
+            Body::Full(weights, arithmetic) => {
+                Packed::of(&Frozen::of(weights)?.computing(*arithmetic).context("model.matmul")?)?
+            }
             Body::Frozen(frozen) => Packed::of(frozen)?,
             Body::Lora(lora) => Packed::adapted(lora)?,
         };
@@ -194,7 +200,7 @@ impl Policy {
     /// A policy of what a trainer has trained.
     pub(super) fn trained(trainee: Trainee, config: &Config) -> Result<Self> {
         match trainee {
-            Trainee::Full(weights) => Self::model(Body::Full(weights), config),
+            Trainee::Full(weights, arithmetic) => Self::model(Body::Full(weights, arithmetic), config),
             Trainee::Lora { lora, .. } => Self::model(Body::Lora(*lora), config),
         }
     }
@@ -211,7 +217,7 @@ impl Policy {
     pub(super) fn frozen(&self) -> Option<&Frozen> {
         match self {
             Self::Model(model) => match &model.body {
-                Body::Full(_) => None,
+                Body::Full(..) => None,
                 Body::Frozen(frozen) => Some(frozen),
                 Body::Lora(lora) => Some(&lora.base),
             },
@@ -244,7 +250,7 @@ impl Policy {
         match self {
             Self::Model(model) => match &model.body {
                 Body::Lora(lora) => adapter::save(lora, config, dir),
-                Body::Full(weights) => {
+                Body::Full(weights, _) => {
                     weights.save(dir)?;
                     text.save(dir)
                 }
@@ -284,7 +290,7 @@ impl PolicyKind {
             (Self::Scripted, _) => Ok(Policy::Scripted(Scripted::new(script(config, text)?, SCRIPT_SKILL)?)),
             (Self::Model, _) if config.model.adapter.is_empty() => {
                 let body = match all_trained(config, purpose) {
-                    true => Body::Full(base_weights(config)?),
+                    true => Body::Full(base_weights(config)?, arithmetic(config)),
                     false => Body::Frozen(frozen_base(config, beside)?),
                 };
                 Policy::model(body, config)
@@ -293,7 +299,7 @@ impl PolicyKind {
                 let lora = adapter::load(config.model.adapter_folder(), config, beside)
                     .with_context(|| format!("model.adapter = {:?} can't be used", config.model.adapter))?;
                 let body = match all_trained(config, purpose) {
-                    true => Body::Full(lora.merge()?),
+                    true => Body::Full(lora.merge()?, arithmetic(config)),
                     false => Body::Lora(lora),
                 };
                 Policy::model(body, config)
@@ -316,7 +322,7 @@ impl PolicyKind {
                 Policy::model(Body::Lora(adapter::load(dir, config, beside)?), config)
             }
             Self::Model if all_trained(config, purpose) => {
-                Policy::model(Body::Full(Weights::load(dir)?), config)
+                Policy::model(Body::Full(Weights::load(dir)?, arithmetic(config)), config)
             }
             Self::Model => Policy::model(Body::Frozen(frozen(dir, config)?), config),
             Self::Scripted => {

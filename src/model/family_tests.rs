@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::cache::KvCache;
 use super::weights::var;
 use super::*;
-use crate::ops::kernels::logprob;
+use crate::ops;
+use crate::ops::kernels::{Arithmetic, has_tiles, logprob};
 
 const CASES: &str = include_str!("../../tests/golden/families.json");
 const EXPECTED: &[u8] = include_bytes!("../../tests/golden/families.safetensors");
@@ -155,6 +156,37 @@ fn logits_are_hugging_faces_and_the_same_in_both_forwards() {
     }
 }
 
+/// Every operator that a family uses hands its gradient on.
+#[test]
+fn a_recorded_pass_goes_back_with_the_bits_of_candles() {
+    let (ids, starts) = packed_sequences();
+    let targets = Arc::new(ids.iter().map(|id| (id * 5 + 1) % 64).collect::<Vec<u32>>());
+    for case in cases() {
+        let weights = case.weights();
+        let pass = || logprobs(&weights, &forward(&weights, &ids, &starts)?, &targets);
+        let store = pass().unwrap().backward().unwrap();
+        let parameter = weights.tensors.values().next().unwrap();
+        let (output, way_back) = ops::record(parameter, pass).unwrap();
+        let ones = output.ones_like().unwrap();
+        let mut gradients = way_back.backward(&output, ones).unwrap();
+        for (name, var) in &weights.tensors {
+            let (ours, theirs) = (gradients.take(var), store.get(var));
+            assert_eq!(ours.is_some(), theirs.is_some(), "{}: {name}", case.name);
+            let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
+            let (ours, theirs) = (values(&ours), values(theirs));
+            // candle goes back through experts in an order of its own.
+            let is_right = match weights.config.experts {
+                None => ours == theirs,
+                Some(_) => {
+                    let theirs: Vec<f64> = theirs.iter().map(|x| f64::from(*x)).collect();
+                    largest_difference(&ours, &theirs) < 1e-5 * theirs.iter().fold(1.0, |m, x| x.abs().max(m))
+                }
+            };
+            assert!(is_right, "{}: {name}", case.name);
+        }
+    }
+}
+
 /// Beyond a page, a tile and a panel of the kernels, and with neighbours of other lengths.
 #[test]
 fn long_sequences_have_the_same_bits_in_both_forwards() {
@@ -162,11 +194,14 @@ fn long_sequences_have_the_same_bits_in_both_forwards() {
     let sequences: Vec<Vec<u32>> =
         lengths.iter().map(|&n| (0..n).map(|i: u32| (i * i * 7 + i * 3 + n) % 64).collect()).collect();
     let starts = Arc::new(vec![0, 61, 62, 96]);
-    for case in cases() {
+    let by_tiles = [1, 2, 3].map(|parts| Arithmetic::Tiles { parts });
+    let arithmetics = by_tiles.iter().filter(|_| has_tiles()).chain([&Arithmetic::F32]);
+    for (case, &arithmetic) in cases().iter().flat_map(|case| arithmetics.clone().map(move |a| (case, a))) {
         let weights = case.weights();
-        let model = Packed::new(&weights).unwrap();
-        let trained = values(&forward(&weights, &sequences.concat(), &starts).unwrap());
-        assert!(cached(&model, &sequences) == trained, "{}", case.name);
+        let model = Packed::of(&Frozen::of(&weights).unwrap().computing(arithmetic).unwrap()).unwrap();
+        let parameters = Parameters::Full(&weights, arithmetic);
+        let trained = values(&forward(parameters, &sequences.concat(), &starts).unwrap());
+        assert!(cached(&model, &sequences) == trained, "{}, {arithmetic:?}", case.name);
         // Of a chunk's rows only the last one, as a prefill asks for.
         let (mut cache, mut scratch) = (KvCache::new(&model.page_pool()), Scratch::default());
         let span = Span { cache: &mut cache, ids: &sequences[0], wanted_from: 60 };

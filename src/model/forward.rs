@@ -13,16 +13,17 @@ use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
 use super::config::{Activation, Experts, ModelConfig, QkNorm};
+use super::frozen::is_router;
 use super::tensor_cache::TensorCache;
 use super::{Adapter, Dropout, Frozen, Lora, Weights};
 use crate::ops;
-use crate::ops::kernels::{RopeTable, rows_of_experts};
+use crate::ops::kernels::{Arithmetic, RopeTable, rows_of_experts};
 
 /// What a forward pass reads, and what of it gets a gradient.
 #[derive(Clone, Copy)]
 pub enum Parameters<'a> {
-    /// Everything gets one.
-    Full(&'a Weights),
+    /// Everything gets one. Products are by this arithmetic.
+    Full(&'a Weights, Arithmetic),
     /// Nothing but the adapter gets one, if there is one.
     Frozen(&'a Frozen, Option<Adapted<'a>>),
 }
@@ -37,7 +38,7 @@ pub struct Adapted<'a> {
 
 impl<'a> From<&'a Weights> for Parameters<'a> {
     fn from(weights: &'a Weights) -> Self {
-        Self::Full(weights)
+        Self::Full(weights, Arithmetic::F32)
     }
 }
 
@@ -56,14 +57,14 @@ impl<'a> From<&'a Lora> for Parameters<'a> {
 impl<'a> Parameters<'a> {
     pub(super) fn config(self) -> &'a ModelConfig {
         match self {
-            Self::Full(weights) => &weights.config,
+            Self::Full(weights, _) => &weights.config,
             Self::Frozen(frozen, _) => &frozen.config,
         }
     }
 
     fn rope(self, index: usize) -> Option<Arc<RopeTable>> {
         match self {
-            Self::Full(weights) => weights.rope(index),
+            Self::Full(weights, _) => weights.rope(index),
             Self::Frozen(frozen, _) => frozen.rope(index),
         }
     }
@@ -71,14 +72,14 @@ impl<'a> Parameters<'a> {
     /// A norm's weight or a bias.
     fn vector(self, name: &str) -> Result<&'a Tensor> {
         match self {
-            Self::Full(weights) => weights.tensor(name),
+            Self::Full(weights, _) => weights.tensor(name),
             Self::Frozen(frozen, _) => frozen.vector(name),
         }
     }
 
     fn has_vector(self, name: &str) -> bool {
         match self {
-            Self::Full(weights) => weights.tensors.contains_key(name),
+            Self::Full(weights, _) => weights.tensors.contains_key(name),
             Self::Frozen(frozen, _) => frozen.has_vector(name),
         }
     }
@@ -87,7 +88,10 @@ impl<'a> Parameters<'a> {
     fn linear(self, x: &Tensor, module: &str) -> Result<Tensor> {
         let name = format!("{module}.weight");
         match self {
-            Self::Full(weights) => ops::linear(x, weights.tensor(&name)?),
+            Self::Full(weights, arithmetic) => {
+                let arithmetic = if is_router(&name) { Arithmetic::F32 } else { arithmetic };
+                ops::linear_by(arithmetic, x, weights.tensor(&name)?)
+            }
             Self::Frozen(frozen, None) => ops::frozen_linear(x, frozen.matrix(&name)?),
             Self::Frozen(frozen, Some(Adapted { adapter, dropout })) => {
                 adapter.linear(x, module, frozen.matrix(&name)?, dropout)
@@ -99,14 +103,14 @@ impl<'a> Parameters<'a> {
     pub(super) fn output(self, x: &Tensor) -> Result<Tensor> {
         let name = self.config().output_name();
         match self {
-            Self::Full(weights) => ops::linear(x, weights.tensor(name)?),
+            Self::Full(weights, arithmetic) => ops::linear_by(arithmetic, x, weights.tensor(name)?),
             Self::Frozen(frozen, _) => ops::frozen_linear(x, frozen.matrix(name)?),
         }
     }
 
     fn embed(self, ids: &[u32]) -> Result<Tensor> {
         match self {
-            Self::Full(weights) => ops::embedding(weights.tensor("model.embed_tokens.weight")?, ids),
+            Self::Full(weights, _) => ops::embedding(weights.tensor("model.embed_tokens.weight")?, ids),
             Self::Frozen(frozen, _) => frozen.embed(ids),
         }
     }
@@ -198,7 +202,9 @@ pub fn logprobs<'a>(
     let config = parameters.config();
     let (name, cap) = (config.output_name(), config.logit_cap());
     match parameters {
-        Parameters::Full(weights) => ops::capped_linear_logprob(hidden, weights.tensor(name)?, targets, cap),
+        Parameters::Full(weights, arithmetic) => {
+            ops::capped_linear_logprob(arithmetic, hidden, weights.tensor(name)?, targets, cap)
+        }
         Parameters::Frozen(frozen, _) => ops::frozen_logprob(hidden, frozen.matrix(name)?, targets, cap),
     }
 }
@@ -257,8 +263,9 @@ impl Layer<'_> {
         y = match self.config().blocks.qk_norm {
             QkNorm::None => y,
             QkNorm::Head => {
-                let heads_apart = y.reshape((rows * heads, self.config().head_dim))?;
-                norm(self.config(), &heads_apart, self.norm_weight(&norm_name)?)?.reshape((rows, width))?
+                let heads_apart = ops::reshape(&y, &[rows * heads, self.config().head_dim])?;
+                let normed = norm(self.config(), &heads_apart, self.norm_weight(&norm_name)?)?;
+                ops::reshape(&normed, &[rows, width])?
             }
             QkNorm::Full => norm(self.config(), &y, self.norm_weight(&norm_name)?)?,
         };
@@ -312,7 +319,7 @@ impl Layer<'_> {
             "the router of layer {} chose no expert: its weights are damaged",
             self.index
         );
-        ops::mix(&Tensor::cat(&outputs, 0)?, &weights, &rows)
+        ops::mix(&ops::stack(&outputs)?, &weights, &rows)
     }
 }
 

@@ -105,7 +105,7 @@ impl Frozen {
                 continue;
             };
             let rows = |range: Range<usize>| checkpoint.rows(name, range);
-            let quantised = quantization.filter(|_| !name.ends_with(ROUTER)).and_then(|q| q.dtype(inp));
+            let quantised = quantization.filter(|_| !is_router(name)).and_then(|q| q.dtype(inp));
             all.matrix(
                 name,
                 match quantised {
@@ -138,7 +138,7 @@ impl Frozen {
                     };
                     let w = model.f32(&name)?;
                     let rows = |range: Range<usize>| Ok(w[range.start * inp..range.end * inp].to_vec());
-                    match quantization.filter(|_| !name.ends_with(ROUTER)).and_then(|q| q.dtype(inp)) {
+                    match quantization.filter(|_| !is_router(&name)).and_then(|q| q.dtype(inp)) {
                         Some(dtype) => quantise(dtype, out, inp, rows),
                         None => PackedWeight::from_rows(precision, out, inp, rows),
                     }
@@ -206,7 +206,7 @@ impl Frozen {
     pub fn computing(mut self, arithmetic: Arithmetic) -> Result<Self> {
         for (name, matrix) in &mut self.matrices {
             if let FrozenMatrix::Packed(packed) = matrix
-                && !name.ends_with(ROUTER)
+                && !is_router(name)
             {
                 let own =
                     Arc::unwrap_or_clone(std::mem::replace(packed, Arc::new(PackedWeight::new(&[], 0, 0))));
@@ -269,8 +269,10 @@ impl Frozen {
     }
 }
 
-/// A mixture's router, by the end of its name.
-const ROUTER: &str = "mlp.gate.weight";
+/// Whether a matrix is a mixture's router.
+pub(super) fn is_router(name: &str) -> bool {
+    name.ends_with("mlp.gate.weight")
+}
 
 fn precision(dtype: Dtype) -> Precision {
     match dtype {

@@ -9,6 +9,7 @@ use super::composed;
 use super::kernels::AttentionShape;
 use super::kernels::attention_packed::{attend, attend_backward};
 use super::kernels::simd::Isa;
+use super::tape::apply_3;
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 
 /// q (N, heads * head_dim), k and v (N, kv_heads * head_dim) → like q. Sequence `s` is rows
@@ -32,7 +33,7 @@ pub fn attention(
     if is_elsewhere(&q) {
         return composed::attention(&q, &k, &v, shape, starts);
     }
-    Ok(q.apply_op3(&k, &v, Attention { shape: *shape, starts: starts.clone() })?)
+    Ok(apply_3([&q, &k, &v], Attention { shape: *shape, starts: starts.clone() })?)
 }
 
 /// The shape makes sense, and `starts` cuts `n` rows.

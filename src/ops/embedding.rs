@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 use super::composed;
+use super::tape::apply_1;
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 use crate::profile::{self, Operator};
 
@@ -16,7 +17,7 @@ pub fn embedding(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     if is_elsewhere(&table) {
         return composed::embedding(&table, ids);
     }
-    Ok(table.apply_op1(Embedding { ids: ids.to_vec() })?)
+    Ok(apply_1(&table, Embedding { ids: ids.to_vec() })?)
 }
 
 struct Embedding {

@@ -9,6 +9,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 
 use super::composed;
 use super::kernels::{Routing, add_weighted};
+use super::tape::{apply_1, apply_2};
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 use crate::profile::{self, Operator};
 
@@ -21,7 +22,7 @@ pub fn route(logits: &Tensor, routing: Routing) -> Result<Tensor> {
     if is_elsewhere(&logits) {
         return composed::route(&logits, routing);
     }
-    Ok(logits.apply_op1(Route { routing })?)
+    Ok(apply_1(&logits, Route { routing })?)
 }
 
 struct Route {
@@ -63,7 +64,7 @@ pub fn mix(y: &Tensor, weights: &Tensor, rows: &Arc<Vec<Vec<u32>>>) -> Result<Te
     if is_elsewhere(&y) {
         return composed::mix(&y, &weights, rows);
     }
-    Ok(y.apply_op2(&weights, Mix { rows: rows.clone() })?)
+    Ok(apply_2(&y, &weights, Mix { rows: rows.clone() })?)
 }
 
 struct Mix {

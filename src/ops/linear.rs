@@ -4,22 +4,29 @@ use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
 use super::composed;
-use super::kernels::gemm::{Left, Packed, gemm};
-use super::kernels::simd::Isa;
+use super::kernels::Arithmetic;
+use super::kernels::dense::Dense;
+use super::kernels::gemm::Left;
+use super::tape::{apply_2, is_tracked};
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 use crate::profile::{self, Operator};
 
-/// x (N, in), w (out, in) → (N, out).
+/// x (N, in), w (out, in) → (N, out), by f32.
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    linear_by(Arithmetic::F32, x, w)
+}
+
+/// As [`linear`], with all three products by `arithmetic`; on other devices than the CPU by theirs.
+pub fn linear_by(arithmetic: Arithmetic, x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let ((x, _, inp), (w, out, w_inp)) = (matrix("linear: x", x)?, matrix("linear: w", w)?);
     ensure!(inp == w_inp, "linear: x has {inp} columns and w is ({out}, {w_inp})");
     if is_elsewhere(&x) {
         return composed::linear(&x, &w);
     }
-    Ok(x.apply_op2(&w, Linear)?)
+    Ok(apply_2(&x, &w, Linear(arithmetic))?)
 }
 
-struct Linear;
+struct Linear(Arithmetic);
 
 impl CustomOp2 for Linear {
     fn name(&self) -> &'static str {
@@ -35,8 +42,8 @@ impl CustomOp2 for Linear {
     ) -> Candle<(CpuStorage, Shape)> {
         let ((m, inp), (out, _)) = (lx.shape().dims2()?, lw.shape().dims2()?);
         let mut y = vec![0.0; m * out];
-        let w = Packed::from_columns(elements(w, lw)?, inp, out);
-        gemm(Isa::best(), Left::Rows(elements(x, lx)?), m, &w, &mut y, false);
+        let w = Dense::columns(elements(w, lw)?, inp, out);
+        w.multiply(self.0, Left::Rows(elements(x, lx)?), m, &mut y, false);
         output(y, (m, out))
     }
 
@@ -51,20 +58,20 @@ impl CustomOp2 for Linear {
         let dy = dy.contiguous()?;
         let dy = Elements::of(&dy);
         // A frozen argument costs nothing.
-        let dx = if x.track_op() {
+        let dx = if is_tracked(x) {
             let mut dx = vec![0.0; m * inp];
-            let packed = Packed::from_rows(Elements::of(w).get()?, out, inp);
+            let w = Elements::of(w);
             let _dx = profile::named(Operator::LinearBackwardInput);
-            gemm(Isa::best(), Left::Rows(dy.get()?), m, &packed, &mut dx, false);
+            Dense::rows(w.get()?, out, inp).multiply(self.0, Left::Rows(dy.get()?), m, &mut dx, false);
             gradient(dx, x)?
         } else {
             None
         };
-        let dw = if w.track_op() {
+        let dw = if is_tracked(w) {
             let mut dw = vec![0.0; out * inp];
-            let packed = Packed::from_rows(Elements::of(x).get()?, m, inp);
+            let x = Elements::of(x);
             let _dw = profile::named(Operator::LinearBackwardWeight);
-            gemm(Isa::best(), Left::Columns(dy.get()?), out, &packed, &mut dw, false);
+            Dense::rows(x.get()?, m, inp).multiply(self.0, Left::Columns(dy.get()?), out, &mut dw, false);
             gradient(dw, w)?
         } else {
             None

@@ -11,12 +11,14 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::composed;
-use super::kernels::gemm::{Left, Packed, gemm};
+use super::kernels::dense::Dense;
+use super::kernels::gemm::Left;
 use super::kernels::pointwise::LogprobBackward;
 use super::kernels::simd::{Isa, dispatch};
 use super::kernels::softcap::{MultiplyBy, SoftcapSlopes, softcap};
-use super::kernels::{PackedWeight, logprob};
+use super::kernels::{Arithmetic, PackedWeight, logprob};
 use super::lora::FrozenMatrix;
+use super::tape::{apply_1, apply_2, is_tracked};
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 use crate::profile::{self, Operator};
 
@@ -25,11 +27,13 @@ const LOGITS_MAX: usize = 1 << 23;
 
 /// x (N, D), w (V, D), targets below V → (N): `log softmax(x wᵀ)[target]`, natural.
 pub fn linear_logprob(x: &Tensor, w: &Tensor, targets: &Arc<Vec<u32>>) -> Result<Tensor> {
-    capped_linear_logprob(x, w, targets, None)
+    capped_linear_logprob(Arithmetic::F32, x, w, targets, None)
 }
 
-/// As [`linear_logprob`], of logits that went through `cap * tanh(logit / cap)` if a cap is given.
+/// As [`linear_logprob`] with products by `arithmetic`, of logits that went through `cap * tanh(logit / cap)` if a cap
+/// is given.
 pub fn capped_linear_logprob(
+    arithmetic: Arithmetic,
     x: &Tensor,
     w: &Tensor,
     targets: &Arc<Vec<u32>>,
@@ -40,7 +44,7 @@ pub fn capped_linear_logprob(
     if is_elsewhere(&x) {
         return composed::capped_linear_logprob(&x, &w, targets, cap);
     }
-    Ok(x.apply_op2(&w, LinearLogprob(logits))?)
+    Ok(apply_2(&x, &w, LinearLogprob(logits, arithmetic))?)
 }
 
 /// As [`capped_linear_logprob`], of a weight that is frozen.
@@ -54,8 +58,8 @@ pub fn frozen_logprob(
     let (x, logits) = checked(x, v, d, targets, cap)?;
     match w {
         FrozenMatrix::Packed(w) => {
-            let unit = x.track_op().then(Mutex::default);
-            Ok(x.apply_op1(FrozenLogprob { logits, w: w.clone(), unit })?)
+            let unit = is_tracked(&x).then(Mutex::default);
+            Ok(apply_1(&x, FrozenLogprob { logits, w: w.clone(), unit })?)
         }
         FrozenMatrix::Elsewhere(w) => composed::capped_linear_logprob(&x, w, targets, cap),
     }
@@ -175,7 +179,7 @@ enum Scale<'a> {
     One(&'a mut [f32]),
 }
 
-struct LinearLogprob(Logits);
+struct LinearLogprob(Logits, Arithmetic);
 
 impl CustomOp2 for LinearLogprob {
     fn name(&self) -> &'static str {
@@ -190,8 +194,8 @@ impl CustomOp2 for LinearLogprob {
         lw: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
         let (v, d) = lw.shape().dims2()?;
-        let packed = Packed::from_columns(elements(w, lw)?, d, v);
-        let product = |x: &[f32], m, y: &mut [f32]| gemm(Isa::best(), Left::Rows(x), m, &packed, y, false);
+        let w = Dense::columns(elements(w, lw)?, d, v).prepared(self.1);
+        let product = |x: &[f32], m, y: &mut [f32]| w.multiply(Left::Rows(x), m, y, false);
         output(self.0.logprobs(elements(x, lx)?, product), self.0.targets.len())
     }
 
@@ -205,19 +209,19 @@ impl CustomOp2 for LinearLogprob {
         let (v, d) = w.dims2()?;
         let dy = dy.contiguous()?;
         let (ex, ew, edy) = (Elements::of(x), Elements::of(w), Elements::of(&dy));
-        let (forward, backward) = (Packed::from_columns(ew.get()?, d, v), Packed::from_rows(ew.get()?, v, d));
+        let forward = Dense::columns(ew.get()?, d, v).prepared(self.1);
+        let backward = Dense::rows(ew.get()?, v, d).prepared(self.1);
         let mut dx = vec![0.0; self.0.targets.len() * d];
-        let mut dw = vec![0.0; if w.track_op() { v * d } else { 0 }];
-        let product = |x: &[f32], m, y: &mut [f32]| gemm(Isa::best(), Left::Rows(x), m, &forward, y, false);
+        let mut dw = vec![0.0; if is_tracked(w) { v * d } else { 0 }];
+        let product = |x: &[f32], m, y: &mut [f32]| forward.multiply(Left::Rows(x), m, y, false);
         self.0.gradients(ex.get()?, Scale::By(edy.get()?), product, |x, first, m, logits| {
             let dx = &mut dx[first * d..][..m * d];
             let named = profile::named(Operator::LinearBackwardInput);
-            gemm(Isa::best(), Left::Rows(logits), m, &backward, dx, false);
+            backward.multiply(Left::Rows(logits), m, dx, false);
             drop(named);
             if !dw.is_empty() {
-                let x = Packed::from_rows(x, m, d);
                 let _dw = profile::named(Operator::LinearBackwardWeight);
-                gemm(Isa::best(), Left::Columns(logits), v, &x, &mut dw, true);
+                Dense::rows(x, m, d).multiply(self.1, Left::Columns(logits), v, &mut dw, true);
             }
         });
         Ok((gradient(dx, x)?, if dw.is_empty() { None } else { gradient(dw, w)? }))

@@ -13,6 +13,7 @@ use super::composed;
 use super::kernels::PackedWeight;
 use super::kernels::gemm::{Left, Packed, gemm};
 use super::kernels::simd::Isa;
+use super::tape::{apply_1, apply_3, is_tracked};
 use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
 use crate::profile::{self, Operator};
 
@@ -56,7 +57,7 @@ pub fn frozen_linear(x: &Tensor, w: &FrozenMatrix) -> Result<Tensor> {
     let ((x, _, inp), (out, w_inp)) = (matrix("frozen_linear: x", x)?, w.shape());
     ensure!(inp == w_inp, "frozen_linear: x has {inp} columns and w is ({out}, {w_inp})");
     match w {
-        FrozenMatrix::Packed(w) => Ok(x.apply_op1(FrozenLinear(w.clone()))?),
+        FrozenMatrix::Packed(w) => Ok(apply_1(&x, FrozenLinear(w.clone()))?),
         FrozenMatrix::Elsewhere(w) => composed::frozen_linear(&x, w),
     }
 }
@@ -105,7 +106,7 @@ pub fn lora_linear(
         ensure!(mask.len() == n * inp, "lora_linear: a mask of {} for x of ({n}, {inp})", mask.len());
     }
     match w {
-        FrozenMatrix::Packed(w) => Ok(x.apply_op3(&a, &b, LoraLinear { w: w.clone(), scale, mask })?),
+        FrozenMatrix::Packed(w) => Ok(apply_3([&x, &a, &b], LoraLinear { w: w.clone(), scale, mask })?),
         FrozenMatrix::Elsewhere(w) => {
             composed::lora_linear(&x, &a, &b, w, scale, mask.as_ref().map(|mask| mask.as_slice()))
         }
@@ -196,7 +197,7 @@ impl CustomOp3 for LoraLinear {
         let mut db = vec![0.0; out * r];
         gemm(isa, Left::Columns(dys), out, &Packed::from_rows(&h, m, r), &mut db, false);
 
-        if !x.track_op() {
+        if !is_tracked(x) {
             return Ok((None, gradient(da, a)?, gradient(db, b)?));
         }
         drop(adapter);

@@ -23,6 +23,7 @@ mod residual;
 mod rope;
 mod scale;
 mod swiglu;
+mod tape;
 mod tensor;
 
 pub use attention::attention;
@@ -30,7 +31,7 @@ pub use bias::add_bias;
 pub use embedding::embedding;
 pub use experts::{mix, route};
 pub use kernels::{AttentionShape, RopeTable, Routing};
-pub use linear::linear;
+pub use linear::{linear, linear_by};
 pub use logprob::{capped_linear_logprob, frozen_logprob, linear_logprob};
 pub use lora::{FrozenMatrix, frozen_linear, lora_delta, lora_linear};
 pub use norm::{rms_norm, rms_norm_plus_one};
@@ -38,6 +39,7 @@ pub use residual::add;
 pub use rope::rope;
 pub use scale::scale;
 pub use swiglu::{geglu, swiglu};
+pub use tape::{Gradients, WayBack, record, reshape, stack, without_record};
 pub use tensor::compose_everywhere;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::composed;
 use super::kernels::pointwise::{RmsNormBackward, rms_norm as rms_norm_rows};
 use super::kernels::simd::{Isa, dispatch};
+use super::tape::apply_2;
 use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, matrix, output};
 use crate::profile::{self, Operator};
 
@@ -32,7 +33,7 @@ fn apply(x: &Tensor, w: &Tensor, op: RmsNorm) -> Result<Tensor> {
         let run = if op.plus_one { composed::rms_norm_plus_one } else { composed::rms_norm };
         return run(&x, &w, f64::from(op.eps));
     }
-    Ok(x.apply_op2(&w, op)?)
+    Ok(apply_2(&x, &w, op)?)
 }
 
 struct RmsNorm {

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
 use super::composed;
+use super::tape::apply_2;
 use super::tensor::{Candle, argument, elements, is_elsewhere, output};
 use crate::profile::{self, Operator};
 
@@ -13,7 +14,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if is_elsewhere(a) {
         return composed::add(a, b);
     }
-    Ok(argument("add: a", a)?.apply_op2(&argument("add: b", b)?, Add)?)
+    Ok(apply_2(&argument("add: a", a)?, &argument("add: b", b)?, Add)?)
 }
 
 struct Add;

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::composed;
 use super::kernels::RopeTable;
 use super::kernels::pointwise::share;
+use super::tape::apply_1;
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 use crate::profile::{self, Operator};
 
@@ -28,7 +29,7 @@ pub fn rope(x: &Tensor, heads: usize, table: &Arc<RopeTable>, positions: &Arc<Ve
     if is_elsewhere(&x) {
         return composed::rope(&x, heads, table, positions);
     }
-    Ok(x.apply_op1(Rope { table: table.clone(), positions: positions.clone() })?)
+    Ok(apply_1(&x, Rope { table: table.clone(), positions: positions.clone() })?)
 }
 
 struct Rope {

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 use super::composed;
 use super::kernels::scale as scale_elements;
+use super::tape::apply_1;
 use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, output};
 
 /// x of any shape → `x * factor` of that shape.
@@ -12,7 +13,7 @@ pub fn scale(x: &Tensor, factor: f32) -> Result<Tensor> {
     if is_elsewhere(x) {
         return composed::scale(x, factor);
     }
-    Ok(argument("scale: x", x)?.apply_op1(Scale { factor })?)
+    Ok(apply_1(&argument("scale: x", x)?, Scale { factor })?)
 }
 
 struct Scale {

@@ -7,6 +7,7 @@ use super::composed;
 use super::kernels::gelu::geglu_backward;
 use super::kernels::pointwise::swiglu_backward;
 use super::kernels::{geglu as geglu_elements, swiglu as swiglu_elements};
+use super::tape::apply_2;
 use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, output};
 
 /// gate, up of one shape → `silu(gate) * up` of that shape.
@@ -15,7 +16,7 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if is_elsewhere(gate) {
         return composed::swiglu(gate, up);
     }
-    Ok(argument("swiglu: gate", gate)?.apply_op2(&argument("swiglu: up", up)?, Gated::Silu)?)
+    Ok(apply_2(&argument("swiglu: gate", gate)?, &argument("swiglu: up", up)?, Gated::Silu)?)
 }
 
 /// gate, up of one shape → `gelu_pytorch_tanh(gate) * up` of that shape.
@@ -24,7 +25,7 @@ pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if is_elsewhere(gate) {
         return composed::geglu(gate, up);
     }
-    Ok(argument("geglu: gate", gate)?.apply_op2(&argument("geglu: up", up)?, Gated::GeluTanh)?)
+    Ok(apply_2(&argument("geglu: gate", gate)?, &argument("geglu: up", up)?, Gated::GeluTanh)?)
 }
 
 /// By the gate's activation.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, DType, Device, Error, Layout, Shape, Storage, StorageRef, Tensor};
 
+use super::tape::is_recording;
+
 /// candle's own result, which its traits want.
 pub(super) type Candle<T> = candle_core::Result<T>;
 
@@ -24,6 +26,7 @@ pub(super) fn is_elsewhere(t: &Tensor) -> bool {
 /// A contiguous f32 tensor, or an error that names the operator's argument.
 pub(super) fn argument(name: &str, t: &Tensor) -> Result<Tensor> {
     ensure!(t.dtype() == DType::F32, "{name} is {:?}; the operators compute in f32: convert it", t.dtype());
+    ensure!(t.is_contiguous() || !is_recording(), "{name} is strided: the copy would cut the way back");
     Ok(t.contiguous()?)
 }
 

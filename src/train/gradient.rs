@@ -1,4 +1,4 @@
-//! The gradient of one update: chunks in parallel, each on its own graph, summed in chunk order.
+//! The gradient of one update: chunks in parallel, each by its own way back, summed in chunk order.
 //!
 //! Which thread computes a chunk, and when, can't change a bit: a chunk's gradient depends on the chunk alone,
 //! and the sum is taken in the order of chunks. At most as many chunk gradients as threads exist at a time.
@@ -6,7 +6,6 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::backprop::GradStore;
 use candle_core::{Device, Storage, Tensor, Var};
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -16,7 +15,7 @@ use super::pack::{Pack, chunks, pack};
 use super::trainee::Pass;
 use super::{Example, Trainee};
 use crate::model::{self, Forward};
-use crate::ops;
+use crate::ops::{self, Gradients};
 use crate::profile::{self, Operator};
 
 /// Sources named in an error; the rest are counted.
@@ -27,7 +26,7 @@ pub(super) struct StepGradient {
     /// Mean over targets of −log-probability, in nats.
     pub loss: f64,
     pub targets: usize,
-    /// One per trainable tensor, in order of name; `None` where no chunk's graph reached the tensor.
+    /// One per trainable tensor, in order of name; `None` where no chunk's way back reached the tensor.
     pub gradients: Vec<Option<Vec<f32>>>,
 }
 
@@ -79,67 +78,78 @@ pub(super) fn of_chunk(
     by_layers: bool,
 ) -> Result<ChunkGradient> {
     let forward = Forward::new(pass.parameters(), &pack.ids, &pack.starts)?;
-    let mut gradients = Gradients { trained, sums: vec![None; trained.len()] };
-    let mut x = forward.embed(&pack.ids)?;
-    let mut inputs = Vec::new();
-    for index in 0..forward.layers() {
-        if by_layers {
-            let y = forward.layer(index, &x)?.detach();
-            inputs.push(std::mem::replace(&mut x, y).detach());
-        } else {
-            x = forward.layer(index, &x)?;
+    let mut sums = Sums { trained, sums: vec![None; trained.len()] };
+    let loss = |x: &Tensor| {
+        let predicting = ops::embedding(&forward.norm(x)?, &pack.rows)?; // (N, D)
+        model::logprobs(pass.parameters(), &predicting, &pack.targets) // (N)
+    };
+    let inputs = if by_layers { Some(layer_inputs(&forward, &pack.ids)?) } else { None };
+    let (logprobs, way_back) = ops::record(trained[0], || match &inputs {
+        Some((_, top)) => loss(top.as_tensor()),
+        None => {
+            let layers = 0..forward.layers();
+            loss(&layers.into_iter().try_fold(forward.embed(&pack.ids)?, |x, i| forward.layer(i, &x))?)
         }
+    })?;
+    // Every target weighs the same.
+    let gradient = (logprobs.ones_like()? * (-1.0 / targets as f64))?;
+    let mut gradients = way_back.backward(&logprobs, gradient)?;
+    sums.take(&mut gradients)?;
+    if let Some((inputs, top)) = inputs {
+        back_by_layers(&forward, inputs, of(&mut gradients, &top)?, &pack.ids, &mut sums)?;
     }
-    let top = if by_layers { Some(Var::from_tensor(&x)?) } else { None };
-    let x = top.as_ref().map_or(x, |top| top.as_tensor().clone());
-
-    let predicting = ops::embedding(&forward.norm(&x)?, &pack.rows)?; // (N, D)
-    let logprobs = model::logprobs(pass.parameters(), &predicting, &pack.targets)?; // (N)
-    // candle starts from a gradient of ones for every element, so the sum needs no node of its own.
-    let mut store = logprobs.affine(-1.0 / targets as f64, 0.0)?.backward()?;
-    gradients.take(&mut store)?;
-    if let Some(top) = top {
-        back_by_layers(&forward, inputs, of(&mut store, &top)?, &pack.ids, &mut gradients)?;
-    }
-    Ok(ChunkGradient { logprobs: logprobs.to_vec1()?, gradients: gradients.sums })
+    Ok(ChunkGradient { logprobs: logprobs.to_vec1()?, gradients: sums.sums })
 }
 
-/// Goes back through the layers, of which only the inputs were kept: each is computed again, on a graph of its own
-/// (Chen et al. 2016). The bits are those of one graph: an edge adds the same terms.
+/// What the layers read, and what the last one gives: all that is kept of a pass that goes back layer by layer.
+fn layer_inputs(forward: &Forward, ids: &[u32]) -> Result<(Vec<Tensor>, Var)> {
+    ops::without_record(|| {
+        let mut x = forward.embed(ids)?.detach();
+        let mut inputs = Vec::with_capacity(forward.layers());
+        for index in 0..forward.layers() {
+            let y = forward.layer(index, &x)?.detach();
+            inputs.push(std::mem::replace(&mut x, y));
+        }
+        Ok((inputs, Var::from_tensor(&x)?))
+    })
+}
+
+/// Goes back through the layers, of which only the inputs were kept: each is computed again, in a pass of its own
+/// (Chen et al. 2016). The bits are those of one pass: an edge adds the same terms.
 fn back_by_layers(
     forward: &Forward,
     inputs: Vec<Tensor>,
     mut gradient: Tensor,
     ids: &[u32],
-    gradients: &mut Gradients,
+    sums: &mut Sums,
 ) -> Result<()> {
     for (index, input) in inputs.into_iter().enumerate().rev() {
         let input = Var::from_tensor(&input)?;
-        let mut store = (forward.layer(index, input.as_tensor())? * gradient)?.backward()?;
-        gradient = of(&mut store, &input)?;
-        gradients.take(&mut store)?;
+        let (output, way_back) = ops::record(&input, || forward.layer(index, input.as_tensor()))?;
+        let mut gradients = way_back.backward(&output, gradient)?;
+        gradient = of(&mut gradients, &input)?;
+        sums.take(&mut gradients)?;
     }
-    let embedded = forward.embed(ids)?;
-    if embedded.track_op() {
-        gradients.take(&mut (embedded * gradient)?.backward()?)?;
-    }
-    Ok(())
+    let (embedded, way_back) = ops::record(&gradient, || forward.embed(ids))?;
+    sums.take(&mut way_back.backward(&embedded, gradient)?)
 }
 
-fn of(store: &mut GradStore, var: &Var) -> Result<Tensor> {
-    store.remove(var.as_tensor()).context("no gradient reaches the residual stream: a layer cuts the graph")
+fn of(gradients: &mut Gradients, var: &Var) -> Result<Tensor> {
+    gradients
+        .take(var.as_tensor())
+        .context("no gradient reaches the residual stream: a layer cuts the way back")
 }
 
 /// What each trained tensor has got so far.
-struct Gradients<'a> {
+struct Sums<'a> {
     trained: &'a [&'a Var],
     sums: Vec<Option<Tensor>>,
 }
 
-impl Gradients<'_> {
-    fn take(&mut self, store: &mut GradStore) -> Result<()> {
+impl Sums<'_> {
+    fn take(&mut self, gradients: &mut Gradients) -> Result<()> {
         for (var, sum) in self.trained.iter().zip(&mut self.sums) {
-            *sum = match (sum.take(), store.remove(var.as_tensor())) {
+            *sum = match (sum.take(), gradients.take(var.as_tensor())) {
                 (Some(a), Some(b)) => Some((a + b)?),
                 (a, b) => a.or(b),
             };

@@ -2,6 +2,7 @@
 
 use crate::config::{Checkpointing, TrainConfig};
 use crate::model::ModelConfig;
+use crate::ops::kernels::Arithmetic;
 
 use super::Trainee;
 use super::pack::CHUNK_TOKENS;
@@ -45,7 +46,7 @@ impl Passes {
     }
 }
 
-/// Floats per token that a layer's graph keeps: what its operators read and give.
+/// Floats per token that are kept of a layer: what its operators read and give.
 fn per_layer(config: &ModelConfig) -> usize {
     let (d, q, kv) = (config.hidden_size, config.query_size(), config.kv_size());
     let dense = 3 * config.intermediate_size;
@@ -70,7 +71,13 @@ pub fn memory_bytes(trainee: &Trainee, passes: Passes, longest: usize, threads: 
     let trained = F32 * trainee.trainable_count();
     // The output layer is packed twice where it is trained.
     let output = match trainee {
-        Trainee::Full(_) => 2 * F32 * config.vocab_size * config.hidden_size,
+        Trainee::Full(_, arithmetic) => {
+            let element = match arithmetic {
+                Arithmetic::F32 => F32,
+                Arithmetic::Tiles { parts } => 2 * parts,
+            };
+            2 * element * config.vocab_size * config.hidden_size
+        }
         Trainee::Lora { .. } => 0,
     };
     5 * trained + threads * (pass + trained + LOGITS + output)

@@ -14,6 +14,7 @@ use super::*;
 use crate::config::{Checkpointing, Config, OptimizerKind};
 use crate::domain::{Address, Purpose};
 use crate::model::{self, ModelConfig, Weights};
+use crate::ops::kernels::{Arithmetic, has_tiles};
 
 /// The same shape as in tests/golden/sft_adamw.py: a windowed rotary layer and a full one without positions.
 const CONFIG: &str = r#"{
@@ -157,7 +158,7 @@ fn chunks_are_summed_in_order() {
     let whole = gradient_of(&weights, &batch);
     let lengths: Vec<_> = batch.iter().map(Example::tokens).collect();
     let mut sum: Vec<Vec<f32>> = Vec::new();
-    let (trainee, trained) = (Trainee::Full(weights.clone()), weights.tensors.values().collect::<Vec<_>>());
+    let (trainee, trained) = (Trainee::from(weights.clone()), weights.tensors.values().collect::<Vec<_>>());
     for chunk in chunks(&lengths, CHUNK_TOKENS) {
         let pack = pack(&batch[chunk].iter().collect::<Vec<_>>());
         let part = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, whole.targets, false);
@@ -180,16 +181,20 @@ fn checkpointing_changes_no_bit() {
         let config = ModelConfig::parse(config).unwrap();
         let weights = Weights::init(config, &Address::new(6, Purpose::Init, 0, "", &[])).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let run = |checkpointing| {
+        let run = |arithmetic, checkpointing| {
             let passes = Passes { tokens: 50, checkpointing };
             let batch = batch(1, 5);
             let batch: Vec<&Example> = batch.iter().collect();
-            let step = gradient::of_step(&pool, &weights.clone().into(), passes, 1, &batch).unwrap();
+            let trainee = Trainee::Full(weights.clone(), arithmetic);
+            let step = gradient::of_step(&pool, &trainee, passes, 1, &batch).unwrap();
             (step.loss, step.gradients)
         };
-        let (whole, by_layers) = (run(Checkpointing::Off), run(Checkpointing::On));
-        assert!(whole.1.iter().flatten().any(|g| g.iter().any(|&x| x != 0.0)));
-        assert!(whole == by_layers);
+        let arithmetics = [Arithmetic::F32, Arithmetic::Tiles { parts: 2 }];
+        for arithmetic in arithmetics.into_iter().filter(|&a| a == Arithmetic::F32 || has_tiles()) {
+            let whole = run(arithmetic, Checkpointing::Off);
+            assert!(whole.1.iter().flatten().any(|g| g.iter().any(|&x| x != 0.0)));
+            assert!(whole == run(arithmetic, Checkpointing::On), "{arithmetic:?}");
+        }
     }
 }
 

@@ -7,10 +7,12 @@ use candle_core::Var;
 
 use crate::domain::Address;
 use crate::model::{Adapted, Dropout, Lora, ModelConfig, Parameters, Weights};
+use crate::ops::kernels::Arithmetic;
 
 /// A policy, divided into what is trained and what is frozen.
 pub enum Trainee {
-    Full(Weights),
+    /// With products by this arithmetic.
+    Full(Weights, Arithmetic),
     Lora {
         lora: Box<Lora>,
         /// Dropout draws below it, from the children of an update, of a chunk, and of a layer.
@@ -20,20 +22,20 @@ pub enum Trainee {
 
 impl From<Weights> for Trainee {
     fn from(weights: Weights) -> Self {
-        Self::Full(weights)
+        Self::Full(weights, Arithmetic::F32)
     }
 }
 
 /// One forward pass of an update.
 pub(super) enum Pass<'a> {
-    Full(&'a Weights),
+    Full(&'a Weights, Arithmetic),
     Lora(&'a Lora, Dropout),
 }
 
 impl Pass<'_> {
     pub fn parameters(&self) -> Parameters<'_> {
         match self {
-            Self::Full(weights) => Parameters::Full(weights),
+            Self::Full(weights, arithmetic) => Parameters::Full(weights, *arithmetic),
             Self::Lora(lora, dropout) => {
                 let adapted = Adapted { adapter: &lora.adapter, dropout: Some(dropout) };
                 Parameters::Frozen(&lora.base, Some(adapted))
@@ -46,7 +48,7 @@ impl Trainee {
     /// Hash of the policy as it is now.
     pub fn hash(&self) -> Result<String> {
         match self {
-            Self::Full(weights) => Ok(weights.hash()),
+            Self::Full(weights, _) => Ok(weights.hash()),
             Self::Lora { lora, .. } => lora.hash(),
         }
     }
@@ -54,14 +56,14 @@ impl Trainee {
     /// The policy as plain weights.
     pub fn into_weights(self) -> Result<Weights> {
         match self {
-            Self::Full(weights) => Ok(weights),
+            Self::Full(weights, _) => Ok(weights),
             Self::Lora { lora, .. } => lora.merge(),
         }
     }
 
     pub fn config(&self) -> &ModelConfig {
         match self {
-            Self::Full(weights) => &weights.config,
+            Self::Full(weights, _) => &weights.config,
             Self::Lora { lora, .. } => &lora.base.config,
         }
     }
@@ -69,7 +71,7 @@ impl Trainee {
     /// What gets a gradient, by name.
     pub fn trainable(&self) -> &BTreeMap<String, Var> {
         match self {
-            Self::Full(weights) => &weights.tensors,
+            Self::Full(weights, _) => &weights.tensors,
             Self::Lora { lora, .. } => &lora.adapter.tensors,
         }
     }
@@ -82,7 +84,7 @@ impl Trainee {
     /// Shares nothing that is trained with this one.
     pub(super) fn deep_copy(&self) -> Result<Self> {
         Ok(match self {
-            Self::Full(weights) => Self::Full(weights.deep_copy()?),
+            Self::Full(weights, arithmetic) => Self::Full(weights.deep_copy()?, *arithmetic),
             Self::Lora { lora, address } => {
                 Self::Lora { lora: Box::new(lora.deep_copy()?), address: address.clone() }
             }
@@ -92,7 +94,7 @@ impl Trainee {
     /// The forward pass of chunk `chunk` of update `step`.
     pub(super) fn pass(&self, step: u32, chunk: usize) -> Pass<'_> {
         match self {
-            Self::Full(weights) => Pass::Full(weights),
+            Self::Full(weights, arithmetic) => Pass::Full(weights, *arithmetic),
             Self::Lora { lora, address } => {
                 Pass::Lora(lora, Dropout { address: address.child(step).child(chunk as u32) })
             }
@@ -103,7 +105,7 @@ impl Trainee {
     /// has nothing to learn (the router itself always has), and an adapter's A waits for its B to move.
     pub(super) fn may_rest(&self, name: &str) -> Result<bool> {
         match self {
-            Self::Full(_) => Ok(ModelConfig::is_of_expert(name)),
+            Self::Full(..) => Ok(ModelConfig::is_of_expert(name)),
             Self::Lora { lora, .. } => lora.adapter.must_rest(name),
         }
     }

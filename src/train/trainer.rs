@@ -18,7 +18,8 @@ use crate::config::{OptimizerKind, PretrainConfig, TrainConfig};
 use crate::ops::optimizer::clip_global_norm;
 use crate::profile::{self, Tokens};
 
-/// candle walks a graph recursively: its depth, some fifteen operators a layer, needs stack.
+/// candle, which goes back on other devices than the CPU, walks a graph recursively: its depth, some fifteen operators a
+/// layer, needs stack.
 const STACK_BYTES: usize = 32 << 20;
 /// What the cosine falls to, as a share of the base rate: the last updates of a phase still count.
 const COSINE_FLOOR: f64 = 0.1;
@@ -263,7 +264,7 @@ impl Trainer {
 
     fn settings(&self) -> Result<String> {
         Ok(match &self.trainee {
-            Trainee::Full(_) => serde_json::to_string(&(&self.hyper, self.steps_total))?,
+            Trainee::Full(..) => serde_json::to_string(&(&self.hyper, self.steps_total))?,
             Trainee::Lora { lora, .. } => {
                 serde_json::to_string(&(&self.hyper, self.steps_total, &lora.adapter.settings))?
             }

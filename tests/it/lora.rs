@@ -116,6 +116,35 @@ fn tiles_multiply_frozen_matrices() {
     exact.run(&lora(&[PROMOTED])).success();
 }
 
+/// All weights by tiles: sampled and trained with the same bits, however many threads there are.
+#[test]
+fn tiles_multiply_trained_matrices() {
+    let asked = ["model.matmul=bf16x2", "run.iterations=2", PROMOTED];
+    let run = |threads: &str| {
+        let sandbox = Sandbox::new();
+        let outcome = sandbox.run(&tiny(&["run"], &[&asked[..], &[threads]].concat()));
+        (sandbox, outcome)
+    };
+    let (sandbox, outcome) = run("run.threads=1");
+    if !autodidact::ops::kernels::has_tiles() {
+        assert!(outcome.code == Some(1) && outcome.stderr.contains("AMX"), "{}", outcome.stderr);
+        return;
+    }
+    outcome.success();
+    for row in rows(&sandbox, "SELECT max_abs_diff FROM parity") {
+        assert_eq!(row["max_abs_diff"].as_str().unwrap().parse::<f64>().unwrap(), 0.0);
+    }
+    let digest = verified(&sandbox);
+    sandbox.run(&tiny(&["run"], &["run.iterations=2", PROMOTED])).success();
+    assert_eq!(verified(&sandbox), digest, "a finished run has nothing left to do, and keeps its tiles");
+    let (other, outcome) = run("run.threads=2");
+    outcome.success();
+    assert_eq!(verified(&other), digest, "two threads");
+    let exact = Sandbox::new();
+    exact.run(&tiny(&["run"], &["run.iterations=2", PROMOTED])).success();
+    assert_ne!(verified(&exact), digest, "products of f32 have other bits");
+}
+
 #[test]
 fn tiles_need_the_cpu() {
     let refused = Sandbox::new().run(&lora(&["model.matmul=bf16", "run.device=composed"]));

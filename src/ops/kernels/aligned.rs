@@ -9,6 +9,12 @@ use super::simd::LANES;
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [f32; LANES]);
 
+/// The elements of lines.
+pub(crate) fn numbers(lines: &[Line]) -> &[f32] {
+    // SAFETY: a line is 16 f32 without padding.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
+}
+
 /// f32 elements that start on a 64-byte boundary; zero when made.
 #[derive(Clone, Debug, Default)]
 pub struct AlignedVec {
@@ -27,8 +33,7 @@ impl Deref for AlignedVec {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: lines are plain f32 without padding, and there are `length` of them or more.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
+        &numbers(&self.lines)[..self.length]
     }
 }
 

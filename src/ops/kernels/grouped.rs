@@ -271,35 +271,39 @@ impl Kernel for Unpack<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let Grouped { inp, group, codes, offset, scales, mins } = self.whole;
-        let groups = self.panel * (inp / group);
-        for (i, pair) in self.inner.zip(self.lines.chunks_exact_mut(2)) {
-            let at = (groups + i / group) * PANEL;
-            let scales: &[f32; PANEL] = scales[at..].first_chunk().expect("a scale for every output");
-            let line = self.panel * inp + i;
-            let mut values = [0.0f32; PANEL];
+        assert!(self.inner.start.is_multiple_of(*group), "rows from {} on", self.inner.start);
+        let (first, line) = (self.inner.start / group, self.panel * inp + self.inner.start);
+        let offset = s.splat(*offset);
+        for (g, lines) in self.lines.chunks_mut(2 * group).enumerate() {
+            let at = (self.panel * (inp / group) + first + g) * PANEL;
+            let scales = [s.get(scales, at), s.get(scales, at + LANES)];
+            // What isn't there takes nothing away: x - 0 is x, whatever its sign.
+            let mins = match mins.is_empty() {
+                true => [s.splat(0.0); 2],
+                false => [s.get(mins, at), s.get(mins, at + LANES)],
+            };
+            let value = |half: usize, code| s.sub(s.mul(scales[half], s.sub(code, offset)), mins[half]);
+            let pairs = lines.as_chunks_mut::<2>().0.iter_mut();
             match codes {
                 Codes::Bytes(codes) => {
-                    let codes: &[i8; PANEL] = codes[line * PANEL..].first_chunk().expect("32 codes");
-                    for ((x, &code), scale) in values.iter_mut().zip(codes).zip(scales) {
-                        *x = scale * (f32::from(code) - offset);
+                    let codes = codes[(line + g * group) * PANEL..].as_chunks::<LANES>().0;
+                    for (pair, codes) in pairs.zip(codes.as_chunks::<2>().0) {
+                        for half in 0..2 {
+                            s.store(value(half, s.signed(&codes[half])), &mut pair[half].0);
+                        }
                     }
                 }
                 Codes::Nibbles(codes) => {
-                    let codes: &[u8; NIBBLES] = codes[line * NIBBLES..].first_chunk().expect("16 bytes");
-                    for c in 0..NIBBLES {
-                        values[c] = scales[c] * (f32::from(codes[c] & 15) - offset);
-                        values[c + NIBBLES] = scales[c + NIBBLES] * (f32::from(codes[c] >> 4) - offset);
+                    let codes = codes[(line + g * group) * NIBBLES..].as_chunks::<NIBBLES>().0;
+                    for (pair, codes) in pairs.zip(codes) {
+                        let (low, high) = s.nibbles(codes);
+                        s.store(value(0, low), &mut pair[0].0);
+                        s.store(value(1, high), &mut pair[1].0);
                     }
                 }
             }
-            if !mins.is_empty() {
-                let mins: &[f32; PANEL] = mins[at..].first_chunk().expect("a minimum for every output");
-                values.iter_mut().zip(mins).for_each(|(x, min)| *x -= min);
-            }
-            pair[0].0.copy_from_slice(&values[..LANES]);
-            pair[1].0.copy_from_slice(&values[LANES..]);
         }
     }
 }

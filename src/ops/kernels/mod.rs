@@ -10,6 +10,7 @@ mod aligned;
 pub(super) mod attention;
 pub(super) mod attention_packed;
 mod attention_rows;
+pub(super) mod dense;
 pub(super) mod gelu;
 pub(super) mod gemm;
 mod grouped;

@@ -85,6 +85,10 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     }
 }
 
+/// 2^(127 - 15): what the exponent field of an f16 lacks of one of f32. Multiplied by it, the bits of an f16 at the place
+/// of an f32's become its number, subnormal ones too, without branches.
+pub(super) const F16_EXPONENT: f32 = f32::from_bits(0x7780_0000);
+
 /// Operations on 16 lanes.
 pub(crate) trait Simd: Copy {
     type V: Copy;
@@ -98,6 +102,14 @@ pub(crate) trait Simd: Copy {
     fn splat(self, x: f32) -> Self::V;
     fn load(self, x: &[f32; LANES]) -> Self::V;
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
+    /// bf16 numbers by their bits.
+    fn bf16(self, x: &[u16; LANES]) -> Self::V;
+    /// f16 numbers by their bits, infinities and NaN excepted.
+    fn f16(self, x: &[u16; LANES]) -> Self::V;
+    /// Integers, exactly.
+    fn signed(self, x: &[i8; LANES]) -> Self::V;
+    /// The low and the high halves of bytes, exactly.
+    fn nibbles(self, x: &[u8; LANES]) -> (Self::V, Self::V);
     /// The element at `from` in every lane.
     ///
     /// # Safety
@@ -226,6 +238,25 @@ impl Simd for Portable {
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {
         *to = v;
+    }
+    #[inline(always)]
+    fn bf16(self, x: &[u16; LANES]) -> Self::V {
+        x.map(|bits| f32::from_bits(u32::from(bits) << 16))
+    }
+    #[inline(always)]
+    fn f16(self, x: &[u16; LANES]) -> Self::V {
+        x.map(|bits| {
+            let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * F16_EXPONENT;
+            f32::from_bits(u32::from(bits & 0x8000) << 16 | magnitude.to_bits())
+        })
+    }
+    #[inline(always)]
+    fn signed(self, x: &[i8; LANES]) -> Self::V {
+        x.map(f32::from)
+    }
+    #[inline(always)]
+    fn nibbles(self, x: &[u8; LANES]) -> (Self::V, Self::V) {
+        (x.map(|byte| f32::from(byte & 15)), x.map(|byte| f32::from(byte >> 4)))
     }
     #[inline(always)]
     unsafe fn broadcast(self, from: *const f32) -> Self::V {

@@ -20,15 +20,18 @@ const SLAB: usize = 1 << 17;
 /// Rows of A from which slabs may have several panels: A is then too large to be read again for each.
 const ROWS_MANY: usize = 48;
 
-/// A right-hand side (k, n) that can be made f32.
-pub(crate) trait Source: Sync {
+/// A right-hand side (k, n).
+pub(crate) trait Operand: Sync {
     fn k(&self) -> usize;
 
     fn n(&self) -> usize;
 
     /// What it takes of memory.
     fn bytes(&self) -> usize;
+}
 
+/// One that can be made f32.
+pub(crate) trait Source: Operand {
     /// Writes columns `32 panel..` of some rows, two lines each; columns past the last are 0. The first row is a
     /// multiple of 32.
     fn unpack(&self, isa: Isa, panel: usize, rows: Range<usize>, lines: &mut [Line]);

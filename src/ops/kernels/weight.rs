@@ -15,7 +15,7 @@ use super::gemm::{Left, PANEL, Packed, gemm};
 use super::grouped::Grouped;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::tiles::{HeldTiles, Tile, TileSource, gemm_tiles, has_tiles, unpack_tiles};
-use super::unpacked::{Source, gemm_unpacked};
+use super::unpacked::{Operand, Source, gemm_unpacked};
 use crate::profile::{self, Operator};
 
 /// The number format of a [`PackedWeight`] that isn't quantised.
@@ -33,7 +33,13 @@ pub struct PackedWeight {
     inp: usize,
     storage: Storage,
     arithmetic: Arithmetic,
+    /// Of f32 numbers that are few, what products `x wᵀ` by `arithmetic` read.
+    tiles: Option<HeldTiles>,
 }
+
+/// Elements of f32 that a weight has at most if it keeps tiles beside them: 1.5 MiB of three parts. Larger ones are
+/// taken apart at every product, which costs a tenth or less of it.
+const TILES_BESIDE: usize = 1 << 18;
 
 /// How products with a weight are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,10 +131,10 @@ impl PackedWeight {
     }
 
     fn of(out: usize, inp: usize, storage: Storage) -> Self {
-        Self { out, inp, storage, arithmetic: Arithmetic::F32 }
+        Self { out, inp, storage, arithmetic: Arithmetic::F32, tiles: None }
     }
 
-    /// The same numbers, multiplied by `arithmetic` from now on. bf16 ones are laid out for it.
+    /// The same numbers, multiplied by `arithmetic` from now on. bf16 ones and few f32 ones are laid out for it.
     pub fn computing(mut self, arithmetic: Arithmetic) -> Result<Self> {
         if let Arithmetic::Tiles { parts } = arithmetic {
             ensure!(
@@ -143,6 +149,12 @@ impl PackedWeight {
             }
             (Storage::Tiles(tiles), Arithmetic::F32) => Storage::Half(Half::Bf16, tiles.to_panels()),
             (storage, _) => storage,
+        };
+        self.tiles = match (&self.storage, arithmetic) {
+            (Storage::F32(_), Arithmetic::Tiles { parts }) if self.out * self.inp <= TILES_BESIDE => {
+                Some(HeldTiles::of(&Forward(&self), parts))
+            }
+            _ => None,
         };
         Ok(Self { arithmetic, ..self })
     }
@@ -169,6 +181,18 @@ impl PackedWeight {
 
     /// What it takes of memory.
     pub fn bytes(&self) -> usize {
+        self.storage_bytes() + self.tiles.as_ref().map_or(0, HeldTiles::bytes)
+    }
+
+    /// What tiles take beside an f32 weight of so many elements.
+    pub fn bytes_beside(elements: usize, arithmetic: Arithmetic) -> usize {
+        match arithmetic {
+            Arithmetic::Tiles { parts } if elements <= TILES_BESIDE => 2 * parts * elements,
+            _ => 0,
+        }
+    }
+
+    fn storage_bytes(&self) -> usize {
         match &self.storage {
             Storage::F32(packed) => packed.k() * packed.n().next_multiple_of(PANEL) * 4,
             Storage::Half(_, bits) => bits.len() * 2,
@@ -207,7 +231,9 @@ impl PackedWeight {
     /// `y = x wᵀ`, or `y += x wᵀ`: x (m, in), y (m, out).
     pub(crate) fn forward(&self, x: &[f32], m: usize, y: &mut [f32], accumulate: bool) {
         match (self.arithmetic, &self.storage) {
-            (Arithmetic::Tiles { parts }, _) => gemm_tiles(x, m, &Forward(self), parts, y, accumulate),
+            (Arithmetic::Tiles { parts }, _) => {
+                gemm_tiles(Left::Rows(x), m, &Forward(self), parts, y, accumulate)
+            }
             (_, Storage::F32(packed)) => gemm(Isa::best(), Left::Rows(x), m, packed, y, accumulate),
             _ => gemm_unpacked(Isa::best(), Left::Rows(x), m, &Forward(self), y, accumulate),
         }
@@ -217,7 +243,7 @@ impl PackedWeight {
     pub(crate) fn backward(&self, dy: &[f32], m: usize, dx: &mut [f32]) {
         let _dx = profile::named(Operator::LinearBackwardInput);
         match self.arithmetic {
-            Arithmetic::Tiles { parts } => gemm_tiles(dy, m, &Transposed(self), parts, dx, false),
+            Arithmetic::Tiles { parts } => gemm_tiles(Left::Rows(dy), m, &Transposed(self), parts, dx, false),
             Arithmetic::F32 => gemm_unpacked(Isa::best(), Left::Rows(dy), m, &Transposed(self), dx, false),
         }
     }
@@ -269,37 +295,19 @@ impl Kernel for Widen<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let pairs = self.lines.iter_mut().zip(self.bits.as_chunks::<LANES>().0);
         match self.half {
-            Half::Bf16 => pairs.for_each(|(line, bits)| {
-                for (x, &bits) in line.0.iter_mut().zip(bits) {
-                    *x = f32::from_bits(u32::from(bits) << 16);
-                }
-            }),
-            Half::F16 => pairs.for_each(|(line, bits)| {
-                for (x, &bits) in line.0.iter_mut().zip(bits) {
-                    *x = widened_f16(bits);
-                }
-            }),
+            Half::Bf16 => pairs.for_each(|(line, bits)| s.store(s.bf16(bits), &mut line.0)),
+            Half::F16 => pairs.for_each(|(line, bits)| s.store(s.f16(bits), &mut line.0)),
         }
     }
-}
-
-/// f16 to f32 without branches, so that it vectorises: exponents are moved by a multiplication, which also makes
-/// subnormal numbers normal. Exact for every finite number.
-#[inline(always)]
-fn widened_f16(bits: u16) -> f32 {
-    let (sign, rest) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff) << 13);
-    // 2^(127 - 15): what an exponent field of f16 lacks of one of f32.
-    let magnitude = f32::from_bits(rest) * f32::from_bits(0x7780_0000);
-    f32::from_bits(sign | magnitude.to_bits())
 }
 
 /// wᵀ (in, out).
 struct Forward<'a>(&'a PackedWeight);
 
-impl Source for Forward<'_> {
+impl Operand for Forward<'_> {
     fn k(&self) -> usize {
         self.0.inp
     }
@@ -309,9 +317,11 @@ impl Source for Forward<'_> {
     }
 
     fn bytes(&self) -> usize {
-        self.0.bytes()
+        self.0.tiles.as_ref().map_or_else(|| self.0.storage_bytes(), HeldTiles::bytes)
     }
+}
 
+impl Source for Forward<'_> {
     fn unpack(&self, isa: Isa, panel: usize, rows: Range<usize>, lines: &mut [Line]) {
         self.0.unpack(isa, panel, rows, lines);
     }
@@ -320,7 +330,7 @@ impl Source for Forward<'_> {
 /// w (out, in).
 struct Transposed<'a>(&'a PackedWeight);
 
-impl Source for Transposed<'_> {
+impl Operand for Transposed<'_> {
     fn k(&self) -> usize {
         self.0.out
     }
@@ -330,9 +340,11 @@ impl Source for Transposed<'_> {
     }
 
     fn bytes(&self) -> usize {
-        self.0.bytes()
+        self.0.storage_bytes()
     }
+}
 
+impl Source for Transposed<'_> {
     fn unpack(&self, isa: Isa, panel: usize, rows: Range<usize>, lines: &mut [Line]) {
         let inner = panel * PANEL..self.0.inp.min((panel + 1) * PANEL);
         let mut tile = [Line([0.0; LANES]); 2 * PANEL];
@@ -352,8 +364,12 @@ impl TileSource for Forward<'_> {
     fn held(&self, panel: usize, blocks: Range<usize>) -> Option<&[Tile]> {
         match &self.0.storage {
             Storage::Tiles(tiles) => Some(tiles.of_panel(panel, blocks)),
-            _ => None,
+            _ => self.0.tiles.as_ref().map(|tiles| tiles.of_panel(panel, blocks)),
         }
+    }
+
+    fn fill(&self, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]) {
+        unpack_tiles(self, panel, blocks, parts, tiles);
     }
 }
 

@@ -52,8 +52,37 @@ fn halves_are_widened_exactly() {
             check(&weight, &values, &format!("{precision:?} ({out}, {inp})"));
         }
     }
-    for bits in (0..=u16::MAX).filter(|&bits| half::f16::from_bits(bits).is_finite()) {
-        assert_eq!(widened_f16(bits).to_bits(), half::f16::from_bits(bits).to_f32().to_bits(), "{bits:x}");
+}
+
+#[test]
+fn every_instruction_set_unpacks_the_same_numbers() {
+    let all: Vec<u16> = (0..=u16::MAX).collect();
+    for isa in Isa::available() {
+        for (half, finite) in [(Half::Bf16, 0x7f80), (Half::F16, 0x7c00)] {
+            let mut lines = vec![Line([0.0; LANES]); all.len() / LANES];
+            dispatch(isa, Widen { half, bits: &all, lines: &mut lines });
+            for (&bits, x) in all.iter().zip(lines.iter().flat_map(|line| line.0)) {
+                let is_right = bits & finite == finite || x.to_bits() == half.widen(bits).to_bits();
+                assert!(is_right, "{isa:?}: {half:?} {bits:x} became {x}");
+            }
+        }
+        for dtype in [GgmlDType::Q4_0, GgmlDType::Q5_1, GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q6K] {
+            let (out, inp) = (45, 512);
+            let w = Tensor::from_vec(numbers(out * inp, 3), (out, inp), &Device::Cpu).unwrap();
+            let quantised = QTensor::quantize(&w, dtype).unwrap();
+            let weight = PackedWeight::from_ggml(dtype, &quantised.data().unwrap(), out, inp).unwrap();
+            let mut row = vec![0.0; inp];
+            for (panel, inner) in [(0, 0..inp), (1, 32..300)] {
+                let mut lines = vec![Line([0.0; LANES]); 2 * inner.len()];
+                weight.unpack(isa, panel, inner.clone(), &mut lines);
+                for index in panel * PANEL..out.min((panel + 1) * PANEL) {
+                    weight.row(index, &mut row);
+                    let (half, lane) = (index % PANEL / LANES, index % LANES);
+                    let unpacked: Vec<f32> = lines.iter().skip(half).step_by(2).map(|l| l.0[lane]).collect();
+                    assert!(bits(&unpacked) == bits(&row[inner.clone()]), "{isa:?}: {dtype:?}, row {index}");
+                }
+            }
+        }
     }
 }
 

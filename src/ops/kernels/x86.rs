@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, LANES, Simd};
+use super::{F16_EXPONENT, Kernel, LANES, Simd};
 
 /// # Safety
 /// The processor has AVX-512F.
@@ -46,6 +46,33 @@ impl Simd for Avx512 {
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {
         // SAFETY: `self` exists, so the processor has the instructions.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn bf16(self, x: &[u16; LANES]) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions; 32 bytes are read of 32.
+        unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        }
+    }
+    #[inline(always)]
+    fn f16(self, x: &[u16; LANES]) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn signed(self, x: &[i8; LANES]) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions; 16 bytes are read of 16.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+    }
+    #[inline(always)]
+    fn nibbles(self, x: &[u8; LANES]) -> (Self::V, Self::V) {
+        // SAFETY: as for `signed`.
+        unsafe {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast()));
+            let low = _mm512_and_si512(bytes, _mm512_set1_epi32(15));
+            (_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes)))
+        }
     }
     #[inline(always)]
     unsafe fn broadcast(self, from: *const f32) -> Self::V {
@@ -146,6 +173,51 @@ impl Simd for Avx2 {
         unsafe {
             _mm256_storeu_ps(to.as_mut_ptr(), v.0);
             _mm256_storeu_ps(to.as_mut_ptr().add(8), v.1);
+        }
+    }
+    #[inline(always)]
+    fn bf16(self, x: &[u16; LANES]) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions; 32 bytes are read of 32.
+        unsafe {
+            let from: *const __m128i = x.as_ptr().cast();
+            let half = |bits| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)));
+            (half(_mm_loadu_si128(from)), half(_mm_loadu_si128(from.add(1))))
+        }
+    }
+    #[inline(always)]
+    fn f16(self, x: &[u16; LANES]) -> Self::V {
+        // SAFETY: as for `bf16`.
+        unsafe {
+            let from: *const __m128i = x.as_ptr().cast();
+            let half = |bits| {
+                let bits = _mm256_cvtepu16_epi32(bits);
+                let sign = _mm256_slli_epi32::<16>(_mm256_and_si256(bits, _mm256_set1_epi32(0x8000)));
+                let rest = _mm256_slli_epi32::<13>(_mm256_and_si256(bits, _mm256_set1_epi32(0x7fff)));
+                let magnitude = _mm256_mul_ps(_mm256_castsi256_ps(rest), _mm256_set1_ps(F16_EXPONENT));
+                _mm256_or_ps(magnitude, _mm256_castsi256_ps(sign))
+            };
+            (half(_mm_loadu_si128(from)), half(_mm_loadu_si128(from.add(1))))
+        }
+    }
+    #[inline(always)]
+    fn signed(self, x: &[i8; LANES]) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions; 16 bytes are read of 16.
+        unsafe {
+            let bytes = _mm_loadu_si128(x.as_ptr().cast());
+            let half = |bytes| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+            (half(bytes), half(_mm_srli_si128::<8>(bytes)))
+        }
+    }
+    #[inline(always)]
+    fn nibbles(self, x: &[u8; LANES]) -> (Self::V, Self::V) {
+        // SAFETY: as for `signed`.
+        unsafe {
+            let bytes = _mm_loadu_si128(x.as_ptr().cast());
+            let (first, second) =
+                (_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes)));
+            let low = |x| _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(15)));
+            let high = |x| _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(x));
+            ((low(first), low(second)), (high(first), high(second)))
         }
     }
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 mod kernels;
 mod operators;
+mod tape;
 
 use candle_core::{Device, Tensor, Var};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
 
-use super::super::kernels::PackedWeight;
+use super::super::kernels::{Arithmetic, PackedWeight, has_tiles};
 use super::super::*;
 use super::{bits, numbers, shape, values, var};
 
@@ -84,7 +84,12 @@ fn check(name: &str, custom: Operator, composed: Operator, inputs: &[Var]) {
 fn linear_is_right() {
     for (n, inp, out) in [(5, 7, 3), (1, 33, 40), (30, 16, 17), (3, 300, 2)] {
         let inputs = [var(1, &[n, inp]), var(2, &[out, inp])];
-        check("linear", &|t| linear(&t[0], &t[1]), &|t| composed::linear(&t[0], &t[1]), &inputs);
+        let composed: Operator = &|t| composed::linear(&t[0], &t[1]);
+        check("linear", &|t| linear(&t[0], &t[1]), composed, &inputs);
+        if has_tiles() {
+            let by_tiles: Operator = &|t| linear_by(Arithmetic::Tiles { parts: 3 }, &t[0], &t[1]);
+            check("linear by tiles", by_tiles, composed, &inputs);
+        }
     }
 }
 
@@ -240,15 +245,27 @@ fn linear_logprob_is_right() {
         let inputs = [var(1, &[n, d]), var(2, &[v, d])];
         let custom: Operator = &|t| linear_logprob(&t[0], &t[1], &targets);
         check("linear_logprob", custom, &|t| composed::linear_logprob(&t[0], &t[1], &targets), &inputs);
-        let custom: Operator = &|t| capped_linear_logprob(&t[0], &t[1], &targets, Some(0.7));
+        let custom: Operator = &|t| capped_linear_logprob(Arithmetic::F32, &t[0], &t[1], &targets, Some(0.7));
         let composed: Operator = &|t| composed::capped_linear_logprob(&t[0], &t[1], &targets, Some(0.7));
         check("capped_linear_logprob", custom, composed, &inputs);
+        if has_tiles() {
+            let arithmetic = Arithmetic::Tiles { parts: 3 };
+            let custom: Operator = &|t| capped_linear_logprob(arithmetic, &t[0], &t[1], &targets, Some(0.7));
+            check("capped_linear_logprob by tiles", custom, composed, &inputs);
+        }
         // A frozen weight gives the same, but for last bits: its gradient is multiplied by `dy` at the end.
         let (v, d) = inputs[1].dims2().unwrap();
         let w = FrozenMatrix::Packed(Arc::new(PackedWeight::new(&values(&inputs[1]), v, d)));
         let frozen: Operator = &|t| frozen_logprob(&t[0], &w, &targets, Some(0.7));
-        let composed: Operator =
-            &|t| capped_linear_logprob(&t[0], &inputs[1].as_detached_tensor(), &targets, Some(0.7));
+        let composed: Operator = &|t| {
+            capped_linear_logprob(
+                Arithmetic::F32,
+                &t[0],
+                &inputs[1].as_detached_tensor(),
+                &targets,
+                Some(0.7),
+            )
+        };
         check("frozen_logprob", frozen, composed, &inputs[..1]);
     }
 }

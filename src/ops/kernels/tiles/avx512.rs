@@ -4,6 +4,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::steps::Rows;
 use super::{BLOCK, ROWS, Tile};
 
 /// Writes blocks of up to 16 rows of A, (rows, k), as tiles (block, part). `columns` are those of the blocks.
@@ -104,26 +105,62 @@ fn transpose_8x8(r: [__m512i; 8]) -> [__m512i; 8] {
     columns
 }
 
-/// Writes rows of a panel of B, each of 32 numbers, as tiles (block, part, half).
+/// A tile of B, whose rows are pairs of inner positions, as a tile of A with the same numbers, or the other way round:
+/// 16 rows of 16 pairs become columns.
+///
+/// # Safety
+/// As for [`pack_rows`].
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn turn(from: &Tile, to: &mut Tile) {
+    // Of each four columns the first two, and the others.
+    let (mut first, mut others) = ([_mm512_setzero_si512(); 8], [_mm512_setzero_si512(); 8]);
+    let targets = first.iter_mut().zip(&mut others);
+    for ([even, odd], (first, others)) in from.0.as_chunks::<2>().0.iter().zip(targets) {
+        // SAFETY: a row of a tile has 64 bytes.
+        let (even, odd) =
+            unsafe { (_mm512_loadu_si512(even.as_ptr().cast()), _mm512_loadu_si512(odd.as_ptr().cast())) };
+        *first = _mm512_unpacklo_epi32(even, odd);
+        *others = _mm512_unpackhi_epi32(even, odd);
+    }
+    for (which, rows) in [first, others].into_iter().enumerate() {
+        for (c, column) in transpose_8x8(rows).iter().enumerate() {
+            let target = &mut to.0[c / 2 * 4 + 2 * which + c % 2];
+            // SAFETY: as above.
+            unsafe { _mm512_storeu_si512(target.as_mut_ptr().cast(), *column) };
+        }
+    }
+}
+
+/// Both halves of row `index`, zeros where there is none.
+#[target_feature(enable = "avx512f")]
+fn halves(rows: &Rows<'_>, index: usize) -> [__m512; 2] {
+    if index >= rows.rows {
+        return [_mm512_setzero_ps(); 2];
+    }
+    let row = &rows.numbers[index * rows.stride..][..rows.columns];
+    // SAFETY: lanes that are masked out are not touched.
+    unsafe {
+        [
+            _mm512_maskz_loadu_ps(mask(row.len()), row.as_ptr()),
+            _mm512_maskz_loadu_ps(mask(row.len().saturating_sub(16)), row.as_ptr().wrapping_add(16)),
+        ]
+    }
+}
+
+/// Writes rows of a panel of B as tiles (block, part, half).
 ///
 /// # Safety
 /// As for [`pack_rows`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512vl")]
-pub(super) unsafe fn write_tiles(rows: &[[f32; BLOCK]], parts: usize, tiles: &mut [Tile]) {
-    assert!(tiles.len() == rows.len().div_ceil(BLOCK) * parts * 2, "tiles of {} rows", rows.len());
+pub(super) unsafe fn write_tiles(rows: Rows<'_>, parts: usize, tiles: &mut [Tile]) {
+    assert!(tiles.len() == rows.rows.div_ceil(BLOCK) * parts * 2, "tiles of {} rows", rows.rows);
+    assert!(rows.columns <= BLOCK, "a panel of {} columns", rows.columns);
     let odd_lanes: __mmask32 = 0xaaaa_aaaa;
-    for (rows, tiles) in rows.chunks(BLOCK).zip(tiles.chunks_exact_mut(2 * parts)) {
+    for (block, tiles) in tiles.chunks_exact_mut(2 * parts).enumerate() {
         for pair in 0..ROWS {
-            let zero = [0.0; BLOCK];
-            let (even, odd) = (rows.get(2 * pair).unwrap_or(&zero), rows.get(2 * pair + 1).unwrap_or(&zero));
-            for half in 0..2 {
-                // SAFETY: a row has 32 numbers, and `half` is 0 or 1.
-                let (mut even, mut odd) = unsafe {
-                    (
-                        _mm512_loadu_ps(even.as_ptr().add(16 * half)),
-                        _mm512_loadu_ps(odd.as_ptr().add(16 * half)),
-                    )
-                };
+            let first = block * BLOCK + 2 * pair;
+            let (evens, odds) = (halves(&rows, first), halves(&rows, first + 1));
+            for (half, (mut even, mut odd)) in evens.into_iter().zip(odds).enumerate() {
                 for part in 0..parts {
                     let (e, o) = (widened(_mm512_cvtneps_pbh(even)), widened(_mm512_cvtneps_pbh(odd)));
                     let both = _mm512_mask_blend_epi16(odd_lanes, _mm512_srli_epi32::<16>(e), o);

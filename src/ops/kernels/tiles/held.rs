@@ -1,21 +1,34 @@
-//! A weight of bf16 numbers held as the tiles that [`gemm_tiles`](super::gemm_tiles) reads: nothing is unpacked.
+//! A weight held as the tiles that [`gemm_tiles`](super::gemm_tiles) reads: nothing is unpacked.
 
 use std::ops::Range;
 
-use super::{BLOCK, PANEL, Tile, ZERO, steps};
+use rayon::prelude::*;
+
+use super::{BLOCK, Operand, PANEL, Tile, TileSource, ZERO, steps};
 use crate::ops::kernels::aligned::Line;
 use crate::ops::kernels::simd::LANES;
 
-/// A weight (out, in): tiles (out / 32, in / 32, half of the 32 outputs), padded with zeros.
+/// A weight (out, in): tiles (out / 32, in / 32, part, half of the 32 outputs), padded with zeros.
 #[derive(Clone, Debug)]
-pub(in super::super) struct HeldTiles {
+pub(crate) struct HeldTiles {
     out: usize,
     inp: usize,
+    parts: usize,
     tiles: Vec<Tile>,
 }
 
 impl HeldTiles {
-    /// Of the bits of panels (out / 32, in, 32).
+    /// Of the transpose of a product's right-hand side, by `wanted` parts.
+    pub fn of(source: &impl TileSource, wanted: usize) -> Self {
+        let (inp, out, parts) = (source.k(), source.n(), source.parts(wanted));
+        let blocks = inp.div_ceil(BLOCK);
+        let mut tiles = vec![ZERO; out.div_ceil(PANEL) * blocks * parts * 2];
+        let panels = tiles.par_chunks_exact_mut((blocks * parts * 2).max(1)).enumerate();
+        panels.for_each(|(panel, tiles)| source.fill(panel, 0..blocks, parts, tiles));
+        Self { out, inp, parts, tiles }
+    }
+
+    /// Of the bits of bf16 numbers in panels (out / 32, in, 32).
     pub fn new(bits: &[u16], out: usize, inp: usize) -> Self {
         let blocks = inp.div_ceil(BLOCK);
         let mut tiles = vec![ZERO; out.div_ceil(PANEL) * blocks * 2];
@@ -28,16 +41,17 @@ impl HeldTiles {
                 }
             }
         }
-        Self { out, inp, tiles }
+        Self { out, inp, parts: 1, tiles }
     }
 
-    /// What [`HeldTiles::new`] was given.
+    /// What [`HeldTiles::new`] was given: of bf16 numbers, as all that reads single numbers.
     pub fn to_panels(&self) -> Vec<u16> {
         let numbers = (0..self.out.div_ceil(PANEL)).flat_map(|panel| (0..self.inp).map(move |i| (panel, i)));
         numbers.flat_map(|(panel, i)| (0..PANEL).map(move |o| self.bits(panel * PANEL + o, i))).collect()
     }
 
     fn bits(&self, output: usize, i: usize) -> u16 {
+        debug_assert_eq!(self.parts, 1, "single numbers are read of bf16 alone");
         let (panel, o) = (output / PANEL, output % PANEL);
         let tile = &self.tiles[(panel * self.blocks() + i / BLOCK) * 2 + o / LANES];
         tile.0[i % BLOCK / 2][o % LANES * 2 + i % 2]
@@ -51,14 +65,15 @@ impl HeldTiles {
         size_of_val(self.tiles.as_slice())
     }
 
-    /// Tiles (block, half) of a panel.
+    /// Tiles (block, part, half) of a panel.
     pub fn of_panel(&self, panel: usize, blocks: Range<usize>) -> &[Tile] {
-        let first = panel * self.blocks();
-        &self.tiles[(first + blocks.start) * 2..(first + blocks.end) * 2]
+        let (first, each) = (panel * self.blocks(), 2 * self.parts);
+        &self.tiles[(first + blocks.start) * each..(first + blocks.end) * each]
     }
 
     /// Writes tiles (block, half) of the transposed weight: its panels are of inputs, its blocks of outputs.
     pub fn transposed(&self, panel: usize, blocks: Range<usize>, tiles: &mut [Tile]) {
+        debug_assert_eq!(self.parts, 1, "blocks of bf16 are turned round");
         for (block, to) in blocks.zip(tiles.as_chunks_mut::<2>().0) {
             let from = self.of_panel(block, panel..panel + 1);
             from.as_chunks::<2>().0.iter().for_each(|from| steps::transpose(from, to));
@@ -82,4 +97,32 @@ impl HeldTiles {
 
 fn widened(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
+}
+
+impl Operand for HeldTiles {
+    fn k(&self) -> usize {
+        self.inp
+    }
+
+    fn n(&self) -> usize {
+        self.out
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+}
+
+impl TileSource for HeldTiles {
+    fn parts(&self, _: usize) -> usize {
+        self.parts
+    }
+
+    fn held(&self, panel: usize, blocks: Range<usize>) -> Option<&[Tile]> {
+        Some(self.of_panel(panel, blocks))
+    }
+
+    fn fill(&self, panel: usize, blocks: Range<usize>, _: usize, tiles: &mut [Tile]) {
+        tiles.copy_from_slice(self.of_panel(panel, blocks));
+    }
 }

@@ -11,7 +11,9 @@
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod dense;
 mod held;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -20,12 +22,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::aligned::Line;
-use super::gemm::{Output, PANEL, PARALLEL};
+use super::aligned::{self, Line};
+use super::gemm::{Left, Output, PANEL, PARALLEL};
 use super::simd::{Isa, LANES};
-use super::unpacked::Source;
+use super::unpacked::{Operand, Source};
 use crate::profile::{self, Operator, Unit, Work};
-pub(super) use held::HeldTiles;
+pub(crate) use held::HeldTiles;
+use steps::Rows;
 
 /// Rows of a tile of A and of C.
 const ROWS: usize = 16;
@@ -37,7 +40,7 @@ const CHUNK: usize = 32;
 const SLAB: usize = 8;
 /// Tiles of A per strip of rows: half of a second-level cache of 1 MiB.
 const STRIP: usize = 512;
-/// Tiles of A at a time: 16 MiB.
+/// Tiles of A at a time, 16 MiB, unless one block of all rows has more.
 const LEFT_MAX: usize = 1 << 14;
 
 /// 16 rows of 64 bytes. Of A: a row's 32 numbers. Of B: 16 columns' numbers of two inner positions, side by side.
@@ -64,7 +67,7 @@ pub(super) fn multiply_tiles(rounds: usize) -> usize {
 }
 
 /// The right-hand side of a product, (k, n), in panels of 32 columns and blocks of 32 rows, both padded with zeros.
-pub(crate) trait TileSource: Source {
+pub(crate) trait TileSource: Operand {
     /// Parts that a number has here, if so many are asked for.
     fn parts(&self, wanted: usize) -> usize;
 
@@ -74,14 +77,12 @@ pub(crate) trait TileSource: Source {
     }
 
     /// Writes them.
-    fn fill(&self, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]) {
-        unpack_tiles(self, panel, blocks, parts, tiles);
-    }
+    fn fill(&self, panel: usize, blocks: Range<usize>, parts: usize, tiles: &mut [Tile]);
 }
 
 /// Writes tiles (block, part, half) of what `source` unpacks.
 pub(super) fn unpack_tiles(
-    source: &(impl Source + ?Sized),
+    source: &impl Source,
     panel: usize,
     blocks: Range<usize>,
     parts: usize,
@@ -91,8 +92,9 @@ pub(super) fn unpack_tiles(
     let rows = blocks.start * BLOCK..source.k().min(blocks.end * BLOCK);
     let mut lines = LINES.take();
     lines.resize(2 * rows.len(), Line([0.0; LANES]));
-    source.unpack(Isa::best(), panel, rows, &mut lines);
-    steps::write_tiles(&lines, parts, tiles);
+    source.unpack(Isa::best(), panel, rows.clone(), &mut lines);
+    let numbers = aligned::numbers(&lines);
+    steps::write_tiles(Rows { numbers, stride: PANEL, rows: rows.len(), columns: PANEL }, parts, tiles);
     LINES.set(lines);
 }
 
@@ -113,62 +115,9 @@ thread_local! {
     static RIGHT: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
 }
 
-/// The steps that need the processor's instructions, behind a check that it has them.
-#[cfg(target_arch = "x86_64")]
-mod steps {
-    use std::ops::Range;
-
-    use super::{BLOCK, Line, Tile, amx, avx512};
-
-    fn check() {
-        assert!(amx::available(), "this processor has no tiles of bf16");
-    }
-
-    pub(super) fn pack_rows(rows: &[f32], k: usize, columns: Range<usize>, parts: usize, tiles: &mut [Tile]) {
-        check();
-        // SAFETY: just checked.
-        unsafe { avx512::pack_rows(rows, k, columns, parts, tiles) };
-    }
-
-    pub(super) fn write_tiles(lines: &[Line], parts: usize, tiles: &mut [Tile]) {
-        check();
-        let rows = lines.len() / 2;
-        // SAFETY: lines are 16 numbers each without padding; just checked.
-        unsafe {
-            let rows = std::slice::from_raw_parts(lines.as_ptr().cast::<[f32; BLOCK]>(), rows);
-            avx512::write_tiles(rows, parts, tiles);
-        }
-    }
-
-    pub(super) fn transpose(from: &[Tile; 2], to: &mut [Tile; 2]) {
-        check();
-        // SAFETY: just checked.
-        unsafe { avx512::transpose(from, to) };
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-mod steps {
-    use std::ops::Range;
-
-    use super::{Line, Tile};
-
-    pub(super) fn pack_rows(_: &[f32], _: usize, _: Range<usize>, _: usize, _: &mut [Tile]) {
-        unreachable!("this processor has no tiles of bf16");
-    }
-
-    pub(super) fn write_tiles(_: &[Line], _: usize, _: &mut [Tile]) {
-        unreachable!("this processor has no tiles of bf16");
-    }
-
-    pub(super) fn transpose(_: &[Tile; 2], _: &mut [Tile; 2]) {
-        unreachable!("this processor has no tiles of bf16");
-    }
-}
-
-/// `C = A B`, or `C += A B`, by `wanted` parts; A row-major (m, k), C row-major (m, n). Panics where there are no tiles.
+/// `C = A B`, or `C += A B`, by `wanted` parts; A (m, k), C row-major (m, n). Panics where there are no tiles.
 pub(crate) fn gemm_tiles(
-    a: &[f32],
+    a: Left<'_>,
     m: usize,
     b: &impl TileSource,
     wanted: usize,
@@ -176,7 +125,8 @@ pub(crate) fn gemm_tiles(
     accumulate: bool,
 ) {
     let (k, n) = (b.k(), b.n());
-    assert_eq!(a.len(), m * k, "A is ({m}, {k})");
+    let (Left::Rows(elements) | Left::Columns(elements)) = a;
+    assert_eq!(elements.len(), m * k, "A is ({m}, {k})");
     assert_eq!(c.len(), m * n, "C is ({m}, {n})");
     if m == 0 || n == 0 || k == 0 {
         if !accumulate {
@@ -187,7 +137,11 @@ pub(crate) fn gemm_tiles(
     let (threads, panels) = (rayon::current_num_threads(), n.div_ceil(PANEL));
     let is_parallel = threads > 1 && m * n * k >= 2 * PARALLEL;
     let (blocks, row_tiles) = (k.div_ceil(BLOCK), m.div_ceil(ROWS) * wanted);
-    let step = (LEFT_MAX / row_tiles / CHUNK).max(1) * CHUNK;
+    // Where C is stored and read again changes no bit.
+    let step = match LEFT_MAX / row_tiles {
+        few @ 0..CHUNK => few.max(1),
+        many => many / CHUNK * CHUNK,
+    };
     let products: usize = (0..b.parts(wanted)).map(|j| wanted - j).sum();
     let product = profile::product(|| Work::product(Unit::Bf16Tiles, [m, n, k * products], b.bytes()));
     let pieces = product.pieces();
@@ -198,7 +152,7 @@ pub(crate) fn gemm_tiles(
     with_buffer(&LEFT, |left| {
         for start in (0..blocks).step_by(step) {
             let blocks = start..blocks.min(start + step);
-            let left = pack(a, k, &blocks, wanted, left, is_parallel);
+            let left = pack(a, (m, k), &blocks, wanted, left, is_parallel);
             let accumulate = accumulate || start > 0;
             let part = Part { left, m, blocks, wanted, b, c: Output::of(c), accumulate };
             if is_parallel {
@@ -214,27 +168,61 @@ pub(crate) fn gemm_tiles(
 
 /// Blocks of A (m, k) as tiles (rows / 16, block, part).
 fn pack<'t>(
-    a: &[f32],
-    k: usize,
+    a: Left<'_>,
+    (m, k): (usize, usize),
     blocks: &Range<usize>,
     parts: usize,
     buffer: &'t mut Vec<Tile>,
     is_parallel: bool,
 ) -> &'t [Tile] {
     let row_tiles = blocks.len() * parts;
-    let tiles = room(buffer, (a.len() / k).div_ceil(ROWS) * row_tiles);
-    let columns = blocks.start * BLOCK..k.min(blocks.end * BLOCK);
+    let tiles = room(buffer, m.div_ceil(ROWS) * row_tiles);
+    let inner = blocks.start * BLOCK..k.min(blocks.end * BLOCK);
+    // Two tiles of rows at a time: a panel of columns, where A is held in columns.
     let pack = |(i, tiles): (usize, &mut [Tile])| {
         let _span = profile::span(Operator::Packing);
-        let rows = &a[i * ROWS * k..a.len().min((i + 1) * ROWS * k)];
-        steps::pack_rows(rows, k, columns.clone(), parts, tiles);
+        let rows = i * PANEL..m.min((i + 1) * PANEL);
+        match a {
+            Left::Rows(a) => {
+                let sixteens = a[rows.start * k..rows.end * k].chunks(ROWS * k);
+                for (a, tiles) in sixteens.zip(tiles.chunks_exact_mut(row_tiles)) {
+                    steps::pack_rows(a, k, inner.clone(), parts, tiles);
+                }
+            }
+            Left::Columns(a) => pack_columns(a, m, rows, inner.clone(), parts, tiles),
+        }
     };
     if is_parallel {
-        tiles.par_chunks_exact_mut(row_tiles).enumerate().with_min_len(2).for_each(pack);
+        tiles.par_chunks_mut(2 * row_tiles).enumerate().for_each(pack);
     } else {
-        tiles.chunks_exact_mut(row_tiles).enumerate().for_each(pack);
+        tiles.chunks_mut(2 * row_tiles).enumerate().for_each(pack);
     }
     tiles
+}
+
+/// As [`pack`], for up to 32 rows of an A that is held as (k, m).
+fn pack_columns(
+    a: &[f32],
+    m: usize,
+    rows: Range<usize>,
+    inner: Range<usize>,
+    parts: usize,
+    tiles: &mut [Tile],
+) {
+    let blocks = inner.len().div_ceil(BLOCK);
+    for block in 0..blocks {
+        let first = inner.start + block * BLOCK;
+        let count = BLOCK.min(inner.end - first);
+        let numbers = &a[first * m + rows.start..];
+        let mut panel = [ZERO; 2 * 3];
+        let panel = &mut panel[..2 * parts];
+        steps::write_tiles(Rows { numbers, stride: m, rows: count, columns: rows.len() }, parts, panel);
+        for (half, tiles) in tiles.chunks_exact_mut(blocks * parts).enumerate() {
+            for (part, tile) in tiles[block * parts..(block + 1) * parts].iter_mut().enumerate() {
+                steps::turn(&panel[2 * part + half], tile);
+            }
+        }
+    }
 }
 
 /// The first `count` tiles of a buffer, which grows if it must; they hold anything.

@@ -5,6 +5,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
 use super::*;
+use crate::ops::kernels::dense::Dense;
 use crate::ops::kernels::{Arithmetic, PackedWeight, Precision};
 
 /// Numbers from -1 to 1, of very different sizes.
@@ -124,6 +125,35 @@ fn every_storage_gives_the_bits_of_the_definition() {
     check(&weight.computing(Arithmetic::Tiles { parts: 2 }).unwrap(), &values, 2, 2, "Q8_0");
 }
 
+/// Numbers as they lie in memory, whichever way round.
+#[test]
+fn every_layout_gives_the_bits_of_the_definition() {
+    if !has_tiles() {
+        return;
+    }
+    for (m, k, n) in [(1, 1, 1), (17, 31, 33), (32, 33, 70), (70, 100, 16), (50, 1100, 40)] {
+        let (a, b) = (numbers(m * k, 5), numbers(n * k, 1));
+        let (a_columns, b_rows) = (transposed(&a, m, k), transposed(&b, n, k));
+        for parts in 1..=3 {
+            let arithmetic = Arithmetic::Tiles { parts };
+            for accumulate in [false, true] {
+                let before = if accumulate { numbers(m * n, 2) } else { vec![0.0; m * n] };
+                let mut expected = before.clone();
+                reference(&a, &b, k, parts, parts, &mut expected);
+                for right in [Dense::columns(&b, k, n), Dense::rows(&b_rows, k, n)] {
+                    for left in [Left::Rows(&a), Left::Columns(&a_columns)] {
+                        let (mut c, mut again) = (before.clone(), before.clone());
+                        right.multiply(arithmetic, left, m, &mut c, accumulate);
+                        right.prepared(arithmetic).multiply(left, m, &mut again, accumulate);
+                        assert!(bits(&c) == bits(&expected), "({m}, {k}, {n}), {parts} parts");
+                        assert!(bits(&again) == bits(&expected), "({m}, {k}, {n}), {parts} parts, prepared");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Deep and wide enough for several chunks, slabs and strips, and for threads.
 #[test]
 fn neither_threads_nor_neighbours_change_a_bit() {
@@ -149,11 +179,39 @@ fn neither_threads_nor_neighbours_change_a_bit() {
         let (y, dx) = run(1);
         let (y_3, dx_3) = run(3);
         assert!(bits(&y) == bits(&y_3) && bits(&dx) == bits(&dx_3), "threads");
+        let weight_gradient = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut dw = vec![0.0; out * inp];
+            let x = Dense::rows(&x, m, inp);
+            pool.install(|| x.multiply(Arithmetic::Tiles { parts }, Left::Columns(&dy), out, &mut dw, false));
+            dw
+        };
+        assert!(bits(&weight_gradient(1)) == bits(&weight_gradient(3)), "threads, the weight's gradient");
         for row in [0, 31, 199] {
             let mut alone = vec![0.0; out];
             weight.forward(&x[row * inp..][..inp], 1, &mut alone, false);
             assert!(bits(&alone) == bits(&y[row * out..][..out]), "row {row} alone");
         }
+    }
+}
+
+/// So many rows that A is taken a few blocks at a time.
+#[test]
+fn a_tall_product_has_the_bits_of_its_rows() {
+    if !has_tiles() {
+        return;
+    }
+    let (m, k, n, few) = (12_000, 600, 40, 50);
+    let (a, b) = (numbers(m * k, 5), numbers(n * k, 1));
+    let product = |a: &[f32], m: usize| {
+        let mut c = vec![0.0; m * n];
+        Dense::columns(&b, k, n).multiply(Arithmetic::Tiles { parts: 3 }, Left::Rows(a), m, &mut c, false);
+        c
+    };
+    let all = product(&a, m);
+    for first in [0, 5_000, m - few] {
+        let own = product(&a[first * k..(first + few) * k], few);
+        assert!(bits(&own) == bits(&all[first * n..(first + few) * n]), "rows from {first} on");
     }
 }
 
