@@ -24,7 +24,7 @@ pub fn settle(config: &mut Config, command: &Command) -> Result<()> {
     if config.model.matmul != Matmul::Auto || config.run.device != "cpu" || !runs_a_model {
         return Ok(());
     }
-    // Of weights that are trained, three parts would cost as much as f32, and fewer are less precise.
+    // Of weights that are trained, three parts of both sides are slower than f32, and fewer are less precise.
     let suited =
         if config.train.method == TrainMethod::Lora && has_tiles() { Matmul::Bf16x3 } else { Matmul::F32 };
     config.model.matmul = begun_with(config)?.unwrap_or(suited);

@@ -3,7 +3,8 @@
 //! Contract: an output row depends on its own inputs alone. Every reduction has a fixed order, so batch size,
 //! tile shape, instruction set and thread count can't change a bit of it; only [`kernels::Arithmetic`] is another choice
 //! of bits. The forward pass of an operator has the bits of its kernel. Operators take f32 tensors (strided ones are
-//! copied) and refuse others; every floating-point argument gets its gradient. On other devices than the CPU they are
+//! copied) and refuse others; every floating-point argument gets its gradient, by candle's graph or, in a pass that is
+//! [`record`]ed, by a tape of this room's own. On other devices than the CPU they are
 //! [`composed`] of candle's, and promise no bits.
 //!
 //! It knows nothing of layers, caches or losses.

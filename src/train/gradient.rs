@@ -87,8 +87,8 @@ pub(super) fn of_chunk(
     let (logprobs, way_back) = ops::record(trained[0], || match &inputs {
         Some((_, top)) => loss(top.as_tensor()),
         None => {
-            let layers = 0..forward.layers();
-            loss(&layers.into_iter().try_fold(forward.embed(&pack.ids)?, |x, i| forward.layer(i, &x))?)
+            let embedded = forward.embed(&pack.ids)?;
+            loss(&(0..forward.layers()).try_fold(embedded, |x, index| forward.layer(index, &x))?)
         }
     })?;
     // Every target weighs the same.

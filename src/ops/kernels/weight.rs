@@ -38,7 +38,7 @@ pub struct PackedWeight {
 }
 
 /// Elements of f32 that a weight has at most if it keeps tiles beside them: 1.5 MiB of three parts. Larger ones are
-/// taken apart at every product, which costs a tenth or less of it.
+/// taken apart at every product, which takes time instead of memory.
 const TILES_BESIDE: usize = 1 << 18;
 
 /// How products with a weight are computed.
