@@ -41,10 +41,8 @@ impl CustomOp2 for Linear {
         lw: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
         let ((m, inp), (out, _)) = (lx.shape().dims2()?, lw.shape().dims2()?);
-        let mut y = vec![0.0; m * out];
         let w = Dense::columns(elements(w, lw)?, inp, out);
-        w.multiply(self.0, Left::Rows(elements(x, lx)?), m, &mut y, false);
-        output(y, (m, out))
+        output(w.product(self.0, Left::Rows(elements(x, lx)?), m), (m, out))
     }
 
     fn bwd(
@@ -59,20 +57,16 @@ impl CustomOp2 for Linear {
         let dy = Elements::of(&dy);
         // A frozen argument costs nothing.
         let dx = if is_tracked(x) {
-            let mut dx = vec![0.0; m * inp];
             let w = Elements::of(w);
             let _dx = profile::named(Operator::LinearBackwardInput);
-            Dense::rows(w.get()?, out, inp).multiply(self.0, Left::Rows(dy.get()?), m, &mut dx, false);
-            gradient(dx, x)?
+            gradient(Dense::rows(w.get()?, out, inp).product(self.0, Left::Rows(dy.get()?), m), x)?
         } else {
             None
         };
         let dw = if is_tracked(w) {
-            let mut dw = vec![0.0; out * inp];
             let x = Elements::of(x);
             let _dw = profile::named(Operator::LinearBackwardWeight);
-            Dense::rows(x.get()?, m, inp).multiply(self.0, Left::Columns(dy.get()?), out, &mut dw, false);
-            gradient(dw, w)?
+            gradient(Dense::rows(x.get()?, m, inp).product(self.0, Left::Columns(dy.get()?), out), w)?
         } else {
             None
         };

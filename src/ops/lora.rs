@@ -11,7 +11,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Shape
 
 use super::composed;
 use super::kernels::PackedWeight;
-use super::kernels::gemm::{Left, Packed, gemm};
+use super::kernels::gemm::{Left, gemm, product};
+use super::kernels::panels::Packed;
 use super::kernels::simd::Isa;
 use super::tape::{apply_1, apply_3, is_tracked};
 use super::tensor::{Candle, Elements, elements, gradient, matrix, output};
@@ -117,10 +118,9 @@ pub fn lora_linear(
 pub fn lora_delta(a: &Tensor, b: &Tensor, scale: f32) -> Result<Vec<f32>> {
     let ((a, r, inp), (b, out, b_r)) = (matrix("lora_delta: a", a)?, matrix("lora_delta: b", b)?);
     ensure!(b_r == r, "lora_delta: a is ({r}, {inp}) and b is ({out}, {b_r})");
-    let mut delta = vec![0.0; out * inp];
     let (a, b) = (a.to_device(&Device::Cpu)?, b.to_device(&Device::Cpu)?);
     let (ea, eb) = (Elements::of(&a), Elements::of(&b));
-    gemm(Isa::best(), Left::Rows(eb.get()?), out, &Packed::from_rows(ea.get()?, r, inp), &mut delta, false);
+    let mut delta = product(Isa::best(), Left::Rows(eb.get()?), out, &Packed::from_rows(ea.get()?, r, inp));
     delta.iter_mut().for_each(|d| *d *= scale);
     Ok(delta)
 }
@@ -141,8 +141,7 @@ impl LoraLinear {
 
 /// `x aᵀ`, scaled: x (m, in), a (in, r) → (m, r).
 fn narrow(x: &[f32], m: usize, a: &Packed, scale: f32) -> Vec<f32> {
-    let mut h = vec![0.0; m * a.n()];
-    gemm(Isa::best(), Left::Rows(x), m, a, &mut h, false);
+    let mut h = product(Isa::best(), Left::Rows(x), m, a);
     h.iter_mut().for_each(|h| *h *= scale);
     h
 }
@@ -188,14 +187,11 @@ impl CustomOp3 for LoraLinear {
         let read = masked.as_deref().unwrap_or(ex.get()?);
 
         let adapter = profile::named(Operator::Adapter);
-        let mut dh = vec![0.0; m * r];
-        gemm(isa, Left::Rows(dys), m, &Packed::from_rows(eb.get()?, out, r), &mut dh, false);
+        let mut dh = product(isa, Left::Rows(dys), m, &Packed::from_rows(eb.get()?, out, r));
         dh.iter_mut().for_each(|dh| *dh *= self.scale);
-        let mut da = vec![0.0; r * inp];
-        gemm(isa, Left::Columns(&dh), r, &Packed::from_rows(read, m, inp), &mut da, false);
+        let da = product(isa, Left::Columns(&dh), r, &Packed::from_rows(read, m, inp));
         let h = narrow(read, m, &Packed::from_columns(ea.get()?, inp, r), self.scale);
-        let mut db = vec![0.0; out * r];
-        gemm(isa, Left::Columns(dys), out, &Packed::from_rows(&h, m, r), &mut db, false);
+        let db = product(isa, Left::Columns(dys), out, &Packed::from_rows(&h, m, r));
 
         if !is_tracked(x) {
             return Ok((None, gradient(da, a)?, gradient(db, b)?));
@@ -208,8 +204,7 @@ impl CustomOp3 for LoraLinear {
         match &self.mask {
             None => gemm(isa, Left::Rows(&dh), m, &through, &mut dx, true),
             Some(mask) => {
-                let mut kept = vec![0.0; m * inp];
-                gemm(isa, Left::Rows(&dh), m, &through, &mut kept, false);
+                let kept = product(isa, Left::Rows(&dh), m, &through);
                 let terms = kept.iter().zip(mask.iter());
                 dx.iter_mut().zip(terms).for_each(|(dx, (t, keep))| *dx += t * keep);
             }

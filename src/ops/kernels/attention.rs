@@ -211,17 +211,19 @@ fn scores<S: Simd>(s: S, query: &[f32], seen: &Seen<'_>, kv_head: usize, p: &mut
     let mut b = start;
     while b < end {
         let p = &mut p[(b - start) * KV_BLOCK..];
-        if end - b >= 4 {
-            score_blocks::<S, 4>(s, query, &seen.blocks[b..], kv_head, p);
-            b += 4;
-        } else {
-            score_blocks::<S, 1>(s, query, &seen.blocks[b..], kv_head, p);
-            b += 1;
-        }
+        let blocks = &seen.blocks[b..end];
+        b += match blocks.len() {
+            8.. if S::VECTORS_MAX >= 8 => score_blocks::<S, 8>(s, query, blocks, kv_head, p),
+            4.. => score_blocks::<S, 4>(s, query, blocks, kv_head, p),
+            2.. => score_blocks::<S, 2>(s, query, blocks, kv_head, p),
+            _ => score_blocks::<S, 1>(s, query, blocks, kv_head, p),
+        };
     }
 }
 
-/// Scores of whole blocks; several at a time keep several chains under way.
+/// Scores of the first `N` blocks, and how many those are; several at a time keep several chains under way.
+///
+/// The next blocks are fetched meanwhile: what a head reads of a block is too short for the processor to foresee it.
 #[inline(always)]
 fn score_blocks<S: Simd, const N: usize>(
     s: S,
@@ -229,14 +231,22 @@ fn score_blocks<S: Simd, const N: usize>(
     blocks: &[KvBlock<'_>],
     kv_head: usize,
     p: &mut [f32],
-) {
+) -> usize {
     let d = query.len();
     let keys: [&[[f32; LANES]]; N] = std::array::from_fn(|n| {
         let keys = &blocks[n].0[kv_head * d * KV_BLOCK..][..d * KV_BLOCK];
         &keys.as_chunks::<LANES>().0[..d]
     });
+    let heads = blocks[0].0.len() / (d * KV_BLOCK);
+    let ahead: [*const f32; N] = std::array::from_fn(|n| {
+        let (next, head) = if N + n < blocks.len() { (N + n, kv_head) } else { (n, (kv_head + 1) % heads) };
+        blocks[next].0[head * d * KV_BLOCK..].as_ptr()
+    });
     let mut acc = [s.splat(0.0); N];
     for (i, &q) in query.iter().enumerate() {
+        for ahead in ahead {
+            s.fetch(ahead.wrapping_add(i * LANES));
+        }
         let q = s.splat(q);
         for (acc, keys) in acc.iter_mut().zip(&keys) {
             // SAFETY: `i < d`, and every element of `keys` has d lines.
@@ -246,6 +256,7 @@ fn score_blocks<S: Simd, const N: usize>(
     for (n, acc) in acc.iter().enumerate() {
         s.put(*acc, &mut p[n * KV_BLOCK..][..KV_BLOCK], 0);
     }
+    N
 }
 
 /// `out = (Σ p_j value_j) * factor` over the seen keys, for as many heads as `out` has.

@@ -8,7 +8,8 @@
 use rayon::prelude::*;
 
 use super::attention::{AttentionShape, softmax};
-use super::gemm::{Left, PANEL, Packed, Part};
+use super::gemm::{Left, Part};
+use super::panels::{PANEL, Packed};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::softcap::{MultiplyBy, Softcap, SoftcapSlopes};
 use crate::profile::{self, Operator, Work};
@@ -105,15 +106,15 @@ impl Tile {
         (self.to - self.first).next_multiple_of(LANES)
     }
 
-    /// `C = A bᵀ` over all elements of the keys (or values) in `b`, (d, keys).
-    fn by_keys(self, isa: Isa, a: &[f32], d: usize, b: &Packed, c: &mut [f32]) {
+    /// `C = A bᵀ` over all elements of the keys (or values) in `b`, (d, keys); rows of A begin `stride` elements apart.
+    fn by_keys(self, isa: Isa, a: &[f32], stride: usize, b: &Packed, c: &mut [f32]) {
         let vectors = (self.first / LANES, self.to.div_ceil(LANES));
         let part = Part {
             a: Left::Rows(a),
-            stride: d,
+            stride,
             m: self.rows(),
             b,
-            depth: (0, d),
+            depth: (0, b.k()),
             vectors,
             accumulate: false,
         };
@@ -142,16 +143,32 @@ impl Unit<'_> {
         self.shape.heads / self.shape.kv_heads
     }
 
-    /// This head's rows out of (N, heads, head_dim), multiplied by `scale`.
-    fn gather(&self, all: &[f32], heads: usize, head: usize, scale: f32) -> Vec<f32> {
+    /// From this head's first row on, of (N, heads, head_dim).
+    fn head<'a>(&self, all: &'a [f32], heads: usize, head: usize) -> &'a [f32] {
         let d = self.shape.head_dim;
+        &all[(self.start * heads + head) * d..][..((self.count - 1) * heads + 1) * d]
+    }
+
+    /// (head_dim, count)
+    fn columns(&self, all: &[f32]) -> Packed {
+        let (d, heads) = (self.shape.head_dim, self.shape.kv_heads);
+        Packed::from_columns_apart(self.head(all, heads, self.kv_head), heads * d, d, self.count)
+    }
+
+    /// (count, head_dim)
+    fn rows(&self, all: &[f32], heads: usize, head: usize) -> Packed {
+        let d = self.shape.head_dim;
+        Packed::from_rows_apart(self.head(all, heads, head), heads * d, self.count, d)
+    }
+
+    /// This head's queries, scaled.
+    fn queries(&self, q: &[f32], head: usize) -> Vec<f32> {
+        let (d, heads) = (self.shape.head_dim, self.shape.heads);
         let mut rows = Vec::with_capacity(self.count * d);
-        for i in self.start..self.start + self.count {
-            rows.extend_from_slice(&all[(i * heads + head) * d..][..d]);
+        for row in self.head(q, heads, head).chunks(heads * d) {
+            rows.extend_from_slice(&row[..d]);
         }
-        if scale != 1.0 {
-            dispatch(self.isa, Scale { x: &mut rows, scale });
-        }
+        dispatch(self.isa, Scale { x: &mut rows, scale: self.shape.scale });
         rows
     }
 
@@ -194,7 +211,7 @@ impl Unit<'_> {
         slopes: &mut [f32],
     ) {
         let d = self.shape.head_dim;
-        tile.by_keys(self.isa, &query[tile.from * d..tile.to * d], d, keys, p);
+        tile.by_keys(self.isa, &query[tile.from * d..], d, keys, p);
         if let Some(cap) = self.shape.softcap {
             dispatch(self.isa, Softcap { x: p, cap });
             dispatch(self.isa, SoftcapSlopes { capped: p, cap, slopes });
@@ -205,13 +222,12 @@ impl Unit<'_> {
     /// (group, count, d)
     fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         let (d, kv_heads) = (self.shape.head_dim, self.shape.kv_heads);
-        let keys = Packed::from_columns(&self.gather(k, kv_heads, self.kv_head, 1.0), d, self.count);
-        let values = Packed::from_rows(&self.gather(v, kv_heads, self.kv_head, 1.0), self.count, d);
+        let (keys, values) = (self.columns(k), self.rows(v, kv_heads, self.kv_head));
         let mut out = vec![0.0; self.group() * self.count * d];
         let mut p = vec![0.0; ROWS * self.count.next_multiple_of(LANES)];
         let mut inverses = [0.0; ROWS];
         for (g, out) in out.chunks_exact_mut(self.count * d).enumerate() {
-            let query = self.gather(q, self.shape.heads, self.kv_head * self.group() + g, self.shape.scale);
+            let query = self.queries(q, self.kv_head * self.group() + g);
             for tile in self.tiles() {
                 let p = &mut p[..tile.rows() * tile.stride()];
                 self.weights(tile, &query, &keys, p, &mut inverses, &mut []);
@@ -229,12 +245,8 @@ impl Unit<'_> {
     /// dV = Pᵀ dO, dP = dO Vᵀ, dS = P (dP - Σ P dP), dQ = dS K, dK = dSᵀ Q.
     fn backward(&self, q: &[f32], k: &[f32], v: &[f32], dout: &[f32]) -> [Vec<f32>; 3] {
         let (d, count, shape, isa) = (self.shape.head_dim, self.count, self.shape, self.isa);
-        let (k, v) = (
-            self.gather(k, shape.kv_heads, self.kv_head, 1.0),
-            self.gather(v, shape.kv_heads, self.kv_head, 1.0),
-        );
-        let (keys, values) = (Packed::from_columns(&k, d, count), Packed::from_columns(&v, d, count));
-        let key_rows = Packed::from_rows(&k, count, d);
+        let (keys, values) = (self.columns(k), self.columns(v));
+        let key_rows = self.rows(k, shape.kv_heads, self.kv_head);
         let (mut dk, mut dv) = (vec![0.0; count * d], vec![0.0; count * d]);
         let mut dq = vec![0.0; self.group() * count * d];
         let mut p = vec![0.0; ROWS * count.next_multiple_of(LANES)];
@@ -243,17 +255,17 @@ impl Unit<'_> {
         let mut inverses = [0.0; ROWS];
         for (g, dq) in dq.chunks_exact_mut(count * d).enumerate() {
             let head = self.kv_head * self.group() + g;
-            let query = self.gather(q, shape.heads, head, shape.scale);
-            let dout = self.gather(dout, shape.heads, head, 1.0);
-            let (query_rows, dout_rows) =
-                (Packed::from_rows(&query, count, d), Packed::from_rows(&dout, count, d));
+            let query = self.queries(q, head);
+            let query_rows = Packed::from_rows(&query, count, d);
+            let (dout_rows, dout) = (self.rows(dout, shape.heads, head), self.head(dout, shape.heads, head));
+            let apart = shape.heads * d;
             for tile in self.tiles() {
                 let size = tile.rows() * tile.stride();
                 let (p, ds) = (&mut p[..size], &mut ds[..size]);
                 let kept = size.min(slopes.len());
                 let slopes = &mut slopes[..kept];
                 self.weights(tile, &query, &keys, p, &mut inverses, slopes);
-                tile.by_keys(isa, &dout[tile.from * d..tile.to * d], d, &values, ds);
+                tile.by_keys(isa, &dout[tile.from * apart..], apart, &values, ds);
                 dispatch(isa, SoftmaxBackward { tile, shape, p, ds, inverses: &inverses });
                 if shape.softcap.is_some() {
                     dispatch(isa, MultiplyBy { x: ds, y: slopes });

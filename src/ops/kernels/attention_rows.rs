@@ -48,7 +48,14 @@ pub(crate) fn attend_rows_on(
     while start < rows.len() {
         let bundle = &rows[start..start + together(&rows[start..])];
         let (from, to) = (start * width, (start + bundle.len()) * width);
-        attend_bundle(isa, &q[from..to], bundle, shape, &mut out[from..to]);
+        let (q, out) = (&q[from..to], &mut out[from..to]);
+        match bundle {
+            // Nothing is shared, neither by rows nor by heads.
+            [row] if shape.heads == shape.kv_heads => {
+                attend_row_on(isa, q, row.blocks, row.position, shape, out);
+            }
+            _ => attend_bundle(isa, q, bundle, shape, out),
+        }
         start += bundle.len();
     }
 }
@@ -158,6 +165,12 @@ macro_rules! with_tile {
             (4, 4) => $this.$method::<$s, 4, 4>($($argument),*),
             (5, 4) => $this.$method::<$s, 5, 4>($($argument),*),
             (6, 4) => $this.$method::<$s, 6, 4>($($argument),*),
+            (1, 2) => $this.$method::<$s, 1, 2>($($argument),*),
+            (2, 2) => $this.$method::<$s, 2, 2>($($argument),*),
+            (3, 2) => $this.$method::<$s, 3, 2>($($argument),*),
+            (4, 2) => $this.$method::<$s, 4, 2>($($argument),*),
+            (5, 2) => $this.$method::<$s, 5, 2>($($argument),*),
+            (6, 2) => $this.$method::<$s, 6, 2>($($argument),*),
             (1, _) => $this.$method::<$s, 1, 1>($($argument),*),
             (2, _) => $this.$method::<$s, 2, 1>($($argument),*),
             (3, _) => $this.$method::<$s, 3, 1>($($argument),*),
@@ -252,7 +265,11 @@ impl Queries<'_> {
         let (queries, vectors) = tile::<S>();
         let mut column = 0;
         while column < self.d {
-            let n = if self.d - column >= vectors * LANES { vectors } else { 1 };
+            let n = match (self.d - column) / LANES {
+                left if left >= vectors => vectors,
+                left if left >= 2 && vectors > 2 => 2,
+                _ => 1,
+            };
             for first in (0..self.factors.len()).step_by(queries) {
                 let count = queries.min(self.factors.len() - first);
                 with_tile!(count, n, self.weigh_tile::<S>(s, first, blocks, (from, to), (kv, column)));

@@ -1,7 +1,8 @@
 //! Products with a right-hand side of f32 numbers as they lie in memory: a parameter that is trained, activations,
 //! gradients.
 
-use super::gemm::{Left, Packed, gemm};
+use super::gemm::{Left, gemm, product};
+use super::panels::Packed;
 use super::simd::Isa;
 use super::tiles::{HeldTiles, gemm_tiles};
 use super::unpacked::Operand;
@@ -52,6 +53,18 @@ impl<'a> Dense<'a> {
         match arithmetic {
             Arithmetic::F32 => gemm(Isa::best(), a, m, &self.packed(), c, accumulate),
             Arithmetic::Tiles { parts } => gemm_tiles(a, m, self, parts, c, accumulate),
+        }
+    }
+
+    /// `A B`, (m, n), of A (m, k).
+    pub fn product(&self, arithmetic: Arithmetic, a: Left<'_>, m: usize) -> Vec<f32> {
+        match arithmetic {
+            Arithmetic::F32 => product(Isa::best(), a, m, &self.packed()),
+            Arithmetic::Tiles { parts } => {
+                let mut c = vec![0.0; m * self.n];
+                gemm_tiles(a, m, self, parts, &mut c, false);
+                c
+            }
         }
     }
 

@@ -4,103 +4,24 @@
 //! from 0 (or from the old `C`). Blocks of the inner dimension store `C` and go on from it, which changes no
 //! bit; tiles and threads only decide who computes which element.
 
+use std::hint::black_box;
+
 use rayon::prelude::*;
 
-use super::aligned::Line;
+use super::panels::{PANEL, Packed};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
-use crate::profile::{self, Operator, Unit, Work};
+use crate::profile::{self, Unit, Work};
 
-/// Columns of a packed panel.
-pub(crate) const PANEL: usize = 2 * LANES;
 /// Inner elements per block: a panel's block (32 KiB) stays in the first-level cache.
 const DEPTH: usize = 256;
 /// Inner elements after which the next strip comes: a multiple of [`DEPTH`].
 const DEPTH_OUTER: usize = 4 * DEPTH;
 /// Elements of A per strip of rows: half of a second-level cache of 1 MiB.
 const STRIP: usize = 1 << 17;
+/// Inner elements whose code stands one after another.
+const UNROLLED: usize = 4;
 /// Multiply-adds worth a thread: about a tenth of a millisecond.
 pub(super) const PARALLEL: usize = 1 << 22;
-
-/// The right-hand side of a product, (k, n), as panels (n / 32, k, 32) padded with zeros.
-#[derive(Clone, Debug)]
-pub(crate) struct Packed {
-    k: usize,
-    n: usize,
-    lines: Vec<Line>,
-}
-
-impl Packed {
-    /// From a row-major (k, n) matrix.
-    pub(crate) fn from_rows(b: &[f32], k: usize, n: usize) -> Self {
-        assert_eq!(b.len(), k * n, "a matrix of shape ({k}, {n})");
-        Self::build(k, n, |panel, lines| {
-            let first = panel * PANEL;
-            let columns = PANEL.min(n - first);
-            for (p, pair) in lines.chunks_exact_mut(2).enumerate() {
-                let row = &b[p * n + first..][..columns];
-                let (left, right) = row.split_at(columns.min(LANES));
-                pair[0].0[..left.len()].copy_from_slice(left);
-                pair[1].0[..right.len()].copy_from_slice(right);
-            }
-        })
-    }
-
-    /// From a row-major (n, k) matrix: the transpose of what it holds.
-    pub(crate) fn from_columns(b: &[f32], k: usize, n: usize) -> Self {
-        assert_eq!(b.len(), k * n, "a matrix of shape ({n}, {k})");
-        Self::build(k, n, |panel, lines| {
-            let first = panel * PANEL;
-            for (block, lines) in lines.chunks_mut(2 * LANES).enumerate() {
-                for c in 0..PANEL.min(n - first) {
-                    let source = &b[(first + c) * k + block * LANES..][..lines.len() / 2];
-                    for (p, &x) in source.iter().enumerate() {
-                        lines[2 * p + c / LANES].0[c % LANES] = x;
-                    }
-                }
-            }
-        })
-    }
-
-    fn build(k: usize, n: usize, fill: impl Fn(usize, &mut [Line]) + Sync) -> Self {
-        let mut lines = vec![Line([0.0; LANES]); n.div_ceil(PANEL) * k * 2];
-        if k > 0 && n * k >= PARALLEL / 4 {
-            let _aside = profile::unnamed();
-            lines.par_chunks_exact_mut(2 * k).enumerate().for_each(|(panel, lines)| {
-                let _span = profile::span(Operator::Packing);
-                fill(panel, lines);
-            });
-        } else if k > 0 {
-            let _span = profile::span(Operator::Packing);
-            lines.chunks_exact_mut(2 * k).enumerate().for_each(|(panel, lines)| fill(panel, lines));
-        }
-        Self { k, n, lines }
-    }
-
-    /// Of panels (n / 32, k, 32), as two lines for each of the k rows.
-    pub(super) fn from_lines(k: usize, n: usize, lines: Vec<Line>) -> Self {
-        assert_eq!(lines.len(), n.div_ceil(PANEL) * k * 2, "panels of a matrix of shape ({k}, {n})");
-        Self { k, n, lines }
-    }
-
-    pub(super) fn into_lines(self) -> Vec<Line> {
-        self.lines
-    }
-
-    /// The lines of a panel, two for each of the k rows.
-    pub(super) fn panel(&self, panel: usize) -> &[Line] {
-        &self.lines[panel * self.k * 2..][..self.k * 2]
-    }
-
-    /// Inner dimension.
-    pub(crate) fn k(&self) -> usize {
-        self.k
-    }
-
-    /// Columns.
-    pub(crate) fn n(&self) -> usize {
-        self.n
-    }
-}
 
 /// The left-hand side of a product, (m, k).
 #[derive(Clone, Copy)]
@@ -113,16 +34,31 @@ pub(crate) enum Left<'a> {
 
 /// `C = A B`, or `C += A B`; A (m, k), C row-major (m, n).
 pub(crate) fn gemm(isa: Isa, a: Left<'_>, m: usize, b: &Packed, c: &mut [f32], accumulate: bool) {
-    let (k, n) = (b.k, b.n);
+    assert_eq!(c.len(), m * b.n(), "C is ({m}, {})", b.n());
+    // SAFETY: C has as many elements, all of them written.
+    unsafe { gemm_to(isa, a, m, b, Output::of(c), accumulate) };
+}
+
+/// `A B`, (m, n), in memory that nothing was written to before.
+pub(crate) fn product(isa: Isa, a: Left<'_>, m: usize, b: &Packed) -> Vec<f32> {
+    let mut c = Vec::with_capacity(m * b.n());
+    // SAFETY: C has room for as many elements; a product that doesn't accumulate reads none and writes every one.
+    unsafe {
+        gemm_to(isa, a, m, b, Output(c.as_mut_ptr()), false);
+        c.set_len(m * b.n());
+    }
+    c
+}
+
+/// # Safety
+/// C has m * n elements, written before if it accumulates, which nobody else reads or writes meanwhile.
+unsafe fn gemm_to(isa: Isa, a: Left<'_>, m: usize, b: &Packed, c: Output, accumulate: bool) {
+    let (k, n) = (b.k(), b.n());
     let (Left::Rows(elements) | Left::Columns(elements)) = a;
     assert_eq!(elements.len(), m * k, "A is ({m}, {k})");
-    assert_eq!(c.len(), m * n, "C is ({m}, {n})");
     let stride = if matches!(a, Left::Rows(_)) { k } else { m };
     let whole = Part { a, stride, m, b, depth: (0, k), vectors: (0, n.div_ceil(LANES)), accumulate };
-    let block = match whole.block(Output::of(c), c.len(), n) {
-        Some(block) => block,
-        None => return,
-    };
+    let Some(block) = whole.block(c, m * n, n) else { return };
     let product = profile::product(|| Work::product(Unit::F32, [m, n, k], size_of::<f32>() * n * k));
     let pieces_of = product.pieces();
     let compute = |piece| {
@@ -176,12 +112,12 @@ impl<'a> Part<'a> {
     /// Checks every length; `None` if nothing is left to do.
     fn block(self, c: Output, c_len: usize, c_stride: usize) -> Option<Block<'a>> {
         let Self { a, stride, m, b, depth, vectors, accumulate } = self;
-        let columns = (vectors.1 * LANES).min(b.n).saturating_sub(vectors.0 * LANES);
-        assert!(depth.0 <= depth.1 && depth.1 <= b.k, "rows {depth:?} of {}", b.k);
+        let columns = (vectors.1 * LANES).min(b.n()).saturating_sub(vectors.0 * LANES);
+        assert!(depth.0 <= depth.1 && depth.1 <= b.k(), "rows {depth:?} of {}", b.k());
         assert!(
-            vectors.0 <= vectors.1 && vectors.1 <= b.n.div_ceil(LANES),
+            vectors.0 <= vectors.1 && vectors.1 <= b.n().div_ceil(LANES),
             "vectors {vectors:?} of {} columns",
-            b.n
+            b.n()
         );
         if m == 0 || columns == 0 {
             return None;
@@ -298,6 +234,7 @@ impl Block<'_> {
                             length: DEPTH.min(end - depth),
                             vector,
                             row,
+                            ahead: self.ahead(vector + step, depth, DEPTH.min(end - depth), t - strip),
                             whole: &self,
                         };
                         match step {
@@ -310,6 +247,17 @@ impl Block<'_> {
                 }
                 vector += step;
             }
+        }
+    }
+
+    /// What the `t`-th tile of a strip should fetch of the next panel, a line for each inner element.
+    #[inline(always)]
+    fn ahead(&self, vector: usize, depth: usize, length: usize, t: usize) -> *const f32 {
+        let index = ((vector / 2) * self.b.k() + depth) * 2 + t * length;
+        if t < 2 && vector < self.vectors.1 {
+            self.b.lines()[index..].as_ptr().cast()
+        } else {
+            std::ptr::null()
         }
     }
 
@@ -342,6 +290,8 @@ struct Tile<'a> {
     length: usize,
     vector: usize,
     row: usize,
+    /// Lines to fetch meanwhile, one for each inner element; null if none.
+    ahead: *const f32,
     whole: &'a Block<'a>,
 }
 
@@ -378,7 +328,7 @@ impl Tile<'_> {
     #[inline(always)]
     fn compute<S: Simd, const MR: usize, const NV: usize, const COLUMNS: bool>(&self, s: S) {
         let Block { b, stride, c_stride, .. } = *self.whole;
-        let n = b.n;
+        let n = b.n();
         let column = self.vector * LANES;
         debug_assert!(self.row + MR <= self.whole.rows.1 && column + (NV - 1) * LANES < n, "a tile inside C");
         let last = if COLUMNS { (self.length - 1) * stride + MR } else { (MR - 1) * stride + self.length };
@@ -403,33 +353,34 @@ impl Tile<'_> {
         let mut columns = [std::ptr::null::<f32>(); NV];
         for (v, pointer) in columns.iter_mut().enumerate() {
             let (panel, half) = ((self.vector + v) / 2, (self.vector + v) % 2);
-            let index = (panel * b.k + self.depth) * 2 + half;
+            let index = (panel * b.k() + self.depth) * 2 + half;
             assert!(
-                index + 2 * self.length <= b.lines.len() + half,
+                index + 2 * self.length <= b.lines().len() + half,
                 "vector {} of {n} columns",
                 self.vector + v
             );
-            *pointer = b.lines[index..].as_ptr().cast();
+            *pointer = b.lines()[index..].as_ptr().cast();
         }
-        let mut x = self.a.as_ptr();
-        for _ in 0..self.length {
-            // Wrapping arithmetic and no references, so that builds with checks are fast too.
-            // SAFETY: line `index + 2 p` of B exists: asserted above for `p = length - 1`. Element (r, p) of
-            // A exists: `last <= a.len()` was asserted for the largest r and p.
-            unsafe {
-                let mut vectors = [s.splat(0.0); NV];
-                for (vector, column) in vectors.iter_mut().zip(&mut columns) {
-                    *vector = s.at(*column);
-                    *column = column.wrapping_add(PANEL);
-                }
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let x = s.broadcast(x.wrapping_add(if COLUMNS { r } else { r.wrapping_mul(stride) }));
-                    for (acc, &vector) in acc.iter_mut().zip(&vectors) {
-                        *acc = s.fma(x, vector, *acc);
+        let mut reads = Reads::new(self, &columns);
+        let mut left = self.length;
+        // Wrapping arithmetic and no references, so that builds with checks are fast too.
+        // SAFETY: line `index + 2 p` of B exists: asserted above for `p = length - 1`. Element (r, p) of A exists:
+        // `last <= a.len()` was asserted for the largest r and p.
+        unsafe {
+            while left > 0 {
+                // One loop for both: with a step that it knows, the compiler keeps an address for every row, in memory.
+                let count = if left >= UNROLLED {
+                    for p in 0..UNROLLED {
+                        reads.multiply::<S, MR, COLUMNS>(s, p, &mut acc);
                     }
-                }
+                    UNROLLED
+                } else {
+                    reads.multiply::<S, MR, COLUMNS>(s, 0, &mut acc);
+                    1
+                };
+                reads.advance::<COLUMNS>(count);
+                left -= count;
             }
-            x = x.wrapping_add(if COLUMNS { stride } else { 1 });
         }
         let end = acc;
         for (r, end) in end.iter().enumerate() {
@@ -441,5 +392,79 @@ impl Tile<'_> {
                 }
             }
         }
+    }
+}
+
+/// What a tile reads, element by element of the inner dimension.
+struct Reads<const NV: usize> {
+    /// Vectors of B.
+    columns: [*const f32; NV],
+    /// Rows 0, 4 and 8 of A, each by a pointer of its own and the others relative to them: addresses computed for every
+    /// row would take the ports of multiply-adds.
+    quads: [*const f32; 3],
+    stride: usize,
+    stride_thrice: usize,
+    /// Lines to fetch meanwhile, so many elements apart.
+    ahead: *const f32,
+    ahead_step: usize,
+}
+
+impl<const NV: usize> Reads<NV> {
+    #[inline(always)]
+    fn new(tile: &Tile<'_>, columns: &[*const f32; NV]) -> Self {
+        let (a, stride) = (tile.a.as_ptr(), tile.whole.stride);
+        // The compiler would make one pointer of the three, and compute addresses again.
+        let quad = |rows: usize| black_box(a.wrapping_add(stride.wrapping_mul(rows)));
+        let (ahead, ahead_step) = if tile.ahead.is_null() { (a, 0) } else { (tile.ahead, LANES) };
+        let stride_thrice = black_box(stride.wrapping_mul(3));
+        Self {
+            columns: *columns,
+            quads: [quad(0), quad(4), quad(8)],
+            stride,
+            stride_thrice,
+            ahead,
+            ahead_step,
+        }
+    }
+
+    /// Adds the products of inner element `p` from here.
+    ///
+    /// # Safety
+    /// Element `p` exists of MR rows of A and of NV vectors of B.
+    #[inline(always)]
+    unsafe fn multiply<S: Simd, const MR: usize, const COLUMNS: bool>(
+        &mut self,
+        s: S,
+        p: usize,
+        acc: &mut [[S::V; NV]; MR],
+    ) {
+        s.fetch(self.ahead);
+        self.ahead = self.ahead.wrapping_add(self.ahead_step);
+        let mut vectors = [s.splat(0.0); NV];
+        for (vector, column) in vectors.iter_mut().zip(&self.columns) {
+            // SAFETY: the caller's.
+            *vector = unsafe { s.at(column.wrapping_add(p * PANEL)) };
+        }
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let x = if COLUMNS {
+                self.quads[0].wrapping_add(p.wrapping_mul(self.stride)).wrapping_add(r)
+            } else {
+                let row = [0, self.stride, self.stride.wrapping_mul(2), self.stride_thrice][r % 4];
+                self.quads[r / 4].wrapping_add(p).wrapping_add(row)
+            };
+            // SAFETY: the caller's.
+            let x = unsafe { s.broadcast(x) };
+            for (acc, &vector) in acc.iter_mut().zip(&vectors) {
+                *acc = s.fma(x, vector, *acc);
+            }
+        }
+    }
+
+    /// Goes on by `count` inner elements.
+    #[inline(always)]
+    fn advance<const COLUMNS: bool>(&mut self, count: usize) {
+        let step = if COLUMNS { count.wrapping_mul(self.stride) } else { count };
+        self.quads = self.quads.map(|quad| quad.wrapping_add(step));
+        self.columns = self.columns.map(|column| column.wrapping_add(count * PANEL));
     }
 }

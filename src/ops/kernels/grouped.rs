@@ -11,7 +11,7 @@ use anyhow::{Result, bail, ensure};
 use candle_core::quantized::GgmlDType;
 
 use super::aligned::Line;
-use super::gemm::PANEL;
+use super::panels::PANEL;
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
 /// Bytes of a panel's row of four-bit codes: output c in the low half of byte c, output 16 + c in its high half.

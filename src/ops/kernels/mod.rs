@@ -14,6 +14,7 @@ pub(super) mod dense;
 pub(super) mod gelu;
 pub(super) mod gemm;
 mod grouped;
+pub(super) mod panels;
 mod peak;
 pub(super) mod pointwise;
 mod rope;

@@ -147,6 +147,18 @@ pub(crate) trait Simd: Copy {
     /// `p * 2^n`, where the lowest bits of `t` hold `n`, and neither `p` nor the result is subnormal.
     fn scale_by_power(self, p: Self::V, t: Self::V) -> Self::V;
 
+    /// Asks for what is at `from`, which may be any address, before it is needed: into the first-level cache.
+    #[inline(always)]
+    fn fetch(self, from: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint, which reads nothing and never faults; every x86-64 processor has it.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = from;
+    }
+
     /// `x[at..]`, up to 16 elements of it, the other lanes 0.
     #[inline(always)]
     fn get(self, x: &[f32], at: usize) -> Self::V {

@@ -11,7 +11,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::aligned::Line;
-use super::gemm::{Left, Output, PANEL, PARALLEL, Packed, Part};
+use super::gemm::{Left, Output, PARALLEL, Part};
+use super::panels::{PANEL, Packed};
 use super::simd::{Isa, LANES};
 use crate::profile::{self, Operator, Unit, Work};
 

@@ -11,8 +11,9 @@ use candle_core::quantized::GgmlDType;
 use rayon::prelude::*;
 
 use super::aligned::Line;
-use super::gemm::{Left, PANEL, Packed, gemm};
+use super::gemm::{Left, gemm};
 use super::grouped::Grouped;
+use super::panels::{PANEL, Packed};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::tiles::{HeldTiles, Tile, TileSource, gemm_tiles, has_tiles, unpack_tiles};
 use super::unpacked::{Operand, Source, gemm_unpacked};

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 
-use super::super::kernels::gemm::{Left, Packed, gemm};
+use super::super::kernels::gemm::{Left, product};
+use super::super::kernels::panels::Packed;
 use super::super::kernels::simd::Isa;
 use super::{Buffers, Parameter, State, global_norm, restore_all, save_all, step_all};
 use crate::profile::{self, Operator};
@@ -102,25 +103,19 @@ fn orthogonalised(mut x: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
     if rows > columns {
         return transposed(&orthogonalised(transposed(&x, rows, columns), columns, rows), columns, rows);
     }
-    let [a, b, c] = QUINTIC;
+    let ([a, b, c], isa) = (QUINTIC, Isa::best());
     let norm = global_norm(&[&x]).max(NORM_MIN) as f32;
     x.iter_mut().for_each(|x| *x /= norm);
     for _ in 0..ITERATIONS {
         // Columns of xᵀ are rows of x: x itself packs as its own transpose.
-        let gram = product(&x, rows, &Packed::from_columns(&x, columns, rows));
-        let mut polynomial = product(&gram, rows, &Packed::from_rows(&gram, rows, rows));
+        let gram = product(isa, Left::Rows(&x), rows, &Packed::from_columns(&x, columns, rows));
+        let mut polynomial = product(isa, Left::Rows(&gram), rows, &Packed::from_rows(&gram, rows, rows));
         polynomial.iter_mut().zip(&gram).for_each(|(square, gram)| *square = b * gram + c * *square);
-        let mut next = product(&polynomial, rows, &Packed::from_rows(&x, rows, columns));
+        let mut next = product(isa, Left::Rows(&polynomial), rows, &Packed::from_rows(&x, rows, columns));
         next.iter_mut().zip(&x).for_each(|(next, x)| *next += a * x);
         x = next;
     }
     x
-}
-
-fn product(a: &[f32], rows: usize, b: &Packed) -> Vec<f32> {
-    let mut c = vec![0.0; rows * b.n()];
-    gemm(Isa::best(), Left::Rows(a), rows, b, &mut c, false);
-    c
 }
 
 fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {

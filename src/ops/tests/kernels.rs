@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::super::kernels::attention::attend_row_on;
 use super::super::kernels::attention_packed::{attend, attend_backward};
 use super::super::kernels::gelu::Geglu;
-use super::super::kernels::gemm::{Left, Packed, gemm};
+use super::super::kernels::gemm::{Left, gemm, product};
+use super::super::kernels::panels::Packed;
 use super::super::kernels::pointwise::{
     LogSumExp, LogprobBackward, RmsNormBackward, Swiglu, SwigluBackward, rms_norm_on,
 };
@@ -42,6 +43,7 @@ fn check_gemm(m: usize, k: usize, n: usize) {
                 let mut y = c.clone();
                 gemm(isa, left, m, &packed, &mut y, true);
                 assert_eq!(bits(&y), want[1], "{isa:?} {m} {k} {n}, accumulated");
+                assert_eq!(bits(&product(isa, left, m, &packed)), want[0], "{isa:?} {m} {k} {n}, new");
             }
         }
     }
@@ -57,6 +59,28 @@ fn products_are_single_chains() {
     }
     for (m, k, n) in [(1, 1, 1), (2, 256, 16), (5, 257, 49), (13, 600, 33), (61, 300, 65), (7, 3, 200)] {
         check_gemm(m, k, n);
+    }
+}
+
+/// Parts of wider matrices are packed as if they stood alone.
+#[test]
+fn panels_of_a_part_are_those_of_a_copy() {
+    let (k, n, stride) = (37, 45, 100);
+    let wide = numbers(6, k.max(n) * stride);
+    for (many, few) in [(k, n), (n, k)] {
+        let part: Vec<f32> = wide.chunks(stride).take(many).flat_map(|row| &row[..few]).copied().collect();
+        let rows = [
+            Packed::from_rows(&part, many, few),
+            Packed::from_rows_apart(&wide[..(many - 1) * stride + few], stride, many, few),
+        ];
+        let columns = [
+            Packed::from_columns(&part, few, many),
+            Packed::from_columns_apart(&wide[..(many - 1) * stride + few], stride, few, many),
+        ];
+        for [copy, apart] in [rows, columns] {
+            let lines = |packed: &Packed| packed.lines().iter().flat_map(|l| bits(&l.0)).collect::<Vec<_>>();
+            assert!(lines(&copy) == lines(&apart), "{many} of {few}");
+        }
     }
 }
 

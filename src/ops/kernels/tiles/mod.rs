@@ -23,7 +23,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::aligned::{self, Line};
-use super::gemm::{Left, Output, PANEL, PARALLEL};
+use super::gemm::{Left, Output, PARALLEL};
+use super::panels::PANEL;
 use super::simd::{Isa, LANES};
 use super::unpacked::{Operand, Source};
 use crate::profile::{self, Operator, Unit, Work};
