@@ -44,7 +44,8 @@ fn main() -> Result<()> {
     let trainee = Trainee::Lora { lora: Box::new(Lora { base, adapter }), address };
     // One sequence on each thread.
     let passes = Passes { tokens, ..Passes::default() };
-    let predicted = memory_bytes(&trainee, passes, tokens, rayon::current_num_threads());
+    let at_once = rayon::current_num_threads().min(sequences);
+    let predicted = memory_bytes(&trainee, passes, tokens, at_once);
     let hyper = Hyper::from(&Config::load(None, &[])?.train);
     let mut trainer = Trainer::new(trainee, hyper, 1 + UPDATES)?.in_passes(passes);
 

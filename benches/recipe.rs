@@ -4,9 +4,13 @@
 //! [--set key=value]` runs the built binary in temporary folders and prints Markdown. Without `--seeds` it does
 //! nothing, so that a plain `cargo bench` stays short.
 
+#[path = "plot/mod.rs"]
+mod plot;
+
 use std::path::Path;
 use std::process::Command;
 
+use plot::{Line, Panel, svg};
 use serde_json::Value;
 
 struct Plan {
@@ -42,7 +46,7 @@ fn main() {
         }
     }
     if let Some(path) = &plan.svg {
-        std::fs::write(path, svg(&curves)).expect("the picture can be written");
+        std::fs::write(path, svg(&[panel(&curves)], 1)).expect("the picture can be written");
     }
 }
 
@@ -107,46 +111,24 @@ fn row(model: &str, seed: &str, arm: &str, report: &Value) -> String {
 }
 
 /// One line per run, coloured by arm: iterations to the right, held-out pass@1 upwards.
-fn svg(curves: &Curves) -> String {
-    const COLOURS: [&str; 4] = ["#1a7f37", "#9a6700", "#8c959f", "#0969da"];
-    let (left, bottom, width, height) = (50.0, 270.0, 380.0, 240.0);
+fn panel(curves: &Curves) -> Panel {
     let last = curves.iter().flat_map(|(_, runs)| runs).map(Vec::len).max().unwrap_or(2).max(2) - 1;
-    let x = |i: usize| left + width * i as f64 / last as f64;
-    let y = |share: f64| bottom - height * share;
-    let mut out = String::from(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 560 310\" font-family=\"sans-serif\" \
-         font-size=\"12\"><rect width=\"560\" height=\"310\" fill=\"#ffffff\"/>\n",
-    );
-    for tick in 0..=4 {
-        let (share, at) = (f64::from(tick) / 4.0, y(f64::from(tick) / 4.0));
-        out += &format!(
-            "<line x1=\"{left}\" x2=\"{}\" y1=\"{at}\" y2=\"{at}\" stroke=\"#d0d7de\"/>\
-             <text x=\"{}\" y=\"{}\" text-anchor=\"end\">{} %</text>\n",
-            left + width,
-            left - 6.0,
-            at + 4.0,
-            100.0 * share
-        );
+    let line = |entry: usize, run: &Vec<f64>| Line {
+        entry,
+        points: run.iter().enumerate().map(|(i, v)| (i as f64, 100.0 * v)).collect(),
+        is_dashed: false,
+    };
+    let line = &line;
+    Panel {
+        title: "held-out pass@1, one line per run".into(),
+        x_title: "iteration".into(),
+        x_ticks: (0..=last).map(|i| i as f64).collect(),
+        y_ticks: (0..=4).map(|i| (25.0 * f64::from(i), format!("{} %", 25 * i))).collect(),
+        legend: curves.iter().map(|(arm, _)| arm.clone()).collect(),
+        lines: curves
+            .iter()
+            .enumerate()
+            .flat_map(|(i, (_, runs))| runs.iter().map(move |run| line(i, run)))
+            .collect(),
     }
-    for i in 0..=last {
-        out += &format!("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{i}</text>\n", x(i), bottom + 18.0);
-    }
-    let middle = left + width / 2.0;
-    out += &format!("<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">iteration</text>\n", bottom + 34.0);
-    out += &format!("<text x=\"{left}\" y=\"18\">held-out pass@1, one line per run</text>\n");
-    for ((_, runs), colour) in curves.iter().zip(COLOURS.iter().cycle()) {
-        for run in runs {
-            let points: Vec<_> =
-                run.iter().enumerate().map(|(i, v)| format!("{:.1},{:.1}", x(i), y(*v))).collect();
-            out += &format!(
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n",
-                points.join(" ")
-            );
-        }
-    }
-    for (line, ((arm, _), colour)) in curves.iter().zip(COLOURS.iter().cycle()).enumerate() {
-        let at = 40.0 + 20.0 * line as f64;
-        out += &format!("<text x=\"{}\" y=\"{at}\" fill=\"{colour}\">{arm}</text>\n", left + width + 16.0);
-    }
-    out + "</svg>\n"
 }

@@ -20,8 +20,9 @@ pub fn memory_needed(config: &Config, model: &ModelPolicy, longest: usize) -> Re
     let (shape, policy) = (model.body.config(), model.body.bytes());
     let cache = 8 * config.engine.batch_tokens * shape.layers.len() * shape.kv_size();
     let trainee = adapter::trainee(model, config, 1)?;
-    let threads = rayon::current_num_threads();
-    let training = train::memory_bytes(&trainee, (&config.train).into(), longest, threads);
+    let micro_batches = config.train.step_tokens.div_ceil(config.train.micro_batch_tokens.max(1)).max(1);
+    let at_once = rayon::current_num_threads().min(micro_batches);
+    let training = train::memory_bytes(&trainee, (&config.train).into(), longest, at_once);
     Ok((PROGRAM + policy + cache.max(training), policy))
 }
 

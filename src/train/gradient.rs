@@ -52,14 +52,16 @@ pub(super) fn of_step(
     let trained: Vec<_> = trainee.trainable().values().collect();
 
     let mut sum = StepGradient { loss: 0.0, targets, gradients: vec![None; trained.len()] };
-    for wave in chunks.chunks(pool.current_num_threads().max(1)) {
+    let at_once = pool.current_num_threads().clamp(1, chunks.len().max(1));
+    for wave in chunks.chunks(at_once) {
         let compute = |(index, chunk): &(usize, Range<usize>)| {
             let pack = pack(&examples[chunk.clone()]);
-            let by_layers = passes.by_layers(trainee.config(), pack.ids.len());
-            of_chunk(&trainee.pass(step, *index), &trained, &pack, targets, by_layers)
+            let recomputed = passes.recomputed(trainee.config(), pack.ids.len(), at_once);
+            of_chunk(&trainee.pass(step, *index), &trained, &pack, targets, recomputed)
         };
-        let computed: Vec<Result<ChunkGradient>> = pool.install(|| wave.par_iter().map(compute).collect());
-        for ((_, chunk), computed) in wave.iter().zip(computed) {
+        // Each by a thread of its own, always the same: what one update frees there, the next finds there.
+        let computed = pool.broadcast(|thread| wave.get(thread.index()).map(compute));
+        for ((_, chunk), computed) in wave.iter().zip(computed.into_iter().flatten()) {
             let computed = computed?;
             sum.loss += negative_sum(&computed.logprobs, &examples[chunk.clone()])?;
             pool.install(|| add(&mut sum.gradients, &computed.gradients))?;
@@ -69,13 +71,14 @@ pub(super) fn of_step(
     Ok(sum)
 }
 
-/// Gradient of −Σ log-probability / `targets` over the chunk's targets, at once or layer by layer.
+/// Gradient of −Σ log-probability / `targets` over the chunk's targets. Of the first `recomputed` layers only the inputs
+/// are kept.
 pub(super) fn of_chunk(
     pass: &Pass,
     trained: &[&Var],
     pack: &Pack,
     targets: usize,
-    by_layers: bool,
+    recomputed: usize,
 ) -> Result<ChunkGradient> {
     let forward = Forward::new(pass.parameters(), &pack.ids, &pack.starts)?;
     let mut sums = Sums { trained, sums: vec![None; trained.len()] };
@@ -83,13 +86,13 @@ pub(super) fn of_chunk(
         let predicting = ops::embedding(&forward.norm(x)?, &pack.rows)?; // (N, D)
         model::logprobs(pass.parameters(), &predicting, &pack.targets) // (N)
     };
-    let inputs = if by_layers { Some(layer_inputs(&forward, &pack.ids)?) } else { None };
-    let (logprobs, way_back) = ops::record(trained[0], || match &inputs {
-        Some((_, top)) => loss(top.as_tensor()),
-        None => {
-            let embedded = forward.embed(&pack.ids)?;
-            loss(&(0..forward.layers()).try_fold(embedded, |x, index| forward.layer(index, &x))?)
-        }
+    let inputs = if recomputed > 0 { Some(layer_inputs(&forward, &pack.ids, recomputed)?) } else { None };
+    let (logprobs, way_back) = ops::record(trained[0], || {
+        let first = match &inputs {
+            Some((_, top)) => top.as_tensor().clone(),
+            None => forward.embed(&pack.ids)?,
+        };
+        loss(&(recomputed..forward.layers()).try_fold(first, |x, index| forward.layer(index, &x))?)
     })?;
     // Every target weighs the same.
     let gradient = (logprobs.ones_like()? * (-1.0 / targets as f64))?;
@@ -101,12 +104,13 @@ pub(super) fn of_chunk(
     Ok(ChunkGradient { logprobs: logprobs.to_vec1()?, gradients: sums.sums })
 }
 
-/// What the layers read, and what the last one gives: all that is kept of a pass that goes back layer by layer.
-fn layer_inputs(forward: &Forward, ids: &[u32]) -> Result<(Vec<Tensor>, Var)> {
+/// What the first layers read, and what the last of them gives: all that is kept of them, where the pass goes back layer
+/// by layer.
+fn layer_inputs(forward: &Forward, ids: &[u32], layers: usize) -> Result<(Vec<Tensor>, Var)> {
     ops::without_record(|| {
         let mut x = forward.embed(ids)?.detach();
-        let mut inputs = Vec::with_capacity(forward.layers());
-        for index in 0..forward.layers() {
+        let mut inputs = Vec::with_capacity(layers);
+        for index in 0..layers {
             let y = forward.layer(index, &x)?.detach();
             inputs.push(std::mem::replace(&mut x, y));
         }

@@ -7,8 +7,10 @@ use crate::ops::kernels::Arithmetic;
 use super::Trainee;
 use super::pack::CHUNK_TOKENS;
 
-/// What `auto` keeps of a forward pass, in bytes, rather than computing it again.
-const KEPT_MAX: usize = 256 << 20;
+/// What `auto` keeps of all forward passes under way, in bytes, rather than computing it again.
+const KEPT_MAX: usize = 1 << 30;
+/// What it keeps of each one at least.
+const KEPT_EACH: usize = 256 << 20;
 /// Bytes of an f32.
 const F32: usize = 4;
 /// Logits that exist at a time, and their slopes or the weight's slab beside them: what `ops` allows itself.
@@ -36,12 +38,16 @@ impl From<&TrainConfig> for Passes {
 }
 
 impl Passes {
-    /// Whether only the layers' inputs are kept of a pass over so many tokens.
-    pub(super) fn by_layers(self, config: &ModelConfig, tokens: usize) -> bool {
+    /// Of how many of the first layers only the inputs are kept, in a pass over so many tokens beside others.
+    pub(super) fn recomputed(self, config: &ModelConfig, tokens: usize, at_once: usize) -> usize {
+        let layers = config.layers.len();
         match self.checkpointing {
-            Checkpointing::On => true,
-            Checkpointing::Off => false,
-            Checkpointing::Auto => F32 * tokens * config.layers.len() * per_layer(config) > KEPT_MAX,
+            Checkpointing::On => layers,
+            Checkpointing::Off => 0,
+            Checkpointing::Auto => {
+                let kept = (KEPT_MAX / at_once.max(1)).max(KEPT_EACH);
+                layers.saturating_sub(kept / (F32 * tokens * per_layer(config)).max(1))
+            }
         }
     }
 }
@@ -58,16 +64,15 @@ fn per_layer(config: &ModelConfig) -> usize {
 }
 
 /// Most memory, in bytes, that training takes beside what holds the policy: the trained copy, its gradient and moments,
-/// and passes over micro-batches on every thread, of which one may hold an example of `longest` tokens.
-pub fn memory_bytes(trainee: &Trainee, passes: Passes, longest: usize, threads: usize) -> usize {
+/// and passes over micro-batches, `at_once` beside each other, of which each may hold an example of `longest` tokens.
+pub fn memory_bytes(trainee: &Trainee, passes: Passes, longest: usize, at_once: usize) -> usize {
     let config = trainee.config();
     let tokens = passes.tokens.max(longest);
     let (layers, layer) = (config.layers.len(), F32 * tokens * per_layer(config));
+    let recomputed = passes.recomputed(config, tokens, at_once);
     // In the backward pass of a layer the gradients of its largest activations live beside them.
-    let pass = match passes.by_layers(config, tokens) {
-        true => layers * F32 * tokens * config.hidden_size + 2 * layer,
-        false => (layers + 1) * layer,
-    };
+    let whole = (layers - recomputed + 1).max(2);
+    let pass = recomputed * F32 * tokens * config.hidden_size + whole * layer;
     let trained = F32 * trainee.trainable_count();
     // The output layer is packed twice where it is trained.
     let output = match trainee {
@@ -80,7 +85,7 @@ pub fn memory_bytes(trainee: &Trainee, passes: Passes, longest: usize, threads: 
         }
         Trainee::Lora { .. } => 0,
     };
-    5 * trained + threads * (pass + trained + LOGITS + output)
+    5 * trained + at_once * (pass + trained + LOGITS + output)
 }
 
 #[cfg(test)]
@@ -88,12 +93,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_models_are_checkpointed_by_themselves() {
+    fn of_large_passes_some_layers_are_computed_again() {
         let (small, auto) = (ModelConfig::seed(100), Passes::default());
-        assert!(!auto.by_layers(&small, 1024));
-        assert!(auto.by_layers(&small, 1 << 20));
+        let layers = small.layers.len();
+        assert_eq!(auto.recomputed(&small, 1024, 2), 0);
+        assert_eq!(auto.recomputed(&small, 1 << 20, 2), layers);
+        // So many tokens that two layers fit.
+        let tokens = KEPT_MAX / (F32 * per_layer(&small) * 5 / 2);
+        assert_eq!(auto.recomputed(&small, tokens, 1), layers - 2);
+        assert_eq!(auto.recomputed(&small, tokens / 2, 2), layers - 2);
+        assert!(
+            auto.recomputed(&small, tokens / 4, 1000) == layers - 2,
+            "a pass keeps a quarter in any case"
+        );
         let asked = |checkpointing| Passes { checkpointing, ..auto };
-        assert!(asked(Checkpointing::On).by_layers(&small, 1));
-        assert!(!asked(Checkpointing::Off).by_layers(&small, 1 << 30));
+        assert_eq!(asked(Checkpointing::On).recomputed(&small, 1, 1), layers);
+        assert_eq!(asked(Checkpointing::Off).recomputed(&small, 1 << 30, 1), 0);
     }
 }

@@ -161,7 +161,7 @@ fn chunks_are_summed_in_order() {
     let (trainee, trained) = (Trainee::from(weights.clone()), weights.tensors.values().collect::<Vec<_>>());
     for chunk in chunks(&lengths, CHUNK_TOKENS) {
         let pack = pack(&batch[chunk].iter().collect::<Vec<_>>());
-        let part = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, whole.targets, false);
+        let part = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, whole.targets, 0);
         let part = part.unwrap().gradients;
         let part = part.iter().map(|g| g.as_ref().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
         if sum.is_empty() {
@@ -189,6 +189,20 @@ fn checkpointing_changes_no_bit() {
             let step = gradient::of_step(&pool, &trainee, passes, 1, &batch).unwrap();
             (step.loss, step.gradients)
         };
+        let batch = batch(1, 5);
+        let pack = pack(&batch.iter().collect::<Vec<_>>());
+        let trainee = Trainee::Full(weights.clone(), Arithmetic::F32);
+        let trained: Vec<_> = trainee.trainable().values().collect();
+        let recomputing = |layers| {
+            let chunk = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, 9, layers).unwrap();
+            let gradients = chunk.gradients.into_iter().flatten();
+            let values = |g: Tensor| g.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            (chunk.logprobs, gradients.map(values).collect::<Vec<_>>())
+        };
+        let whole = recomputing(0);
+        for layers in 1..=weights.config.layers.len() {
+            assert!(whole == recomputing(layers), "{layers} layers computed again");
+        }
         let arithmetics = [Arithmetic::F32, Arithmetic::Tiles { parts: 2 }];
         for arithmetic in arithmetics.into_iter().filter(|&a| a == Arithmetic::F32 || has_tiles()) {
             let whole = run(arithmetic, Checkpointing::Off);

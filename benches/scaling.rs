@@ -1,0 +1,243 @@
+//! How time grows with the work: `cargo bench --bench scaling [-- --svg FILE]` prints a table, and draws it.
+//!
+//! Drawing and training are the seed model's shape, on one thread and on all; dashed lines go from nothing to the last
+//! point, as time would if it grew with the work alone. Stores hold trajectories of five thoughts. Figures are the best of
+//! [`REPETITIONS`], in a few minutes altogether.
+
+#[path = "plot/mod.rs"]
+mod plot;
+#[path = "trees/mod.rs"]
+mod trees;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use autodidact::config::Config;
+use autodidact::domain::{Address, Purpose, Tree};
+use autodidact::engine::native::Native;
+use autodidact::engine::{Generate, Request, Sampling, Stops};
+use autodidact::model::{ModelConfig, Packed, Weights};
+use autodidact::store::TrajectoryFilter;
+use autodidact::train::{Example, Hyper, Trainer, example_from_solution};
+use plot::{Line, Panel, svg};
+use rayon::ThreadPoolBuilder;
+
+const REPETITIONS: u32 = 3;
+const VOCABULARY: u32 = 149;
+const BATCH_TOKENS: usize = 65_536;
+/// Tokens of a prompt, and drawn behind it, where they don't vary.
+const PROMPT: usize = 64;
+const DRAWN: usize = 128;
+/// Tokens of an update.
+const UPDATE: usize = 8192;
+/// Trajectories of a unit that is stored.
+const UNIT: u32 = 1000;
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip_while(|arg| arg != "--svg").skip(1);
+    let all = rayon::current_num_threads();
+    println!("{:<44} {:>12}  seconds at each", "", "at");
+    let panels = [
+        drawing("drawing: tasks, 8 trajectories each", [40, 80, 120, 160, 200], all, |tasks| {
+            (tasks, 8, DRAWN)
+        })?,
+        drawing("drawing: trajectories of each of 40 tasks", [8, 16, 24, 32, 40], all, |each| {
+            (40, each, DRAWN)
+        })?,
+        drawing("drawing: tokens of each of 160 trajectories", [128, 256, 384, 512, 640], all, |drawn| {
+            (160, 1, drawn)
+        })?,
+        training([256, 512, 768, 1024, 1280], all)?,
+    ];
+    let store = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(storing())?;
+    if let Some(path) = args.next() {
+        let panels: Vec<Panel> = panels.into_iter().chain(store).collect();
+        std::fs::write(&path, svg(&panels, 2)).with_context(|| format!("can't write {path}"))?;
+    }
+    Ok(())
+}
+
+/// The least of a few measurements.
+fn best(mut seconds: impl FnMut() -> Result<f64>) -> Result<f64> {
+    (0..REPETITIONS).try_fold(f64::INFINITY, |best, _| Ok(seconds()?.min(best)))
+}
+
+/// Runs `work(x)` for every x, on one thread and on all.
+fn by_threads(
+    title: &str,
+    x_title: &str,
+    xs: [usize; 5],
+    threads: usize,
+    work: impl Fn(usize) -> Result<f64> + Sync,
+) -> Result<Panel> {
+    let mut legend = Vec::new();
+    let mut series = Vec::new();
+    for threads in if threads > 1 { vec![threads, 1] } else { vec![1] } {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let points = xs.iter().map(|&x| Ok((x as f64, pool.install(|| best(|| work(x)))?)));
+        let points: Vec<(f64, f64)> = points.collect::<Result<_>>()?;
+        legend.push(format!("{threads} thread{}", if threads > 1 { "s" } else { "" }));
+        print_row(&format!("{title}, {}", legend[legend.len() - 1]), &points);
+        series.push(points);
+    }
+    if let [all, one] = &series[..] {
+        let ratio = |i: usize| one[i].1 / all[i].1;
+        println!("{:<44} {threads} threads are {:.2} to {:.2} times as fast as one", "", ratio(0), ratio(4));
+    }
+    Ok(panel(title, x_title, legend, series, true))
+}
+
+fn print_row(name: &str, points: &[(f64, f64)]) {
+    let at: Vec<String> = points.iter().map(|(x, _)| x.to_string()).collect();
+    let seconds: Vec<String> = points.iter().map(|(_, s)| format!("{s:.3}")).collect();
+    println!("{name:<44} {:>12}  {}", at.join(" "), seconds.join(" "));
+}
+
+/// Each series of (x, seconds) as a line, with one from nothing to its last point.
+fn panel(
+    title: &str,
+    x_title: &str,
+    legend: Vec<String>,
+    series: Vec<Vec<(f64, f64)>>,
+    is_proportional: bool,
+) -> Panel {
+    let most = series.iter().flatten().map(|(_, s)| *s).fold(0.0, f64::max);
+    // A round number at the top, and four steps below it.
+    let unit = 10f64.powf(most.log10().floor());
+    let top = (most / unit / 2.0).ceil() * 2.0 * unit;
+    let label = |s: f64| if top < 1.0 { format!("{:.1} ms", 1e3 * s) } else { format!("{s:.1} s") };
+    let mut x_ticks = vec![0.0];
+    x_ticks.extend(series[0].iter().map(|(x, _)| *x));
+    let mut lines = Vec::new();
+    for (entry, points) in series.into_iter().enumerate() {
+        if is_proportional {
+            let last = points[points.len() - 1];
+            lines.push(Line { entry, points: vec![(0.0, 0.0), last], is_dashed: true });
+        }
+        lines.push(Line { entry, points, is_dashed: false });
+    }
+    Panel {
+        title: title.into(),
+        x_title: x_title.into(),
+        x_ticks,
+        y_ticks: (0..=4).map(|i| top * f64::from(i) / 4.0).map(|s| (s, label(s))).collect(),
+        legend,
+        lines,
+    }
+}
+
+fn address(branches: &[u32]) -> Address {
+    Address::new(0, Purpose::Rollout, 0, "bench", branches)
+}
+
+fn weights() -> Result<Weights> {
+    Weights::init(ModelConfig::seed(VOCABULARY as usize), &address(&[]))
+}
+
+fn ids(n: u32, count: usize) -> Vec<u32> {
+    (0..count as u32).map(|p| 3 + (p * p * 31 + p * 7 + n * 13 + n * p) % (VOCABULARY - 3)).collect()
+}
+
+/// `size` gives tasks, trajectories of each, and tokens of these.
+fn drawing(
+    title: &str,
+    xs: [usize; 5],
+    threads: usize,
+    size: impl Fn(usize) -> (usize, usize, usize) + Sync,
+) -> Result<Panel> {
+    let engine = Native::new(Packed::new(&weights()?)?, BATCH_TOKENS)?.remembering(0);
+    let x_title = title.split(": ").nth(1).unwrap_or_default();
+    by_threads(title, x_title, xs, threads, |x| {
+        let (tasks, each, tokens_max) = size(x);
+        let one = |n: usize| Request {
+            context_ids: ids((n / each) as u32, PROMPT),
+            address: address(&[n as u32]),
+            sampling: Sampling { temperature: 0.6, top_k: 0, top_p: 1.0, min_p: 0.0 },
+            tokens_max,
+            stop_at_boundary: false,
+        };
+        let requests: Vec<Request> = (0..tasks * each).map(one).collect();
+        let start = Instant::now();
+        let drawn = engine.generate(&requests, &Stops::default(), &|_| ())?;
+        anyhow::ensure!(drawn.iter().all(|c| c.token_ids.len() == tokens_max), "a trajectory is too short");
+        Ok(start.elapsed().as_secs_f64())
+    })
+}
+
+/// One update of as many tokens, in sequences of different lengths.
+fn training(xs: [usize; 5], threads: usize) -> Result<Panel> {
+    let weights = weights()?;
+    let title = format!("training: an update of {UPDATE} tokens in sequences of");
+    let panel = by_threads(&title, "tokens of a sequence", xs, threads, |length| {
+        let sequence = |n: usize| {
+            let ids = ids(n as u32, length);
+            example_from_solution(&ids[..length / 2], &ids[length / 2..], "bench")
+        };
+        let examples: Vec<Example> = (0..UPDATE / length).map(sequence).collect();
+        let batch: Vec<&Example> = examples.iter().collect();
+        let mut trainer = Trainer::new(weights.clone(), Hyper::from(&Config::load(None, &[])?.train), 2)?;
+        trainer.step(&batch)?;
+        let start = Instant::now();
+        let tokens = trainer.step(&batch)?.tokens;
+        // As if it had been all of them: lengths don't all divide the update.
+        Ok(start.elapsed().as_secs_f64() * UPDATE as f64 / tokens as f64)
+    })?;
+    Ok(Panel { lines: panel.lines.into_iter().filter(|line| !line.is_dashed).collect(), ..panel })
+}
+
+/// What writing a unit and finding things costs as a store grows.
+async fn storing() -> Result<[Panel; 2]> {
+    let folder = tempfile::tempdir()?;
+    let (store, run) = trees::open(folder.path()).await;
+    let path = store.reader().path().to_owned();
+    let (mut writes, mut pages, mut searches, mut ones) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let filter = TrajectoryFilter { run: Some(run), iteration: Some(1), ..TrajectoryFilter::default() };
+    let search = TrajectoryFilter { search: Some("Question 777".into()), ..TrajectoryFilter::default() };
+    for unit in 0..100 {
+        let tree = |n| trees::chain(1 + unit % 10, unit * UNIT + n, 5, 16);
+        let unit_trees: Vec<Tree> = (0..UNIT).map(tree).collect();
+        let start = Instant::now();
+        store.put_trees(run, 1 + unit % 10, Purpose::Rollout, "p", &unit_trees).await?;
+        let seconds = start.elapsed().as_secs_f64();
+        let size = f64::from((unit + 1) * UNIT);
+        // Of twenty units the fastest, as everywhere here.
+        match writes.last_mut() {
+            Some((_, best)) if unit % 20 != 0 => *best = seconds.min(*best),
+            _ => writes.push((size, seconds)),
+        }
+        if unit % 20 != 19 {
+            continue;
+        }
+        if let Some((last, _)) = writes.last_mut() {
+            *last = size;
+        }
+        let reader = store.reader();
+        let mut best = [f64::INFINITY; 3];
+        for _ in 0..5 * REPETITIONS {
+            let start = Instant::now();
+            reader.trajectories(&filter, 50, 0).await?;
+            best[0] = start.elapsed().as_secs_f64().min(best[0]);
+            let start = Instant::now();
+            reader.trajectories(&search, 50, 0).await?;
+            best[1] = start.elapsed().as_secs_f64().min(best[1]);
+            let start = Instant::now();
+            reader.trajectory(i64::from(unit * UNIT / 2)).await?;
+            best[2] = start.elapsed().as_secs_f64().min(best[2]);
+        }
+        for (series, best) in [&mut pages, &mut searches, &mut ones].into_iter().zip(best) {
+            series.push((size, best));
+        }
+    }
+    let bytes = path.metadata()?.len();
+    store.close().await?;
+    print_row("storing 1000 trajectories", &writes);
+    print_row("reading a page of 50 of an iteration", &pages);
+    print_row("finding a task's words", &searches);
+    print_row("reading one trajectory with everything", &ones);
+    println!("{:<44} {:.1} MB for 100,000 trajectories", "", bytes as f64 / 1e6);
+    let x_title = "trajectories in the store";
+    let write =
+        panel("store: writing 1000 trajectories", x_title, vec!["writing".into()], vec![writes], false);
+    let legend = ["page of 50", "search", "one"].map(String::from).to_vec();
+    Ok([write, panel("store: reading", x_title, legend, vec![pages, searches, ones], false)])
+}
