@@ -43,7 +43,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     session.host.milestone();
     session.store.put_critic(session.run.id, iteration, CriticStage::Bootstrap, &row).await?;
     session.host.milestone();
-    session.host.advanced();
+    session.host.advanced(1);
     Ok(Flow::Done(note(&row)))
 }
 
@@ -85,6 +85,7 @@ async fn draw(session: &Session<'_>, policy: &Policy) -> Result<()> {
     if !sampled.is_empty() {
         let trees = draw_chains(session, policy, &sampled, warm)?;
         commit(session, DRAWN_IN, Purpose::Bootstrap, policy, &trees).await?;
+        session.host.advanced(1);
     }
     let corrupted: Vec<_> =
         corrupted.into_iter().filter(|(job, _)| !stored.contains(&job.address.to_string())).collect();
@@ -92,6 +93,7 @@ async fn draw(session: &Session<'_>, policy: &Policy) -> Result<()> {
         let (jobs, completions): (Vec<Job>, Vec<Vec<u32>>) = corrupted.into_iter().unzip();
         let trees = given(session, policy, &jobs, &completions)?;
         commit(session, DRAWN_IN, Purpose::Bootstrap, policy, &trees).await?;
+        session.host.advanced(1);
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     let mut trajectories = trajectories(session, &policy, &stored)?;
     let mut given = judging::scores(session, iteration).await?;
     trajectories.iter_mut().for_each(|t| t.given = given.remove(&t.id).unwrap_or_default());
-    session.host.advanced();
+    session.host.advanced(1);
 
     let (critic, row) = match session.store.critic(run, iteration, CriticStage::Annotated).await? {
         Some(row) => (Critic::from_bytes(&row.bytes)?, row),
@@ -50,7 +50,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
             (critic, row)
         }
     };
-    session.host.advanced();
+    session.host.advanced(1);
     if !row.voting {
         let message = format!(
             "iteration {iteration}: the critique head lost its vote ({}; critic.auc_min = {}): the reward is `{}`",
@@ -68,7 +68,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         session.store.put_scores(run, iteration, &row.hash, &scores).await?;
         session.host.milestone();
     }
-    session.host.advanced();
+    session.host.advanced(1);
     Ok(Flow::Done(format!("{}, {} self-annotated", note(&row), row.annotated)))
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 
+use super::pace::Pace;
 use super::rollouts::{commit, draw_chains, missing, plain_job};
 use super::{Flow, Session};
 use crate::domain::{Address, Phase, Purpose, Split, Task};
@@ -12,9 +13,6 @@ use crate::eval::{self, Attempts, Figure};
 use crate::grade;
 use crate::rollout::Job;
 use crate::store::EvaluationRow;
-
-/// Trajectories drawn and committed together.
-const UNIT_JOBS: usize = 600;
 
 /// Branch of the greedy trajectory; sampled ones follow.
 const GREEDY: u32 = 0;
@@ -29,18 +27,21 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     let (greedy, sampled) = jobs(session, iteration)?;
     let warm = Sampling { temperature: session.config.eval.temperature, ..Sampling::GREEDY };
     let work = [(missing(greedy, &stored), Sampling::GREEDY), (missing(sampled, &stored), warm)];
-    let units: Vec<(&[Job], Sampling)> = work
-        .iter()
-        .flat_map(|(jobs, sampling)| jobs.chunks(UNIT_JOBS).map(move |unit| (unit, *sampling)))
-        .collect();
-    session.announce(iteration, Phase::Evaluate, units.len());
-    for (unit, sampling) in units {
-        if let Some(reason) = session.limit_reached()? {
-            return Ok(Flow::Stopped(reason));
+    session.announce(iteration, Phase::Evaluate, work.iter().map(|(jobs, _)| jobs.len()).sum());
+    let mut pace = Pace::new(rayon::current_num_threads());
+    for (jobs, sampling) in &work {
+        let mut rest = jobs.as_slice();
+        while !rest.is_empty() {
+            if let Some(reason) = session.limit_reached()? {
+                return Ok(Flow::Stopped(reason));
+            }
+            session.host.part(if *sampling == Sampling::GREEDY { "greedy" } else { "sampled" });
+            let (unit, began) = (pace.unit(&mut rest), (session.host.seconds)());
+            let trees = draw_chains(session, &policy, unit, *sampling)?;
+            commit(session, iteration, Purpose::Evaluation, &policy, &trees).await?;
+            session.host.advanced(unit.len());
+            pace.took(unit.len(), (session.host.seconds)() - began);
         }
-        session.host.part(if sampling == Sampling::GREEDY { "greedy" } else { "sampled" });
-        let trees = draw_chains(session, &policy, unit, sampling)?;
-        commit(session, iteration, Purpose::Evaluation, &policy, &trees).await?;
     }
     session.host.part("measure");
     let figures = measure(session, iteration).await?;

@@ -13,7 +13,7 @@ pub enum Event {
         arm: Arm,
         resumed: bool,
     },
-    /// A phase began with so many bounded units to do, each committed on its own.
+    /// A phase began with so much to do: trajectories to draw, updates to make, or steps of its own.
     PhaseStarted {
         iteration: u32,
         phase: Phase,
@@ -23,7 +23,7 @@ pub enum Event {
     Part {
         part: &'static str,
     },
-    /// Units were committed.
+    /// So much of it was committed.
     Advanced {
         units: u64,
     },
@@ -85,7 +85,7 @@ impl Host<'_> {
         (self.on_event)(Event::Part { part });
     }
 
-    pub(super) fn advanced(&self) {
-        (self.on_event)(Event::Advanced { units: 1 });
+    pub(super) fn advanced(&self, units: usize) {
+        (self.on_event)(Event::Advanced { units: units as u64 });
     }
 }

@@ -104,7 +104,7 @@ async fn in_units(
         session.host.milestone();
         session.store.put_scores(run, iteration, hash, &rows).await?;
         session.host.milestone();
-        session.host.advanced();
+        session.host.advanced(1);
     }
     Ok(None)
 }

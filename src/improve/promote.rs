@@ -38,7 +38,7 @@ async fn decide(session: &Session<'_>, iteration: u32) -> Result<String> {
     session.host.milestone();
     session.store.put_promotion(session.run.id, iteration, &row).await?;
     session.host.milestone();
-    session.host.advanced();
+    session.host.advanced(1);
     if !verdict.promoted {
         session.warn(format!("iteration {iteration}: rolled back: {}", verdict.reason)).await?;
     }

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::beside::{proposes_by_prompt, values_by_prompt};
 use super::judging::question;
+use super::pace::Pace;
 use super::{Flow, Policy, Session, with_tools};
 use crate::config::RolloutConfig;
 use crate::critic::{Critic, Shown};
@@ -13,9 +14,6 @@ use crate::data;
 use crate::domain::{Address, Phase, Purpose, Split, Strategy, Task, Tree};
 use crate::engine::Sampling;
 use crate::rollout::{self, Guide, Job, Path, Proposing, Tools, Valuing};
-
-/// Trajectories drawn and committed together: what a crash may cost.
-const UNIT_JOBS: usize = 600;
 
 pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
     let policy = session.load(&session.incumbent_hash(iteration).await?).await?;
@@ -26,17 +24,20 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         Strategy::Cot => None,
         Strategy::Tot => Some(super::bootstrap::critic(session, iteration).await?),
     };
-    let units: Vec<&[Job]> = jobs.chunks(UNIT_JOBS).collect();
-    session.announce(iteration, Phase::Rollout, units.len());
-    for unit in units {
+    session.announce(iteration, Phase::Rollout, jobs.len());
+    let (mut pace, mut rest) = (Pace::new(rayon::current_num_threads()), jobs.as_slice());
+    while !rest.is_empty() {
         if let Some(reason) = session.limit_reached()? {
             return Ok(Flow::Stopped(reason));
         }
+        let (unit, began) = (pace.unit(&mut rest), (session.host.seconds)());
         let trees = match &critic {
             None => draw_chains(session, &policy, unit, sampling)?,
             Some(critic) => search(session, &policy, unit, sampling, critic)?,
         };
         commit(session, iteration, Purpose::Rollout, &policy, &trees).await?;
+        session.host.advanced(unit.len());
+        pace.took(unit.len(), (session.host.seconds)() - began);
     }
     let drawn = session.store.tree_keys(session.run.id, iteration, Purpose::Rollout).await?.len();
     Ok(Flow::Done(format!("{drawn} variants asked")))
@@ -152,6 +153,5 @@ pub(super) async fn commit(
     session.host.milestone();
     session.store.put_trees(session.run.id, iteration, purpose, policy.hash(), trees).await?;
     session.host.milestone();
-    session.host.advanced();
     Ok(())
 }

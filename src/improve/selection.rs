@@ -20,7 +20,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         session.host.milestone();
         session.store.put_selections(run, iteration, &selections).await?;
         session.host.milestone();
-        session.host.advanced();
+        session.host.advanced(1);
     }
     let kept = selections.iter().filter(|s| s.reason.is_kept()).count();
     if kept == 0 {

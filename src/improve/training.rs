@@ -136,7 +136,7 @@ async fn train_model(
         let batch: Vec<&Example> = batch.iter().map(|&i| examples[i]).collect();
         let report = trainer.step(&batch)?;
         session.host.tokens(report.tokens);
-        session.host.advanced();
+        session.host.advanced(1);
         loss = report.loss;
         rows.push(step_row(&report, &batch));
         let (done, last) = (index + 1, index + 1 == schedule.len());

@@ -1,0 +1,73 @@
+//! How much is drawn and committed together: as much as takes about half a minute, by what the unit before took.
+//!
+//! A crash, a limit or Ctrl-C costs at most a unit. Many small ones cost speed: while the last trajectories of a unit are
+//! drawn, threads run out of work. Where a unit ends changes no trajectory.
+
+/// Seconds that a unit should take.
+const SECONDS: f64 = 30.0;
+/// Pieces of work that a unit has for each thread at least: what one decodes together.
+const EACH_MIN: usize = 128;
+/// How much larger a unit may be than the one before, whose time may have been an accident.
+const GROWTH_MAX: usize = 16;
+
+/// The size of the next unit.
+pub(super) struct Pace {
+    least: usize,
+    next: usize,
+}
+
+impl Pace {
+    /// Before anything is known.
+    pub fn new(threads: usize) -> Self {
+        let least = EACH_MIN * threads.max(1);
+        Self { least, next: least }
+    }
+
+    /// Takes the next unit off the rest. What would be left for a small one goes with it.
+    pub fn unit<'a, T>(&self, rest: &mut &'a [T]) -> &'a [T] {
+        let count = if rest.len() < self.next + self.next / 2 { rest.len() } else { self.next };
+        let (unit, others) = rest.split_at(count);
+        *rest = others;
+        unit
+    }
+
+    /// Learns what a unit took.
+    pub fn took(&mut self, count: usize, seconds: f64) {
+        let wanted = count as f64 * SECONDS / seconds.max(1e-3);
+        self.next = (wanted as usize).min(count.saturating_mul(GROWTH_MAX)).max(self.least);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_take_as_long_as_they_should() {
+        let work = vec![(); 100_000];
+        let (mut pace, mut rest) = (Pace::new(2), work.as_slice());
+        let mut sizes = Vec::new();
+        while !rest.is_empty() {
+            let unit = pace.unit(&mut rest).len();
+            // A hundredth of a second each, and twenty times as long towards the end.
+            pace.took(unit, unit as f64 * if sizes.len() < 5 { 0.01 } else { 0.2 });
+            sizes.push(unit);
+        }
+        assert_eq!(sizes[..4], [256, 3000, 3000, 3000]);
+        assert!(
+            sizes[6..sizes.len() - 1].iter().all(|&size| size == 256),
+            "not below what threads hold: {sizes:?}"
+        );
+        assert!((128..384).contains(&sizes[sizes.len() - 1]), "no small rest: {sizes:?}");
+        assert_eq!(sizes.iter().sum::<usize>(), work.len());
+    }
+
+    #[test]
+    fn an_accident_is_not_believed() {
+        let mut pace = Pace::new(1);
+        pace.took(128, 0.0);
+        assert_eq!(pace.unit(&mut [0; 1 << 20].as_slice()).len(), 128 * GROWTH_MAX);
+        pace.took(1, 1e9);
+        assert_eq!(pace.unit(&mut [0; 1000].as_slice()).len(), 128);
+    }
+}
