@@ -8,6 +8,7 @@
 //! only asked, [`scripted`] a script without weights.
 
 pub mod device;
+mod draft;
 pub mod foreign;
 pub mod native;
 mod prefix;

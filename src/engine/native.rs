@@ -5,8 +5,8 @@
 //! its own sequence alone, a completion is a pure function of (policy, context, sampling, address): neither the
 //! threads, nor the batch, nor what is remembered from earlier calls changes a bit of it.
 //!
-//! Weights are read in whatever bits they are held in. Not here: speculative decoding, splitting one forward pass over
-//! threads. One request alone runs on one core.
+//! Weights are read in whatever bits they are held in. Where few sequences are left, drafts fill the pass (`draft`). Not here:
+//! splitting one forward pass over threads. One request alone runs on one core.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,6 +25,9 @@ use crate::model::{Packed, Scratch, Span, decode};
 use crate::ops::kernels::logprob;
 use crate::profile::{self, Operator, Tokens};
 
+/// Rows that a pass over weights takes hardly longer for than for one.
+const DRAFTED_ROWS: usize = 8;
+
 /// A policy in memory, ready to generate.
 #[derive(Debug)]
 pub struct Native {
@@ -32,6 +35,8 @@ pub struct Native {
     pub(super) pool: Arc<PagePool>,
     batch_tokens: usize,
     pub(super) batch: Batch,
+    /// Rows of a pass that cost hardly more than one: what isn't needed for sequences goes to drafts.
+    pub(super) drafted_rows: usize,
     prefixes: Mutex<PrefixCache>,
 }
 
@@ -43,7 +48,12 @@ impl Native {
         ensure!(batch_tokens > 0, "batch_tokens is 0; at least one token must fit");
         let pool = model.page_pool();
         let (batch, prefixes) = (Batch::of(&model), Mutex::new(PrefixCache::new(batch_tokens)));
-        Ok(Self { pool, batch_tokens, batch, prefixes, model })
+        Ok(Self { pool, batch_tokens, batch, drafted_rows: DRAFTED_ROWS, prefixes, model })
+    }
+
+    /// The same engine, with drafts in passes of at most so many rows; 0 drafts nothing. It changes time alone.
+    pub fn drafting(self, rows: usize) -> Self {
+        Self { drafted_rows: rows, ..self }
     }
 
     /// The same engine, remembering the beginnings of at most `tokens` tokens between calls; 0 remembers nothing.

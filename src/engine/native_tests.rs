@@ -70,6 +70,38 @@ fn generate(engine: &Native, requests: &[Request]) -> Vec<Completion> {
     engine.generate(requests, &stops(), &|_| ()).unwrap()
 }
 
+/// What a request gives, and in how many passes behind its context.
+fn in_passes(engine: &Native, request: &Request) -> (Completion, usize) {
+    let passes = AtomicUsize::new(0);
+    let count = |_| {
+        passes.fetch_add(1, Ordering::Relaxed);
+    };
+    let completion = engine.generate(std::slice::from_ref(request), &Stops::default(), &count).unwrap();
+    (completion.into_iter().next().unwrap(), passes.into_inner())
+}
+
+#[test]
+fn drafts_save_passes_and_change_nothing() {
+    let weights = weights();
+    let engine = |rows| Native::new(Packed::new(&weights).unwrap(), 4096).unwrap().drafting(rows);
+    let [without, few, many] = [0, 8, 40].map(engine);
+    // Greedy, this model soon repeats itself.
+    let greedy = Request { sampling: Sampling::GREEDY, ..request(0, vec![1, 7, 9, 7, 9], 80) };
+    let (completion, passes) = in_passes(&without, &greedy);
+    assert_eq!(passes, completion.token_ids.len());
+    let (drafted, fewer) = in_passes(&few, &greedy);
+    assert_eq!(completion, drafted);
+    assert!(fewer < passes * 3 / 4, "{fewer} of {passes} passes");
+    let requests = requests();
+    let together = generate(&without, &requests);
+    for engine in [few, many] {
+        assert!(together == generate(&engine, &requests));
+        for (request, completion) in requests.iter().zip(&together) {
+            assert!(generate(&engine, std::slice::from_ref(request)) == std::slice::from_ref(completion));
+        }
+    }
+}
+
 #[test]
 fn completions_do_not_depend_on_batch_threads_order_or_memory() {
     let (weights, requests) = (weights(), requests());

@@ -10,6 +10,7 @@ use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
+use super::draft;
 use super::native::{Job, f16_bits};
 use super::sampler::Sampler;
 use super::{Boundary, Completion, Request};
@@ -62,6 +63,8 @@ struct Slot<'a> {
     boundaries: Vec<Boundary>,
     /// The last drawn bytes, where a stop string may have begun.
     tail: Vec<u8>,
+    /// What the next pass reads: the last drawn token, which the cache hasn't read yet, and a draft of what follows.
+    unread: Vec<u32>,
 }
 
 /// A context being read for the members of a group that have been admitted.
@@ -153,9 +156,13 @@ impl<'a> Worker<'a> {
     fn step(&mut self) -> Result<()> {
         let model = &self.ledger.job.engine.model;
         let (width, vocab) = (model.config().hidden_size, model.config().vocab_size);
+        // While contexts are read, the pass has rows enough.
+        let sequences = if self.prefills.is_empty() { self.slots.len() } else { usize::MAX };
+        let drafted = draft::room(self.ledger.job.engine.drafted_rows, sequences);
         let mut spans: Vec<Span> = Vec::with_capacity(self.slots.len() + 1);
-        spans.extend(self.slots.iter_mut().map(Slot::span));
-        let mut room = self.ledger.job.engine.batch.rows_max - spans.len();
+        let context_max = model.config().max_position_embeddings;
+        spans.extend(self.slots.iter_mut().map(|slot| slot.span(drafted, context_max)));
+        let mut room = self.ledger.job.engine.batch.rows_max.saturating_sub(spans.len());
         for prefill in &mut self.prefills {
             if room == 0 {
                 break;
@@ -168,11 +175,12 @@ impl<'a> Worker<'a> {
         let hidden = decode(model, &mut spans, &mut self.scratch)?;
         model.logits(hidden, &mut self.logits);
         let mut rows = hidden.chunks_exact(width).zip(self.logits.chunks_exact(vocab));
-        let mut drawn = self.slots.len();
+        let mut drawn = 0;
         let reading = matches!(self.group.context, GroupContext::Reading);
         for mut slot in std::mem::take(&mut self.slots) {
-            let Some((hidden, logits)) = rows.next() else { break };
-            let finish = self.ledger.draw(&mut slot, hidden, logits)?;
+            let before = slot.token_ids.len();
+            let finish = self.ledger.draw_drafted(&mut slot, &mut rows)?;
+            drawn += slot.token_ids.len() - before;
             self.ledger.keep_or_retire(slot, finish, &mut self.slots);
         }
         for (hidden, logits) in rows {
@@ -200,13 +208,19 @@ impl<'a> Slot<'a> {
             logprobs: Vec::new(),
             boundaries: Vec::new(),
             tail: Vec::new(),
+            unread: Vec::new(),
         }
     }
 
-    /// The last drawn token, which the cache hasn't read yet.
-    fn span(&mut self) -> Span<'_> {
-        let last = self.token_ids.len().saturating_sub(1);
-        Span { cache: &mut self.cache, ids: &self.token_ids[last..], wanted_from: 0 }
+    /// The last drawn token and a draft of at most so many behind it.
+    fn span(&mut self, drafted: usize, context_max: usize) -> Span<'_> {
+        self.unread.clear();
+        self.unread.extend(self.token_ids.last());
+        // A draft ends where the drawing does, at the latest.
+        let tokens_max = self.request.tokens_max.min(context_max - self.request.context_ids.len());
+        let left = tokens_max.saturating_sub(self.token_ids.len() + 1);
+        draft::draft(&self.request.context_ids, &self.token_ids, drafted.min(left), &mut self.unread);
+        Span { cache: &mut self.cache, ids: &self.unread, wanted_from: 0 }
     }
 }
 
@@ -307,6 +321,27 @@ impl<'a> Ledger<'a> {
         if finish.is_some() || self.job.stops.is_boundary(id) {
             slot.boundaries.push(Boundary { end: drawn, hidden_f16: f16_bits(hidden) });
         }
+        Ok(finish)
+    }
+
+    /// Draws from the rows of what a slot read, as long as its draft comes true, and forgets the rest of it.
+    fn draw_drafted<'r>(
+        &mut self,
+        slot: &mut Slot,
+        rows: &mut impl Iterator<Item = (&'r [f32], &'r [f32])>,
+    ) -> Result<Option<FinishReason>> {
+        let unread = std::mem::take(&mut slot.unread);
+        let read_before = slot.cache.len() - unread.len();
+        let (mut finish, mut of_use) = (None, 0);
+        for (i, (hidden, logits)) in rows.take(unread.len()).enumerate() {
+            // The row's token must be the one that was drawn.
+            if finish.is_none() && i == of_use && slot.token_ids.last() == Some(&unread[i]) {
+                finish = self.draw(slot, hidden, logits)?;
+                of_use += 1;
+            }
+        }
+        slot.cache.truncate(read_before + of_use);
+        slot.unread = unread;
         Ok(finish)
     }
 

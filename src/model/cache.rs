@@ -142,6 +142,13 @@ impl KvCache {
         self.len += n;
     }
 
+    /// Forgets all but the first `len` positions.
+    pub fn truncate(&mut self, len: usize) {
+        assert!(len <= self.len, "{len} positions of {}", self.len);
+        self.len = len;
+        self.pool.give_back(self.pages.drain(len.div_ceil(KV_BLOCK)..));
+    }
+
     /// The key and value block of `layer` that holds `position`, to write to; reserved before.
     pub(super) fn block_mut(&mut self, layer: usize, position: usize) -> (&mut [f32], &mut [f32]) {
         let block = self.pool.block;
@@ -204,6 +211,22 @@ mod tests {
             assert!(Arc::ptr_eq(&fork.full_pages()[0], &trunk.full_pages()[0]));
             assert!(!Arc::ptr_eq(&fork.pages[1], &trunk.pages[1]));
         }
+    }
+
+    #[test]
+    fn what_was_forgotten_is_written_again_alone() {
+        let pool = PagePool::new("p".into(), 1, 1);
+        let mut a = KvCache::new(&pool);
+        (0..40).for_each(|i| push(&mut a, i as f32));
+        let b = a.clone();
+        a.truncate(20);
+        (100..130).for_each(|i| push(&mut a, i as f32));
+        let want: Vec<f32> = (0..20).chain(100..130).map(|i| i as f32).collect();
+        assert_eq!(values(&a), want);
+        assert_eq!(values(&b), (0..40).map(|i| i as f32).collect::<Vec<_>>());
+        a.truncate(32);
+        a.truncate(0);
+        assert!(a.is_empty() && a.pages.is_empty());
     }
 
     #[test]

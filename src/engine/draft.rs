@@ -1,0 +1,56 @@
+//! Drafts by prompt lookup (Saxena 2023): what followed the last tokens where they stood before.
+//!
+//! One pass reads a draft beside the last token, and every token is then drawn from its own row with its own word of
+//! randomness, as it would have been without; a draft only decides how many rows of the pass are of use (speculative
+//! decoding, Leviathan et al. 2023, where both distributions are the same). So drafts can't be seen in what is drawn, at
+//! any temperature. They cost rows, and pay while a pass has so few that it waits for weights.
+
+/// Tokens that have to agree.
+const AGREED: usize = 2;
+
+/// Rows of a pass over one token of each of `sequences` that each may spend on a draft, where `rows` cost as much as one.
+pub fn room(rows: usize, sequences: usize) -> usize {
+    (rows / sequences.max(1)).saturating_sub(1)
+}
+
+/// Appends at most `most` tokens to `to`: those that followed the last place in `context`, then `drawn`, where the last
+/// tokens of all stood before.
+pub fn draft(context: &[u32], drawn: &[u32], most: usize, to: &mut Vec<u32>) {
+    let len = context.len() + drawn.len();
+    let at = |i: usize| if i < context.len() { context[i] } else { drawn[i - context.len()] };
+    if most == 0 || len <= AGREED {
+        return;
+    }
+    let agrees = |end: &usize| (1..=AGREED).all(|back| at(end - back) == at(len - back));
+    if let Some(end) = (AGREED..len).rev().find(agrees) {
+        to.extend((end..len.min(end + most)).map(at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drafted(context: &[u32], drawn: &[u32], most: usize) -> Vec<u32> {
+        let mut to = Vec::new();
+        draft(context, drawn, most, &mut to);
+        to
+    }
+
+    #[test]
+    fn what_followed_before_is_drafted() {
+        assert_eq!(drafted(&[1, 2, 3, 4, 5, 9], &[2, 3], 2), [4, 5]);
+        assert_eq!(drafted(&[1, 2, 3, 4, 5, 9], &[2, 3], 9), [4, 5, 9, 2, 3]);
+        assert_eq!(drafted(&[2, 3, 4, 2, 3, 5, 2], &[3], 1), [5], "the last place counts");
+        assert!(drafted(&[1, 2], &[3, 4], 5).is_empty(), "nothing stood before");
+        assert_eq!(drafted(&[7, 7], &[7], 3), [7], "a place may overlap the end");
+        assert!(drafted(&[1], &[], 3).is_empty());
+        assert!(drafted(&[1, 2, 1, 2], &[], 0).is_empty());
+    }
+
+    #[test]
+    fn few_sequences_have_room() {
+        assert_eq!([1, 2, 3, 4, 5, 100].map(|sequences| room(8, sequences)), [7, 3, 1, 1, 0, 0]);
+        assert_eq!(room(0, 1), 0);
+    }
+}
