@@ -105,7 +105,11 @@ fn panel(
     // A round number at the top, and four steps below it.
     let unit = 10f64.powf(most.log10().floor());
     let top = (most / unit / 2.0).ceil() * 2.0 * unit;
-    let label = |s: f64| if top < 1.0 { format!("{:.1} ms", 1e3 * s) } else { format!("{s:.1} s") };
+    let label = |s: f64| match top {
+        ..0.01 => format!("{:.1} ms", 1e3 * s),
+        ..1.0 => format!("{:.0} ms", 1e3 * s),
+        _ => format!("{s:.1} s"),
+    };
     let mut x_ticks = vec![0.0];
     x_ticks.extend(series[0].iter().map(|(x, _)| *x));
     let mut lines = Vec::new();
@@ -167,8 +171,8 @@ fn drawing(
 /// One update of as many tokens, in sequences of different lengths.
 fn training(xs: [usize; 5], threads: usize) -> Result<Panel> {
     let weights = weights()?;
-    let title = format!("training: an update of {UPDATE} tokens in sequences of");
-    let panel = by_threads(&title, "tokens of a sequence", xs, threads, |length| {
+    let title = format!("training: an update of {UPDATE} tokens");
+    let panel = by_threads(&title, "tokens of each of its sequences", xs, threads, |length| {
         let sequence = |n: usize| {
             let ids = ids(n as u32, length);
             example_from_solution(&ids[..length / 2], &ids[length / 2..], "bench")
