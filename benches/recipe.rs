@@ -1,7 +1,7 @@
 //! The tables of the README: what the default run gives, over run seeds, control arms and seed models.
 //!
 //! `cargo bench --bench recipe -- --seeds 0,1,2 [--arms reward,random,easy-only,oracle] [--models DIR,DIR]
-//! [--set key=value]` runs the built binary in temporary folders and prints Markdown. Without `--seeds` it does
+//! [--set key=value] [--svg FILE]` runs the built binary in temporary folders and prints Markdown. Without `--seeds` it does
 //! nothing, so that a plain `cargo bench` stays short.
 
 #[path = "plot/mod.rs"]

@@ -1,8 +1,8 @@
 //! How time grows with the work: `cargo bench --bench scaling [-- --svg FILE]` prints a table, and draws it.
 //!
 //! Drawing and training are the seed model's shape, on one thread and on all; dashed lines go from nothing to the last
-//! point, as time would if it grew with the work alone. Stores hold trajectories of five thoughts. Figures are the best of
-//! [`REPETITIONS`], in a few minutes altogether.
+//! point, as time would if it grew with the work alone. Figures are the best of [`REPETITIONS`], in a few minutes altogether;
+//! of writing to a store, of trajectories of five thoughts, the mean since the point before.
 
 #[path = "plot/mod.rs"]
 mod plot;
@@ -30,24 +30,25 @@ const PROMPT: usize = 64;
 const DRAWN: usize = 128;
 /// Tokens of an update.
 const UPDATE: usize = 8192;
-/// Trajectories of a unit that is stored.
+/// Trajectories of a unit that is stored, and units between two points.
 const UNIT: u32 = 1000;
+const WINDOW: u32 = 20;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip_while(|arg| arg != "--svg").skip(1);
     let all = rayon::current_num_threads();
     println!("{:<44} {:>12}  seconds at each", "", "at");
     let panels = [
-        drawing("drawing: tasks, 8 trajectories each", [40, 80, 120, 160, 200], all, |tasks| {
+        drawing("drawing: tasks, 8 trajectories each", &[40, 80, 120, 160, 200], all, |tasks| {
             (tasks, 8, DRAWN)
         })?,
-        drawing("drawing: trajectories of each of 40 tasks", [8, 16, 24, 32, 40], all, |each| {
+        drawing("drawing: trajectories of each of 40 tasks", &[8, 16, 24, 32, 40], all, |each| {
             (40, each, DRAWN)
         })?,
-        drawing("drawing: tokens of each of 160 trajectories", [128, 256, 384, 512, 640], all, |drawn| {
+        drawing("drawing: tokens of each of 160 trajectories", &[128, 256, 384, 512, 640], all, |drawn| {
             (160, 1, drawn)
         })?,
-        training([256, 512, 768, 1024, 1280], all)?,
+        training(&[256, 512, 1024, 2048], all)?,
     ];
     let store = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(storing())?;
     if let Some(path) = args.next() {
@@ -66,7 +67,7 @@ fn best(mut seconds: impl FnMut() -> Result<f64>) -> Result<f64> {
 fn by_threads(
     title: &str,
     x_title: &str,
-    xs: [usize; 5],
+    xs: &[usize],
     threads: usize,
     work: impl Fn(usize) -> Result<f64> + Sync,
 ) -> Result<Panel> {
@@ -81,8 +82,10 @@ fn by_threads(
         series.push(points);
     }
     if let [all, one] = &series[..] {
-        let ratio = |i: usize| one[i].1 / all[i].1;
-        println!("{:<44} {threads} threads are {:.2} to {:.2} times as fast as one", "", ratio(0), ratio(4));
+        let ratios = all.iter().zip(one).map(|((_, all), (_, one))| one / all);
+        let (least, most) =
+            ratios.fold((f64::INFINITY, 0f64), |(least, most), r| (least.min(r), most.max(r)));
+        println!("{:<44} {threads} threads are {least:.2} to {most:.2} times as fast as one", "");
     }
     Ok(panel(title, x_title, legend, series, true))
 }
@@ -105,11 +108,9 @@ fn panel(
     // A round number at the top, and four steps below it.
     let unit = 10f64.powf(most.log10().floor());
     let top = (most / unit / 2.0).ceil() * 2.0 * unit;
-    let label = |s: f64| match top {
-        ..0.01 => format!("{:.1} ms", 1e3 * s),
-        ..1.0 => format!("{:.0} ms", 1e3 * s),
-        _ => format!("{s:.1} s"),
-    };
+    let (factor, name) = if top < 1.0 { (1e3, "ms") } else { (1.0, "s") };
+    let digits = (1.0 - (factor * top / 4.0).log10().floor()).max(0.0) as usize;
+    let label = |s: f64| format!("{:.digits$} {name}", factor * s);
     let mut x_ticks = vec![0.0];
     x_ticks.extend(series[0].iter().map(|(x, _)| *x));
     let mut lines = Vec::new();
@@ -145,7 +146,7 @@ fn ids(n: u32, count: usize) -> Vec<u32> {
 /// `size` gives tasks, trajectories of each, and tokens of these.
 fn drawing(
     title: &str,
-    xs: [usize; 5],
+    xs: &[usize],
     threads: usize,
     size: impl Fn(usize) -> (usize, usize, usize) + Sync,
 ) -> Result<Panel> {
@@ -169,7 +170,7 @@ fn drawing(
 }
 
 /// One update of as many tokens, in sequences of different lengths.
-fn training(xs: [usize; 5], threads: usize) -> Result<Panel> {
+fn training(xs: &[usize], threads: usize) -> Result<Panel> {
     let weights = weights()?;
     let title = format!("training: an update of {UPDATE} tokens");
     let panel = by_threads(&title, "tokens of each of its sequences", xs, threads, |length| {
@@ -182,9 +183,8 @@ fn training(xs: [usize; 5], threads: usize) -> Result<Panel> {
         let mut trainer = Trainer::new(weights.clone(), Hyper::from(&Config::load(None, &[])?.train), 2)?;
         trainer.step(&batch)?;
         let start = Instant::now();
-        let tokens = trainer.step(&batch)?.tokens;
-        // As if it had been all of them: lengths don't all divide the update.
-        Ok(start.elapsed().as_secs_f64() * UPDATE as f64 / tokens as f64)
+        anyhow::ensure!(trainer.step(&batch)?.tokens == UPDATE, "{length} tokens don't divide an update");
+        Ok(start.elapsed().as_secs_f64())
     })?;
     Ok(Panel { lines: panel.lines.into_iter().filter(|line| !line.is_dashed).collect(), ..panel })
 }
@@ -196,25 +196,20 @@ async fn storing() -> Result<[Panel; 2]> {
     let path = store.reader().path().to_owned();
     let (mut writes, mut pages, mut searches, mut ones) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let filter = TrajectoryFilter { run: Some(run), iteration: Some(1), ..TrajectoryFilter::default() };
-    let search = TrajectoryFilter { search: Some("Question 777".into()), ..TrajectoryFilter::default() };
-    for unit in 0..100 {
+    // In every tenth trajectory or so: always more than a page of them.
+    let search = TrajectoryFilter { search: Some("Olaf 16 Pia".into()), ..TrajectoryFilter::default() };
+    let mut written = 0.0;
+    for unit in 0..5 * WINDOW {
         let tree = |n| trees::chain(1 + unit % 10, unit * UNIT + n, 5, 16);
         let unit_trees: Vec<Tree> = (0..UNIT).map(tree).collect();
         let start = Instant::now();
         store.put_trees(run, 1 + unit % 10, Purpose::Rollout, "p", &unit_trees).await?;
-        let seconds = start.elapsed().as_secs_f64();
-        let size = f64::from((unit + 1) * UNIT);
-        // Of twenty units the fastest, as everywhere here.
-        match writes.last_mut() {
-            Some((_, best)) if unit % 20 != 0 => *best = seconds.min(*best),
-            _ => writes.push((size, seconds)),
-        }
-        if unit % 20 != 19 {
+        written += start.elapsed().as_secs_f64();
+        if unit % WINDOW != WINDOW - 1 {
             continue;
         }
-        if let Some((last, _)) = writes.last_mut() {
-            *last = size;
-        }
+        let size = f64::from((unit + 1) * UNIT);
+        writes.push((size, std::mem::take(&mut written) / f64::from(WINDOW)));
         let reader = store.reader();
         let mut best = [f64::INFINITY; 3];
         for _ in 0..5 * REPETITIONS {
@@ -236,7 +231,7 @@ async fn storing() -> Result<[Panel; 2]> {
     store.close().await?;
     print_row("storing 1000 trajectories", &writes);
     print_row("reading a page of 50 of an iteration", &pages);
-    print_row("finding a task's words", &searches);
+    print_row("a page of 50 that have three words", &searches);
     print_row("reading one trajectory with everything", &ones);
     println!("{:<44} {:.1} MB for 100,000 trajectories", "", bytes as f64 / 1e6);
     let x_title = "trajectories in the store";

@@ -144,11 +144,11 @@ pub enum TrainMethod {
     Lora,
 }
 
-/// What of a forward pass is kept for the backward one.
+/// What of forward passes is kept for the backward ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Checkpointing {
-    /// Everything while it is little, else the layers' inputs.
+    /// Everything of as many layers as a GiB over all passes holds, or 256 MiB in each; of the others their inputs.
     Auto,
     /// The layers' inputs; the rest is computed again.
     On,

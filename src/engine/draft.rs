@@ -1,16 +1,44 @@
 //! Drafts by prompt lookup (Saxena 2023): what followed the last tokens where they stood before.
 //!
-//! One pass reads a draft beside the last token, and every token is then drawn from its own row with its own word of
-//! randomness, as it would have been without; a draft only decides how many rows of the pass are of use (speculative
-//! decoding, Leviathan et al. 2023, where both distributions are the same). So drafts can't be seen in what is drawn, at
-//! any temperature. They cost rows, and pay while a pass has so few that it waits for weights.
+//! One pass reads a draft beside the last token. Every token is then drawn from its own row with its own word of
+//! randomness, as it would have been without, and the first that isn't the draft's makes the rest of the rows worthless. So
+//! drafts can't be seen in what is drawn, at any temperature (unlike in Leviathan et al. 2023, nothing is drawn anew). They
+//! cost rows, and pay while a pass has so few that it waits for weights.
 
+/// Tokens of a draft at most.
+const LONGEST: usize = 16;
 /// Tokens that have to agree.
 const AGREED: usize = 2;
 
 /// Rows of a pass over one token of each of `sequences` that each may spend on a draft, where `rows` cost as much as one.
 pub fn room(rows: usize, sequences: usize) -> usize {
     (rows / sequences.max(1)).saturating_sub(1)
+}
+
+/// How long a sequence's drafts may be, by what became of those before.
+#[derive(Debug)]
+pub struct Trust(usize);
+
+impl Trust {
+    /// Before the first draft.
+    pub fn new() -> Self {
+        Self(2)
+    }
+
+    /// Tokens of the next draft, at most `room`.
+    pub fn most(&self, room: usize) -> usize {
+        self.0.min(room)
+    }
+
+    /// Learns how many tokens of a draft came true: all of them earn one twice as long, none one half as long.
+    pub fn learn(&mut self, drafted: usize, came_true: usize) {
+        match came_true {
+            _ if drafted == 0 => {}
+            0 => self.0 = (self.0 / 2).max(1),
+            n if n == drafted => self.0 = (self.0 * 2).min(LONGEST),
+            _ => {}
+        }
+    }
 }
 
 /// Appends at most `most` tokens to `to`: those that followed the last place in `context`, then `drawn`, where the last
@@ -46,6 +74,23 @@ mod tests {
         assert_eq!(drafted(&[7, 7], &[7], 3), [7], "a place may overlap the end");
         assert!(drafted(&[1], &[], 3).is_empty());
         assert!(drafted(&[1, 2, 1, 2], &[], 0).is_empty());
+    }
+
+    #[test]
+    fn trust_is_earned() {
+        let mut trust = Trust::new();
+        trust.learn(0, 0);
+        assert_eq!([trust.most(9), trust.most(1)], [2, 1]);
+        for _ in 0..9 {
+            trust.learn(2, 2);
+        }
+        assert_eq!(trust.most(99), LONGEST);
+        trust.learn(5, 3);
+        assert_eq!(trust.most(99), LONGEST);
+        for _ in 0..9 {
+            trust.learn(5, 0);
+        }
+        assert_eq!(trust.most(99), 1);
     }
 
     #[test]

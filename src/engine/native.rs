@@ -48,7 +48,9 @@ impl Native {
         ensure!(batch_tokens > 0, "batch_tokens is 0; at least one token must fit");
         let pool = model.page_pool();
         let (batch, prefixes) = (Batch::of(&model), Mutex::new(PrefixCache::new(batch_tokens)));
-        Ok(Self { pool, batch_tokens, batch, drafted_rows: DRAFTED_ROWS, prefixes, model })
+        // Each row of a mixture brings experts of its own.
+        let drafted_rows = if model.config().experts.is_some() { 0 } else { DRAFTED_ROWS };
+        Ok(Self { pool, batch_tokens, batch, drafted_rows, prefixes, model })
     }
 
     /// The same engine, with drafts in passes of at most so many rows; 0 drafts nothing. It changes time alone.

@@ -1,4 +1,4 @@
-//! One thread's decode loop: prefills and single tokens of many sequences in one forward pass, finished sequences
+//! One thread's decode loop: prefills, single tokens and drafts of many sequences in one forward pass, finished sequences
 //! replaced at once.
 //!
 //! A group of requests with one context is prefilled once; its members fork the pages and draw their first tokens
@@ -65,6 +65,7 @@ struct Slot<'a> {
     tail: Vec<u8>,
     /// What the next pass reads: the last drawn token, which the cache hasn't read yet, and a draft of what follows.
     unread: Vec<u32>,
+    trust: draft::Trust,
 }
 
 /// A context being read for the members of a group that have been admitted.
@@ -152,11 +153,11 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// One forward pass: a token from every slot, and as much prefill as fits beside them.
+    /// One forward pass: at least a token from every slot, and as much prefill as fits beside them.
     fn step(&mut self) -> Result<()> {
         let model = &self.ledger.job.engine.model;
         let (width, vocab) = (model.config().hidden_size, model.config().vocab_size);
-        // While contexts are read, the pass has rows enough.
+        // Beside contexts that are read, rows are not to be had for nothing.
         let sequences = if self.prefills.is_empty() { self.slots.len() } else { usize::MAX };
         let drafted = draft::room(self.ledger.job.engine.drafted_rows, sequences);
         let mut spans: Vec<Span> = Vec::with_capacity(self.slots.len() + 1);
@@ -209,6 +210,7 @@ impl<'a> Slot<'a> {
             boundaries: Vec::new(),
             tail: Vec::new(),
             unread: Vec::new(),
+            trust: draft::Trust::new(),
         }
     }
 
@@ -219,7 +221,8 @@ impl<'a> Slot<'a> {
         // A draft ends where the drawing does, at the latest.
         let tokens_max = self.request.tokens_max.min(context_max - self.request.context_ids.len());
         let left = tokens_max.saturating_sub(self.token_ids.len() + 1);
-        draft::draft(&self.request.context_ids, &self.token_ids, drafted.min(left), &mut self.unread);
+        let most = self.trust.most(drafted).min(left);
+        draft::draft(&self.request.context_ids, &self.token_ids, most, &mut self.unread);
         Span { cache: &mut self.cache, ids: &self.unread, wanted_from: 0 }
     }
 }
@@ -341,6 +344,7 @@ impl<'a> Ledger<'a> {
             }
         }
         slot.cache.truncate(read_before + of_use);
+        slot.trust.learn(unread.len() - 1, of_use - 1);
         slot.unread = unread;
         Ok(finish)
     }

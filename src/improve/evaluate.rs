@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 
-use super::pace::Pace;
-use super::rollouts::{commit, draw_chains, missing, plain_job};
+use super::rollouts::{commit, draw_chains, missing, pace, plain_job};
 use super::{Flow, Session};
 use crate::domain::{Address, Phase, Purpose, Split, Task};
 use crate::engine::Sampling;
@@ -28,8 +27,8 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     let warm = Sampling { temperature: session.config.eval.temperature, ..Sampling::GREEDY };
     let work = [(missing(greedy, &stored), Sampling::GREEDY), (missing(sampled, &stored), warm)];
     session.announce(iteration, Phase::Evaluate, work.iter().map(|(jobs, _)| jobs.len()).sum());
-    let mut pace = Pace::new(rayon::current_num_threads());
     for (jobs, sampling) in &work {
+        let mut pace = pace(session, jobs, 1);
         let mut rest = jobs.as_slice();
         while !rest.is_empty() {
             if let Some(reason) = session.limit_reached()? {

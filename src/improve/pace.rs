@@ -5,8 +5,8 @@
 
 /// Seconds that a unit should take.
 const SECONDS: f64 = 30.0;
-/// Pieces of work that a unit has for each thread at least: what one decodes together.
-const EACH_MIN: usize = 128;
+/// Trajectories that a thread draws together at most.
+const TOGETHER_MAX: usize = 128;
 /// How much larger a unit may be than the one before, whose time may have been an accident.
 const GROWTH_MAX: usize = 16;
 
@@ -17,9 +17,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Before anything is known.
-    pub fn new(threads: usize) -> Self {
-        let least = EACH_MIN * threads.max(1);
+    /// Before anything is known but that all threads together hold `tokens_max` tokens, and a piece of work takes
+    /// `tokens_each`. A unit is at least as large as what is drawn together.
+    pub fn new(threads: usize, tokens_max: usize, tokens_each: usize) -> Self {
+        let held = tokens_max / tokens_each.max(1);
+        let least = held.clamp(1, TOGETHER_MAX * threads.max(1));
         Self { least, next: least }
     }
 
@@ -45,7 +47,7 @@ mod tests {
     #[test]
     fn units_take_as_long_as_they_should() {
         let work = vec![(); 100_000];
-        let (mut pace, mut rest) = (Pace::new(2), work.as_slice());
+        let (mut pace, mut rest) = (Pace::new(2, 1 << 20, 100), work.as_slice());
         let mut sizes = Vec::new();
         while !rest.is_empty() {
             let unit = pace.unit(&mut rest).len();
@@ -64,7 +66,8 @@ mod tests {
 
     #[test]
     fn an_accident_is_not_believed() {
-        let mut pace = Pace::new(1);
+        assert_eq!(Pace::new(64, 32_768, 300).least, 109, "no more than fit");
+        let mut pace = Pace::new(1, 1 << 20, 100);
         pace.took(128, 0.0);
         assert_eq!(pace.unit(&mut [0; 1 << 20].as_slice()).len(), 128 * GROWTH_MAX);
         pace.took(1, 1e9);

@@ -25,7 +25,11 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         Strategy::Tot => Some(super::bootstrap::critic(session, iteration).await?),
     };
     session.announce(iteration, Phase::Rollout, jobs.len());
-    let (mut pace, mut rest) = (Pace::new(rayon::current_num_threads()), jobs.as_slice());
+    let at_once = match session.config.rollout.strategy {
+        Strategy::Cot => 1,
+        Strategy::Tot => (session.config.tree.beam * session.config.tree.proposals) as usize,
+    };
+    let (mut pace, mut rest) = (pace(session, &jobs, at_once), jobs.as_slice());
     while !rest.is_empty() {
         if let Some(reason) = session.limit_reached()? {
             return Ok(Flow::Stopped(reason));
@@ -129,6 +133,14 @@ fn search(
 fn shown<'t>(session: &'t Session, path: &Path<'t>) -> Result<Shown<'t>> {
     let texts = path.thoughts.iter().map(|thought| thought.text.as_str()).filter(|text| !text.is_empty());
     Ok(Shown { question: question(session, path.tree)?, thoughts: texts.collect() })
+}
+
+/// The pace of `jobs`, each of so many sequences at once.
+pub(super) fn pace(session: &Session, jobs: &[Job], at_once: usize) -> Pace {
+    let config = session.config;
+    let longest = jobs.iter().map(|job| job.prompt_ids.len()).max().unwrap_or(0);
+    let tokens_each = (longest + config.rollout.tokens_max) * at_once;
+    Pace::new(rayon::current_num_threads(), config.engine.batch_tokens, tokens_each)
 }
 
 /// Hands `work` what a rollout needs, as the session has it.

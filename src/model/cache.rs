@@ -142,10 +142,13 @@ impl KvCache {
         self.len += n;
     }
 
-    /// Forgets all but the first `len` positions.
-    pub fn truncate(&mut self, len: usize) {
+    /// Forgets all but the first `len` positions, which it must have.
+    pub(crate) fn truncate(&mut self, len: usize) {
         assert!(len <= self.len, "{len} positions of {}", self.len);
         self.len = len;
+        if len.div_ceil(KV_BLOCK) == self.pages.len() {
+            return;
+        }
         self.pool.give_back(self.pages.drain(len.div_ceil(KV_BLOCK)..));
     }
 

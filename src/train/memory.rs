@@ -7,9 +7,9 @@ use crate::ops::kernels::Arithmetic;
 use super::Trainee;
 use super::pack::CHUNK_TOKENS;
 
-/// What `auto` keeps of all forward passes under way, in bytes, rather than computing it again.
+/// What `auto` keeps of the forward passes under way, in bytes, rather than computing it again.
 const KEPT_MAX: usize = 1 << 30;
-/// What it keeps of each one at least.
+/// What it keeps of each one even where those are many.
 const KEPT_EACH: usize = 256 << 20;
 /// Bytes of an f32.
 const F32: usize = 4;
@@ -45,11 +45,15 @@ impl Passes {
             Checkpointing::On => layers,
             Checkpointing::Off => 0,
             Checkpointing::Auto => {
-                let kept = (KEPT_MAX / at_once.max(1)).max(KEPT_EACH);
-                layers.saturating_sub(kept / (F32 * tokens * per_layer(config)).max(1))
+                layers.saturating_sub(kept_max(at_once) / (F32 * tokens * per_layer(config)).max(1))
             }
         }
     }
+}
+
+/// Bytes of layers that `auto` keeps of one of the passes that are under way at once.
+fn kept_max(at_once: usize) -> usize {
+    (KEPT_MAX / at_once.max(1)).max(KEPT_EACH)
 }
 
 /// Floats per token that are kept of a layer: what its operators read and give.
@@ -69,10 +73,15 @@ pub fn memory_bytes(trainee: &Trainee, passes: Passes, longest: usize, at_once: 
     let config = trainee.config();
     let tokens = passes.tokens.max(longest);
     let (layers, layer) = (config.layers.len(), F32 * tokens * per_layer(config));
-    let recomputed = passes.recomputed(config, tokens, at_once);
     // In the backward pass of a layer the gradients of its largest activations live beside them.
-    let whole = (layers - recomputed + 1).max(2);
-    let pass = recomputed * F32 * tokens * config.hidden_size + whole * layer;
+    let pass = match (passes.checkpointing, passes.recomputed(config, tokens, at_once)) {
+        (_, 0) => (layers + 1) * layer,
+        // A shorter micro-batch keeps more layers: up to the limit, whatever this one keeps.
+        (Checkpointing::Auto, recomputed) => {
+            recomputed * F32 * tokens * config.hidden_size + kept_max(at_once).max(layer) + layer
+        }
+        (_, recomputed) => recomputed * F32 * tokens * config.hidden_size + 2 * layer,
+    };
     let trained = F32 * trainee.trainable_count();
     // The output layer is packed twice where it is trained.
     let output = match trainee {

@@ -12,7 +12,8 @@ use super::panels::{PANEL, Packed};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::profile::{self, Unit, Work};
 
-/// Inner elements per block: a panel's block (32 KiB) stays in the first-level cache.
+/// Inner elements per block: a panel's block (32 KiB) is read from the first-level cache by all tiles of a strip but the
+/// first ones, which fetch the block that comes next.
 const DEPTH: usize = 256;
 /// Inner elements after which the next strip comes: a multiple of [`DEPTH`].
 const DEPTH_OUTER: usize = 4 * DEPTH;
@@ -41,11 +42,12 @@ pub(crate) fn gemm(isa: Isa, a: Left<'_>, m: usize, b: &Packed, c: &mut [f32], a
 
 /// `A B`, (m, n), in memory that nothing was written to before.
 pub(crate) fn product(isa: Isa, a: Left<'_>, m: usize, b: &Packed) -> Vec<f32> {
-    let mut c = Vec::with_capacity(m * b.n());
+    let count = m.checked_mul(b.n()).expect("C fits in memory");
+    let mut c = Vec::with_capacity(count);
     // SAFETY: C has room for as many elements; a product that doesn't accumulate reads none and writes every one.
     unsafe {
         gemm_to(isa, a, m, b, Output(c.as_mut_ptr()), false);
-        c.set_len(m * b.n());
+        c.set_len(count);
     }
     c
 }
@@ -161,7 +163,7 @@ impl Output {
     }
 }
 
-// SAFETY: one is made from a unique borrow that outlives every piece of the product; pieces are disjoint.
+// SAFETY: one is made of memory that nobody else reaches until every piece of the product is done; pieces are disjoint.
 unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
@@ -223,8 +225,14 @@ impl Block<'_> {
             let mut vector = self.vectors.0;
             while vector < self.vectors.1 {
                 let step = step::<S, COLUMNS>(self.rows.1 - self.rows.0, self.vectors.1 - vector);
-                for depth in (outer..end.min(outer + DEPTH_OUTER)).step_by(DEPTH) {
+                let outer_end = end.min(outer + DEPTH_OUTER);
+                for depth in (outer..outer_end).step_by(DEPTH) {
                     let from = depth - start;
+                    let next = if depth + DEPTH < outer_end {
+                        (vector, depth + DEPTH)
+                    } else {
+                        (vector + step, outer)
+                    };
                     for t in strip..tiles.min(strip + per_strip) {
                         let (row, rows) = self.tile_rows(t, tiles);
                         let tile = Tile {
@@ -234,7 +242,7 @@ impl Block<'_> {
                             length: DEPTH.min(end - depth),
                             vector,
                             row,
-                            ahead: self.ahead(vector + step, depth, DEPTH.min(end - depth), t - strip),
+                            ahead: self.ahead(next, (t - strip) * DEPTH.min(end - depth)),
                             whole: &self,
                         };
                         match step {
@@ -250,15 +258,15 @@ impl Block<'_> {
         }
     }
 
-    /// What the `t`-th tile of a strip should fetch of the next panel, a line for each inner element.
+    /// From where a tile should fetch lines of the block that comes next, one for each of its inner elements, if the tiles
+    /// before it have fetched so many; null if the block has no more.
     #[inline(always)]
-    fn ahead(&self, vector: usize, depth: usize, length: usize, t: usize) -> *const f32 {
-        let index = ((vector / 2) * self.b.k() + depth) * 2 + t * length;
-        if t < 2 && vector < self.vectors.1 {
-            self.b.lines()[index..].as_ptr().cast()
-        } else {
-            std::ptr::null()
+    fn ahead(&self, (vector, depth): (usize, usize), fetched: usize) -> *const f32 {
+        if vector >= self.vectors.1 || fetched >= 2 * DEPTH.min(self.depth.1 - depth) {
+            return std::ptr::null();
         }
+        let line = ((vector / 2) * self.b.k() + depth) * 2 + fetched;
+        self.b.lines().as_ptr().cast::<f32>().wrapping_add(line * LANES)
     }
 
     /// First row and height of tile `t` of `tiles` equal ones: 13 rows are 6 and 7, never 12 and 1.

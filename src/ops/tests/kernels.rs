@@ -62,6 +62,16 @@ fn products_are_single_chains() {
     }
 }
 
+#[test]
+fn empty_products_are_zero() {
+    for (m, k, n) in [(3, 0, 20), (0, 4, 20), (3, 4, 0), (0, 0, 0)] {
+        let (a, b) = (numbers(1, m * k), Packed::from_rows(&numbers(2, k * n), k, n));
+        for left in [Left::Rows(&a), Left::Columns(&a)] {
+            assert_eq!(product(Isa::best(), left, m, &b), vec![0.0; m * n], "{m} {k} {n}");
+        }
+    }
+}
+
 /// Parts of wider matrices are packed as if they stood alone.
 #[test]
 fn panels_of_a_part_are_those_of_a_copy() {
