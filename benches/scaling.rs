@@ -196,7 +196,6 @@ async fn storing() -> Result<[Panel; 2]> {
     let path = store.reader().path().to_owned();
     let (mut writes, mut pages, mut searches, mut ones) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let filter = TrajectoryFilter { run: Some(run), iteration: Some(1), ..TrajectoryFilter::default() };
-    // In every tenth trajectory or so: always more than a page of them.
     let search = TrajectoryFilter { search: Some("Olaf 16 Pia".into()), ..TrajectoryFilter::default() };
     let mut written = 0.0;
     for unit in 0..5 * WINDOW {
@@ -211,6 +210,9 @@ async fn storing() -> Result<[Panel; 2]> {
         let size = f64::from((unit + 1) * UNIT);
         writes.push((size, std::mem::take(&mut written) / f64::from(WINDOW)));
         let reader = store.reader();
+        for page in [&filter, &search] {
+            anyhow::ensure!(reader.trajectories(page, 50, 0).await?.len() == 50, "a page isn't full");
+        }
         let mut best = [f64::INFINITY; 3];
         for _ in 0..5 * REPETITIONS {
             let start = Instant::now();

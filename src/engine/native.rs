@@ -54,7 +54,8 @@ impl Native {
     }
 
     /// The same engine, with drafts in passes of at most so many rows; 0 drafts nothing. It changes time alone.
-    pub fn drafting(self, rows: usize) -> Self {
+    #[cfg(test)]
+    fn drafting(self, rows: usize) -> Self {
         Self { drafted_rows: rows, ..self }
     }
 

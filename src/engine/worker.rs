@@ -163,7 +163,7 @@ impl<'a> Worker<'a> {
         let mut spans: Vec<Span> = Vec::with_capacity(self.slots.len() + 1);
         let context_max = model.config().max_position_embeddings;
         spans.extend(self.slots.iter_mut().map(|slot| slot.span(drafted, context_max)));
-        let mut room = self.ledger.job.engine.batch.rows_max.saturating_sub(spans.len());
+        let mut room = self.ledger.job.engine.batch.rows_max - spans.len();
         for prefill in &mut self.prefills {
             if room == 0 {
                 break;

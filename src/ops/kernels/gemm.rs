@@ -12,8 +12,7 @@ use super::panels::{PANEL, Packed};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::profile::{self, Unit, Work};
 
-/// Inner elements per block: a panel's block (32 KiB) is read from the first-level cache by all tiles of a strip but the
-/// first ones, which fetch the block that comes next.
+/// Inner elements per block: 32 KiB of a panel, which every tile of a strip reads. The first ones fetch the next block.
 const DEPTH: usize = 256;
 /// Inner elements after which the next strip comes: a multiple of [`DEPTH`].
 const DEPTH_OUTER: usize = 4 * DEPTH;
