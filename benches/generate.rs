@@ -23,6 +23,7 @@ use autodidact::domain::{Address, Purpose};
 use autodidact::engine::native::Native;
 use autodidact::engine::{Generate, ReadRequest, Request, Sampling, Stops};
 use autodidact::model::{Frozen, ModelConfig, Packed, Quantization, Weights};
+use autodidact::ops::kernels::{Arithmetic, has_tiles};
 use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::llama;
 
@@ -32,6 +33,8 @@ const DRAWN: usize = 190;
 const BATCH_TOKENS: usize = 32_768;
 
 fn main() -> Result<()> {
+    // SAFETY: the first statement of the process.
+    unsafe { autodidact::cli::prepare() };
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     if let [dir, requests, options @ ..] = args.as_slice() {
         return checkpoint(dir, requests, options);
@@ -43,6 +46,11 @@ fn main() -> Result<()> {
 
     let distinct = requests(256, 1);
     let native = measure("native, 256 prompts x 1", "drawn", || drawn(&engine, &distinct));
+    if has_tiles() {
+        let frozen = Frozen::of(&weights)?.computing(Arithmetic::Tiles { parts: 1 })?;
+        let engine = Native::new(Packed::of(&frozen)?, BATCH_TOKENS).unwrap();
+        measure("native, bf16, 256 prompts x 1", "drawn", || drawn(&engine, &distinct));
+    }
     let shared = requests(32, 8);
     measure("native, 32 prompts x 8", "drawn", || drawn(&engine, &shared));
     let reads: Vec<ReadRequest> = distinct
@@ -110,7 +118,7 @@ fn measure(name: &str, verb: &str, mut run: impl FnMut() -> usize) -> f64 {
         best = best.max(tokens / start.elapsed().as_secs_f64());
         best_of_cpu = best_of_cpu.max(tokens / (measure::cpu_seconds() - cpu_start));
     }
-    println!("{name:<28} {best:>8.0} {verb} tokens/s  {best_of_cpu:>8.0} per CPU second");
+    println!("{name:<30} {best:>8.0} {verb} tokens/s  {best_of_cpu:>8.0} per CPU second");
     best
 }
 

@@ -21,6 +21,8 @@ const UPDATES: u32 = 3;
 const RANK: usize = 16;
 
 fn main() -> Result<()> {
+    // SAFETY: the first statement of the process.
+    unsafe { autodidact::cli::prepare() };
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let Some(dir) = args.first() else { return Ok(()) };
     let number = |at: usize, default: usize| args.get(at).map_or(Ok(default), |text| text.parse());

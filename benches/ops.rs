@@ -8,21 +8,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use autodidact::ops::kernels::KvPrecision;
 use autodidact::ops::{self, AttentionShape, RopeTable, composed, kernels};
 use candle_core::{Device, Tensor, Var};
 
 const WIDTH: usize = 128;
 const INNER: usize = 336;
 const VOCAB: usize = 149;
-const SHAPE: AttentionShape =
-    AttentionShape { heads: 4, kv_heads: 4, head_dim: 32, scale: 0.176_776_7, window: None, softcap: None };
+const SHAPE: AttentionShape = AttentionShape {
+    heads: 4,
+    kv_heads: 4,
+    head_dim: 32,
+    scale: 0.176_776_7,
+    window: None,
+    softcap: None,
+    kv: KvPrecision::F32,
+};
 
 type Operator<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 
 fn main() -> Result<()> {
-    // candle's own pool spins between operators and would take the cores from rayon's.
-    // SAFETY: nothing else runs yet.
-    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    // SAFETY: the first statement of the process.
+    unsafe { autodidact::cli::prepare() };
     println!("{} threads", rayon::current_num_threads());
     products();
     println!("{:<40} {:>9} {:>9} {:>6}", "operator", "fused µs", "candle µs", "ratio");

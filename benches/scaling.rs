@@ -35,6 +35,8 @@ const UNIT: u32 = 1000;
 const WINDOW: u32 = 20;
 
 fn main() -> Result<()> {
+    // SAFETY: the first statement of the process.
+    unsafe { autodidact::cli::prepare() };
     let mut args = std::env::args().skip_while(|arg| arg != "--svg").skip(1);
     let all = rayon::current_num_threads();
     println!("{:<44} {:>12}  seconds at each", "", "at");

@@ -17,6 +17,7 @@ use anyhow::Result;
 use autodidact::config::Config;
 use autodidact::domain::{Address, Purpose};
 use autodidact::model::{self, ModelConfig, Weights};
+use autodidact::ops::kernels::{Arithmetic, has_tiles};
 use autodidact::ops::{self, composed};
 use autodidact::train::{
     CHUNK_TOKENS, Example, Hyper, Pack, Trainee, Trainer, chunks, example_from_solution, pack,
@@ -32,9 +33,8 @@ const SEQUENCES: usize = 17;
 const REPETITIONS: usize = 8;
 
 fn main() -> Result<()> {
-    // SAFETY: the first statement of the program: no other thread exists. candle's pool of spinning threads would
-    // compete with rayon's.
-    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    // SAFETY: the first statement of the process.
+    unsafe { autodidact::cli::prepare() };
     let weights = Weights::init(ModelConfig::seed(VOCABULARY), &address("weights"))?;
     let examples = examples();
     let batch: Vec<&Example> = examples.iter().collect();
@@ -62,9 +62,12 @@ fn main() -> Result<()> {
         report(&format!("{name}, candle's operators"), tokens, candle, candle);
     }
     let candle = fastest(|| gradients(&weights, &packs, composed_logprobs, true))?;
-    let mut trainer = trainer(weights.into())?;
-    let whole = fastest(|| trainer.step(&batch).map(drop))?;
-    report("trainer, whole update", tokens, whole, candle);
+    let arithmetics =
+        [("trainer, whole update", Arithmetic::F32), ("the same, bf16", Arithmetic::Tiles { parts: 1 })];
+    for (name, arithmetic) in arithmetics.into_iter().filter(|(_, a)| *a == Arithmetic::F32 || has_tiles()) {
+        let mut trainer = trainer(Trainee::Full(weights.clone(), arithmetic))?;
+        report(name, tokens, fastest(|| trainer.step(&batch).map(drop))?, candle);
+    }
     Ok(())
 }
 
@@ -139,7 +142,8 @@ fn composed_logprobs(weights: &Weights, pack: &Pack) -> Result<Tensor> {
             q = composed::rope(&q, config.num_attention_heads, &table, &positions)?;
             k = composed::rope(&k, config.num_key_value_heads, &table, &positions)?;
         }
-        let attended = composed::attention(&q, &k, &v, &config.attention_shape(i), &pack.starts)?;
+        let attended =
+            composed::attention(&q, &k, &v, &config.attention_shape(i, Arithmetic::F32), &pack.starts)?;
         x = composed::add(&x, &linear(&attended, "self_attn.o_proj")?)?;
         let normed = composed::rms_norm(&x, param("post_attention_layernorm")?, config.rms_norm_eps)?;
         let activated =

@@ -178,8 +178,9 @@ def compare_seed(work, threads, binary):
     print(f"seed, {len(prompts)} prompts of {sum(map(len, prompts)) // len(prompts)} tokens, {threads} threads")
     theirs = [measured("transformers", [*own("--transformers"), folder, wanted, dtype, rows], threads)
               for dtype in ["float32", "bfloat16"] for rows in BATCHES["seed"]]
-    ours = measured("autodidact, f32", [*bench("generate", binary), folder, wanted], threads)
-    compare({"autodidact": ours}, {"transformers": fastest(theirs)})
+    ours = {name: measured(f"autodidact, {name}", [*bench("generate", binary), folder, wanted, *how], threads)
+            for name, how in [("f32", ["none", "f32"]), ("bf16", ["none", "1"])]}
+    compare(ours, {"transformers": fastest(theirs)})
 
 
 def compare_checkpoint(work, shape, threads, new, binary):

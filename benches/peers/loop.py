@@ -5,7 +5,8 @@
 Both start from the embedded seed and take the sizes of the default configuration (RECIPE in `reference.py`). The reference draws its
 relation tasks from the same distribution, not the same tasks. It is batched PyTorch as one would write it for speed:
 its own decoder with a cache (`decoder.py`), rows of similar length together, finished rows leave the batch, rereading
-and training padded; f32, or bf16 for drawing and rereading and autocast for training. Simplified in its favour: nothing
+and training padded; f32, or bf16 for drawing and rereading and autocast for training, each beside ours by the same
+(`model.matmul`). Simplified in its favour: nothing
 is stored; the critique head sees the log-probability statistics alone (no hidden states) and is trained twice without
 repeated evaluations, calibration and criteria by thought; easy answers are corrupted in two ways; the gate compares two
 numbers. An iteration is bootstrap, rollout, critique, selection, training and evaluation; the base's evaluation is
@@ -23,9 +24,13 @@ from pathlib import Path
 from common import ROOT, environment, own
 
 
-def with_autodidact(binary, iterations, threads):
+# How we multiply beside each of the reference's types.
+MATMUL = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def with_autodidact(binary, matmul, iterations, threads):
     """Seconds of the base's evaluation and of every iteration, and held-out accuracy after each."""
-    settings = [f"run.iterations={iterations}", f"run.threads={threads}"]
+    settings = [f"run.iterations={iterations}", f"run.threads={threads}", f"model.matmul={matmul}"]
     command = [binary, "run", "--json", *(part for s in settings for part in ("--set", s))]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, cwd=folder, env=environment(threads), capture_output=True, text=True, check=True)
@@ -57,9 +62,9 @@ def main():
     options = parser.parse_args()
     for threads in options.threads.split(","):
         print(f"base and {options.iterations} iterations, {threads} threads")
-        ours = with_autodidact(options.binary.resolve(), options.iterations, threads)
-        show("autodidact", ours)
         for dtype in options.dtypes.split(","):
+            ours = with_autodidact(options.binary.resolve(), MATMUL[dtype], options.iterations, threads)
+            show(f"autodidact, {MATMUL[dtype]}", ours)
             theirs = with_torch(dtype, options.iterations, threads)
             show(f"torch, {dtype}", theirs)
             ratios = [b / a for a, b in zip(ours["seconds"], theirs["seconds"])]

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::Command;
-use crate::config::{Config, Matmul, TrainMethod};
+use crate::config::{Config, Matmul};
 use crate::ops::kernels::has_tiles;
 
 /// Replaces "auto" by what it means, for commands that run a model.
@@ -24,9 +24,7 @@ pub fn settle(config: &mut Config, command: &Command) -> Result<()> {
     if config.model.matmul != Matmul::Auto || config.run.device != "cpu" || !runs_a_model {
         return Ok(());
     }
-    // Of weights that are trained, three parts of both sides are slower than f32, and fewer are less precise.
-    let suited =
-        if config.train.method == TrainMethod::Lora && has_tiles() { Matmul::Bf16x3 } else { Matmul::F32 };
+    let suited = if has_tiles() { Matmul::Bf16 } else { Matmul::F32 };
     config.model.matmul = begun_with(config)?.unwrap_or(suited);
     Ok(())
 }

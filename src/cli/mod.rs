@@ -14,6 +14,7 @@ mod lengths;
 mod matmul;
 mod policy;
 mod pretrain;
+mod process;
 mod profile;
 mod progress;
 mod run;
@@ -27,6 +28,8 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
+
+pub use process::prepare;
 
 /// Exit code of a run that stopped before its end and can go on.
 pub const EXIT_STOPPED: u8 = 3;

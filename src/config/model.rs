@@ -94,6 +94,7 @@ pub enum Matmul {
     /// Tiles of bf16, numbers as sums of three of them.
     Bf16x3,
     Bf16x2,
+    /// Keys and values are rounded, too.
     Bf16,
 }
 

@@ -46,9 +46,11 @@ pub fn fit(
     let standard = Standard::of(sets.iter().flat_map(|s| &s.thoughts), inputs);
     let rows: Vec<Row> = sets.iter().map(|set| Row::new(set, &standard)).collect();
     let everything: Vec<&Row> = rows.iter().collect();
-    let network = train(&everything, inputs, config, address)?;
-    let platt = calibrate(&rows, inputs, config, address)?;
-    Ok((network, standard, platt))
+    let (network, platt) = rayon::join(
+        || train(&everything, inputs, config, address),
+        || calibrate(&rows, inputs, config, address),
+    );
+    Ok((network?, standard, platt?))
 }
 
 fn check(sets: &[Labelled]) -> Result<usize> {
@@ -275,13 +277,18 @@ fn calibrate(rows: &[Row], inputs: usize, config: &CriticConfig, address: &Addre
         return Ok([Platt::IDENTITY; K]);
     }
     let order = shuffled(rows.len(), &mut address.child(STREAM_FOLDS).stream());
+    let trained = (0..folds).into_par_iter().map(|fold| {
+        let rest = (0..rows.len()).filter(|i| i % folds != fold);
+        let rest: Vec<&Row> = rest.map(|i| &rows[order[i]]).collect();
+        train(&rest, inputs, config, &address.child(STREAM_FOLDS).child(fold as u32))
+    });
+    // The first fold's error, whichever thread was faster.
+    let trained: Vec<Result<Network>> = trained.collect();
+    let networks: Vec<Network> = trained.into_iter().collect::<Result<_>>()?;
     let mut observations: [Vec<(f64, f64, f64)>; K] = Default::default();
-    for fold in 0..folds {
-        let (held_back, rest): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|i| i % folds == fold);
-        let rest: Vec<&Row> = rest.into_iter().map(|i| &rows[order[i]]).collect();
-        let network = train(&rest, inputs, config, &address.child(STREAM_FOLDS).child(fold as u32))?;
-        for row in held_back.into_iter().map(|i| &rows[order[i]]) {
-            let logits = trajectory_logits(&network, &row.x);
+    for (fold, network) in networks.iter().enumerate() {
+        for row in order.iter().skip(fold).step_by(folds).map(|&i| &rows[i]) {
+            let logits = trajectory_logits(network, &row.x);
             for (k, target) in row.targets().into_iter().enumerate() {
                 observations[k].extend(target.map(|target| (logits[k], target, row.weight)));
             }

@@ -1,12 +1,13 @@
 //! The head itself: features → tanh layer → four log-odds, with its gradient by hand.
 //!
-//! Plain sequential loops over slices: a thought's result depends on that thought alone, whatever the batch or
+//! Sums run in the order of inputs: a thought's result depends on that thought alone, whatever the batch or
 //! the number of threads.
 
 use rand_chacha::rand_core::Rng;
 
 use super::OUTPUTS;
 use crate::domain::Address;
+use crate::ops::kernels::{add_outer, add_rows};
 
 /// Number of outputs.
 pub const K: usize = OUTPUTS.len();
@@ -62,9 +63,7 @@ impl Network {
     pub fn forward(&self, x: &[f32], hidden: &mut [f32]) -> [f32; K] {
         let parts = self.parts();
         hidden.copy_from_slice(&self.parameters[parts.hidden_bias..parts.output_weight]);
-        for (row, &x) in self.parameters[..parts.hidden_bias].chunks_exact(self.width).zip(x) {
-            hidden.iter_mut().zip(row).for_each(|(h, w)| *h += x * w);
-        }
+        add_rows(x, &self.parameters[..parts.hidden_bias], hidden);
         hidden.iter_mut().for_each(|h| *h = h.tanh());
         let mut z = [0.0; K];
         z.copy_from_slice(&self.parameters[parts.output_bias..]);
@@ -89,9 +88,7 @@ impl Network {
         gradient[parts.output_bias..].iter_mut().zip(dz).for_each(|(g, d)| *g += d);
         let (weights, rest) = gradient.split_at_mut(parts.hidden_bias);
         rest[..self.width].iter_mut().zip(&dh).for_each(|(g, d)| *g += d);
-        for (row, &x) in weights.chunks_exact_mut(self.width).zip(x) {
-            row.iter_mut().zip(&dh).for_each(|(g, d)| *g += x * d);
-        }
+        add_outer(x, &dh, weights);
     }
 }
 

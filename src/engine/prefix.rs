@@ -91,9 +91,10 @@ impl PrefixCache {
 mod tests {
     use super::*;
     use crate::model::cache::{KvCache, PagePool};
+    use crate::ops::kernels::KvPrecision;
 
     fn pages(n: usize) -> Vec<Arc<Page>> {
-        let pool = PagePool::new("p".into(), 1, 1);
+        let pool = PagePool::new("p".into(), 1, 1, KvPrecision::F32);
         let mut cache = KvCache::new(&pool);
         cache.reserve(n * KV_BLOCK);
         cache.advance(n * KV_BLOCK);

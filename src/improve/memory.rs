@@ -18,7 +18,8 @@ const PROGRAM: usize = 64 << 20;
 /// larger counts whole.
 pub fn memory_needed(config: &Config, model: &ModelPolicy, longest: usize) -> Result<(usize, usize)> {
     let (shape, policy) = (model.body.config(), model.body.bytes());
-    let cache = 8 * config.engine.batch_tokens * shape.layers.len() * shape.kv_size();
+    let kv = model.body.parameters().arithmetic().kv();
+    let cache = 2 * kv.bytes() * config.engine.batch_tokens * shape.layers.len() * shape.kv_size();
     let trainee = adapter::trainee(model, config, 1)?;
     let micro_batches = config.train.step_tokens.div_ceil(config.train.micro_batch_tokens.max(1)).max(1);
     let at_once = rayon::current_num_threads().min(micro_batches);

@@ -6,11 +6,11 @@
 //! written, the partly filled last one, is copied first. Every cache is made for one policy, and
 //! [`super::decode`] refuses it under another.
 //!
-//! Knows nothing about tokens or attention; layouts within a block are [`crate::ops::kernels::write_kv`]'s.
+//! Knows nothing about tokens or attention; layouts within a block are those of `ops::kernels::write_kv`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::ops::kernels::{AlignedVec, KV_BLOCK};
+use crate::ops::kernels::{AlignedVec, KV_BLOCK, KvBlock, KvNumber, KvPrecision};
 
 /// Pages kept for reuse take at most this many bytes; further ones go back to the allocator.
 const FREE_BYTES_MAX: usize = 256 << 20;
@@ -18,7 +18,56 @@ const FREE_BYTES_MAX: usize = 256 << 20;
 /// Keys and values of [`KV_BLOCK`] positions: per layer a key block, then a value block, of
 /// `kv_heads * head_dim * 16` elements each.
 #[derive(Debug)]
-pub struct Page(AlignedVec);
+pub struct Page(Numbers);
+
+/// By what the policy's keys and values are rounded to.
+#[derive(Debug)]
+enum Numbers {
+    F32(AlignedVec),
+    Bf16(AlignedVec<u16>),
+}
+
+impl Page {
+    fn new(precision: KvPrecision, count: usize) -> Self {
+        Self(match precision {
+            KvPrecision::F32 => Numbers::F32(AlignedVec::new(count)),
+            KvPrecision::Bf16 => Numbers::Bf16(AlignedVec::new(count)),
+        })
+    }
+
+    fn copy_from(&mut self, other: &Self) {
+        match (&mut self.0, &other.0) {
+            (Numbers::F32(to), Numbers::F32(from)) => to.copy_from_slice(from),
+            (Numbers::Bf16(to), Numbers::Bf16(from)) => to.copy_from_slice(from),
+            _ => unreachable!("pages of a pool hold the same kind of numbers"),
+        }
+    }
+}
+
+/// A kind of numbers that pages hold.
+pub(super) trait Held: KvNumber {
+    /// Those of a page, which must be of this kind.
+    fn of_page(page: &Page) -> &[Self];
+    fn of_page_mut(page: &mut Page) -> &mut [Self];
+}
+
+macro_rules! held {
+    ($($number:ty: $kind:ident),+) => {
+        $(impl Held for $number {
+            fn of_page(page: &Page) -> &[Self] {
+                let Numbers::$kind(numbers) = &page.0 else { unreachable!("a page of other numbers") };
+                numbers
+            }
+
+            fn of_page_mut(page: &mut Page) -> &mut [Self] {
+                let Numbers::$kind(numbers) = &mut page.0 else { unreachable!("a page of other numbers") };
+                numbers
+            }
+        })+
+    };
+}
+
+held!(f32: F32, u16: Bf16);
 
 /// Makes and takes back the pages of one policy. Shared between threads.
 #[derive(Debug)]
@@ -27,14 +76,15 @@ pub struct PagePool {
     /// Elements of one block: `kv_heads * head_dim * 16`.
     block: usize,
     layers: usize,
+    precision: KvPrecision,
     free: Mutex<Vec<Arc<Page>>>,
 }
 
 impl PagePool {
     /// A pool for the policy with this hash: `layers` layers of `kv_size` = kv_heads * head_dim elements per
     /// position.
-    pub fn new(policy: Arc<str>, layers: usize, kv_size: usize) -> Arc<Self> {
-        Arc::new(Self { policy, block: kv_size * KV_BLOCK, layers, free: Mutex::default() })
+    pub fn new(policy: Arc<str>, layers: usize, kv_size: usize, precision: KvPrecision) -> Arc<Self> {
+        Arc::new(Self { policy, block: kv_size * KV_BLOCK, layers, precision, free: Mutex::default() })
     }
 
     /// Hash of the policy whose keys and values the pages hold.
@@ -42,20 +92,25 @@ impl PagePool {
         &self.policy
     }
 
+    /// Numbers of a page.
     fn page_len(&self) -> usize {
         2 * self.block * self.layers
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.page_len() * self.precision.bytes()
     }
 
     /// A page that nobody else refers to. Its content is arbitrary finite numbers: nothing reads a position
     /// before it is written.
     fn take(&self) -> Arc<Page> {
         let recycled = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        recycled.unwrap_or_else(|| Arc::new(Page(AlignedVec::new(self.page_len()))))
+        recycled.unwrap_or_else(|| Arc::new(Page::new(self.precision, self.page_len())))
     }
 
     /// Takes back the pages that nobody else refers to.
     fn give_back(&self, pages: impl Iterator<Item = Arc<Page>>) {
-        let free_max = FREE_BYTES_MAX / (self.page_len() * size_of::<f32>()).max(1);
+        let free_max = FREE_BYTES_MAX / self.page_bytes().max(1);
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         for mut page in pages {
             if free.len() < free_max && Arc::get_mut(&mut page).is_some() {
@@ -107,6 +162,11 @@ impl KvCache {
         self.len == 0
     }
 
+    /// What its keys and values are rounded to.
+    pub fn precision(&self) -> KvPrecision {
+        self.pool.precision
+    }
+
     /// Hash of the policy this cache belongs to.
     pub fn policy(&self) -> &Arc<str> {
         &self.pool.policy
@@ -127,7 +187,7 @@ impl KvCache {
             if Arc::get_mut(last).is_none() {
                 let mut copy = self.pool.take();
                 if let Some(page) = Arc::get_mut(&mut copy) {
-                    page.0.copy_from_slice(&last.0);
+                    page.copy_from(last);
                 }
                 *last = copy;
             }
@@ -153,26 +213,28 @@ impl KvCache {
     }
 
     /// The key and value block of `layer` that holds `position`, to write to; reserved before.
-    pub(super) fn block_mut(&mut self, layer: usize, position: usize) -> (&mut [f32], &mut [f32]) {
+    pub(super) fn block_mut<N: Held>(&mut self, layer: usize, position: usize) -> (&mut [N], &mut [N]) {
         let block = self.pool.block;
         let page = Arc::get_mut(&mut self.pages[position / KV_BLOCK]).expect("a reserved page is not shared");
-        page.0[2 * block * layer..][..2 * block].split_at_mut(block)
+        N::of_page_mut(page)[2 * block * layer..][..2 * block].split_at_mut(block)
     }
 
     /// Appends the key and value blocks of `layer` for positions `0..end` to `blocks`; those that end before
     /// position `first` are left empty.
-    pub(super) fn blocks<'a>(
+    pub(super) fn blocks<'a, N: Held>(
         &'a self,
         layer: usize,
         first: usize,
         end: usize,
-        blocks: &mut Vec<(&'a [f32], &'a [f32])>,
+        blocks: &mut Vec<KvBlock<'a, N>>,
     ) {
         let block = self.pool.block;
         let skipped = first / KV_BLOCK;
         blocks.resize(blocks.len() + skipped, (&[], &[]));
         let held = &self.pages[skipped..end.div_ceil(KV_BLOCK)];
-        blocks.extend(held.iter().map(|page| page.0[2 * block * layer..][..2 * block].split_at(block)));
+        blocks.extend(
+            held.iter().map(|page| N::of_page(page)[2 * block * layer..][..2 * block].split_at(block)),
+        );
     }
 }
 
@@ -184,21 +246,21 @@ mod tests {
     fn push(cache: &mut KvCache, value: f32) {
         cache.reserve(1);
         let position = cache.len();
-        let (k, v) = cache.block_mut(0, position);
+        let (k, v) = cache.block_mut::<f32>(0, position);
         k[position % KV_BLOCK] = value;
         v[position % KV_BLOCK] = -value;
         cache.advance(1);
     }
 
     fn values(cache: &KvCache) -> Vec<f32> {
-        let mut blocks = Vec::new();
+        let mut blocks: Vec<KvBlock<'_, f32>> = Vec::new();
         cache.blocks(0, 0, cache.len(), &mut blocks);
         (0..cache.len()).map(|p| blocks[p / KV_BLOCK].0[p % KV_BLOCK]).collect()
     }
 
     #[test]
     fn forks_are_isolated_and_share_full_pages() {
-        let pool = PagePool::new("p".into(), 1, 1);
+        let pool = PagePool::new("p".into(), 1, 1, KvPrecision::F32);
         let mut trunk = KvCache::new(&pool);
         (0..20).for_each(|i| push(&mut trunk, i as f32));
         let mut forks: Vec<KvCache> = (0..3).map(|_| trunk.clone()).collect();
@@ -218,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_was_forgotten_is_written_again_alone() {
-        let pool = PagePool::new("p".into(), 1, 1);
+        let pool = PagePool::new("p".into(), 1, 1, KvPrecision::F32);
         let mut a = KvCache::new(&pool);
         (0..40).for_each(|i| push(&mut a, i as f32));
         let b = a.clone();
@@ -234,7 +296,7 @@ mod tests {
 
     #[test]
     fn pages_are_recycled_only_when_nobody_refers_to_them() {
-        let pool = PagePool::new("p".into(), 1, 1);
+        let pool = PagePool::new("p".into(), 1, 1, KvPrecision::F32);
         let mut a = KvCache::new(&pool);
         (0..32).for_each(|i| push(&mut a, i as f32));
         let b = a.clone();

@@ -12,7 +12,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{Family, RopeParameters, RopeScaling, read};
-use crate::ops::kernels::{AttentionShape, Routing};
+use crate::ops::kernels::{Arithmetic, AttentionShape, Routing};
 
 /// What one decoder layer does differently from its neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -220,8 +220,8 @@ impl ModelConfig {
         self.sliding_window.filter(|_| self.layers[index].sliding)
     }
 
-    /// What layer `index`'s attention looks like to the kernels.
-    pub fn attention_shape(&self, index: usize) -> AttentionShape {
+    /// What layer `index`'s attention looks like to the kernels, where matrices are multiplied by `arithmetic`.
+    pub fn attention_shape(&self, index: usize, arithmetic: Arithmetic) -> AttentionShape {
         AttentionShape {
             heads: self.num_attention_heads,
             kv_heads: self.num_key_value_heads,
@@ -232,6 +232,7 @@ impl ModelConfig {
             },
             window: self.window(index),
             softcap: self.blocks.attn_logit_softcapping.map(|cap| cap as f32),
+            kv: arithmetic.kv(),
         }
     }
 

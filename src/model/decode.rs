@@ -10,11 +10,11 @@
 use anyhow::{Result, bail, ensure};
 
 use super::Packed;
-use super::cache::KvCache;
+use super::cache::{Held, KvCache};
 use super::packed::{PackedDense, PackedLayer, PackedMlp, PackedNorm};
 use crate::ops::kernels::{
-    AlignedVec, KV_BLOCK, PackedWeight, Routing, RowReads, add_weighted, attend_rows, linear,
-    rows_of_experts, scale, write_kv,
+    AlignedVec, KV_BLOCK, KvPrecision, PackedWeight, Routing, RowReads, add, add_weighted, attend_rows,
+    linear, rows_of_experts, scale, write_kv,
 };
 use crate::profile::{self, Operator, Work};
 
@@ -114,6 +114,12 @@ fn check(model: &Packed, spans: &[Span]) -> Result<()> {
             span.cache.policy(),
             model.policy()
         );
+        ensure!(
+            span.cache.precision() == model.arithmetic.kv(),
+            "a cache of {:?} can't be read by a model that keeps {:?}",
+            span.cache.precision(),
+            model.arithmetic.kv()
+        );
     }
     Ok(())
 }
@@ -162,13 +168,26 @@ impl Scratch {
         }
         layer.v_proj.run(normed, rows, values);
         turn(layer, keys, &self.positions);
+        match layer.shape.kv {
+            KvPrecision::F32 => self.keep_keys_and_values::<f32>(index, layer, width, spans),
+            KvPrecision::Bf16 => self.keep_keys_and_values::<u16>(index, layer, width, spans),
+        }
+    }
+
+    fn keep_keys_and_values<N: Held>(
+        &self,
+        index: usize,
+        layer: &PackedLayer,
+        width: usize,
+        spans: &mut [Span],
+    ) {
         let _span = profile::span(Operator::Cache);
         let mut row = 0;
         for (span, &end) in spans.iter_mut().zip(&self.row_ends) {
             while row < end {
                 let position = self.positions[row];
-                let (k, v) = (&keys[row * width..][..width], &values[row * width..][..width]);
-                let (k_block, v_block) = span.cache.block_mut(index, position);
+                let (k, v) = (&self.k[row * width..][..width], &self.v[row * width..][..width]);
+                let (k_block, v_block) = span.cache.block_mut::<N>(index, position);
                 write_kv(k, v, position % KV_BLOCK, &layer.shape, k_block, v_block);
                 row += 1;
             }
@@ -197,8 +216,7 @@ impl Scratch {
     fn attend(&mut self, model: &Packed, index: usize, layer: &PackedLayer, spans: &[Span]) {
         let (rows, d, width) = (self.positions.len(), model.config.hidden_size, model.config.query_size());
         let queries = sized(&mut self.q, rows * width);
-        let attended = sized(&mut self.attended, rows * width);
-        let normed = &mut self.normed[..rows * d];
+        let normed = &self.normed[..rows * d];
         match &layer.q_norm {
             None => layer.q_proj.run(normed, rows, queries),
             Some(norm) => {
@@ -208,26 +226,35 @@ impl Scratch {
             }
         }
         turn(layer, queries, &self.positions);
-        let span = profile::span(Operator::AttentionDecode);
+        match layer.shape.kv {
+            KvPrecision::F32 => self.read_cache::<f32>(index, layer, width, spans),
+            KvPrecision::Bf16 => self.read_cache::<u16>(index, layer, width, spans),
+        }
+        let added = sized(&mut self.added, rows * d);
+        layer.o_proj.run(&self.attended[..rows * width], rows, added);
+        add_normed(&mut self.x, layer.attention_out.as_ref(), added, &mut self.normed[..rows * d]);
+    }
+
+    /// Lets every row's query read its sequence's keys and values.
+    fn read_cache<N: Held>(&mut self, index: usize, layer: &PackedLayer, width: usize, spans: &[Span]) {
+        let _span = profile::span(Operator::AttentionDecode);
         profile::work(Operator::AttentionDecode, || cached_work(layer, &self.positions));
+        let rows = self.positions.len();
         let (mut blocks, mut seen) = (Vec::new(), Vec::with_capacity(rows));
         let mut start = 0;
         for (span, &end) in spans.iter().zip(&self.row_ends) {
             if start < end {
                 let (first, from) = (layer.shape.first_seen(self.positions[start]), blocks.len());
-                span.cache.blocks(index, first, self.positions[end - 1] + 1, &mut blocks);
+                span.cache.blocks::<N>(index, first, self.positions[end - 1] + 1, &mut blocks);
                 seen.extend((start..end).map(|row| from..from + self.positions[row] / KV_BLOCK + 1));
             }
             start = end;
         }
         let reads = seen.into_iter().zip(&self.positions);
-        let reads: Vec<RowReads> =
+        let reads: Vec<RowReads<'_, N>> =
             reads.map(|(seen, &position)| RowReads { blocks: &blocks[seen], position }).collect();
-        attend_rows(queries, &reads, &layer.shape, attended);
-        drop(span);
-        let added = sized(&mut self.added, rows * d);
-        layer.o_proj.run(attended, rows, added);
-        add_normed(&mut self.x, layer.attention_out.as_ref(), added, normed);
+        let attended = sized(&mut self.attended, rows * width);
+        attend_rows(&self.q[..rows * width], &reads, &layer.shape, attended);
     }
 
     /// Adds the feed-forward block to the residual stream.
@@ -308,7 +335,7 @@ fn turn(layer: &PackedLayer, rows: &mut [f32], positions: &[usize]) {
 fn cached_work(layer: &PackedLayer, positions: &[usize]) -> Work {
     let shape = &layer.shape;
     let seen = positions.iter().map(|&p| p + 1 - shape.first_seen(p)).sum();
-    Work::attention(2, [shape.heads, shape.kv_heads, shape.head_dim], seen)
+    Work::attention(2, [shape.heads, shape.kv_heads, shape.head_dim], seen, shape.kv.bytes())
 }
 
 fn norm_or_copy(norm: Option<&PackedNorm>, x: &[f32], y: &mut [f32]) {
@@ -318,8 +345,10 @@ fn norm_or_copy(norm: Option<&PackedNorm>, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// Adds what a block gave to the residual stream, normed if there is a norm behind it; `spare` is as long.
+/// Adds what a block gave to the beginning of the residual stream, normed if there is a norm behind it; `spare` is as
+/// long as that.
 fn add_normed(x: &mut [f32], norm: Option<&PackedNorm>, given: &[f32], spare: &mut [f32]) {
+    let x = &mut x[..given.len()];
     match norm {
         Some(norm) => {
             norm.run(given, spare);
@@ -335,9 +364,4 @@ fn sized(buffer: &mut AlignedVec, len: usize) -> &mut [f32] {
         *buffer = AlignedVec::new(len);
     }
     &mut buffer[..len]
-}
-
-fn add(x: &mut [f32], y: &[f32]) {
-    let _span = profile::span(Operator::Elementwise);
-    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }

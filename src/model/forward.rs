@@ -62,6 +62,14 @@ impl<'a> Parameters<'a> {
         }
     }
 
+    /// What products are computed by.
+    pub fn arithmetic(self) -> Arithmetic {
+        match self {
+            Self::Full(_, arithmetic) => arithmetic,
+            Self::Frozen(frozen, _) => frozen.arithmetic(),
+        }
+    }
+
     fn rope(self, index: usize) -> Option<Arc<RopeTable>> {
         match self {
             Self::Full(weights, _) => weights.rope(index),
@@ -279,7 +287,7 @@ impl Layer<'_> {
         let q = self.projected(x, "q", self.config().num_attention_heads)?;
         let k = self.projected(x, "k", self.config().num_key_value_heads)?;
         let v = self.linear(x, "self_attn.v_proj")?; // (ΣT, kv_heads * head_dim)
-        let shape = self.config().attention_shape(self.index);
+        let shape = self.config().attention_shape(self.index, self.pass.parameters.arithmetic());
         let attended = match &self.pass.attention {
             Attention::Packed(starts) => ops::attention(&q, &k, &v, &shape, starts)?,
             Attention::Cached(cache) => cache.attention(self.index, &q, &k, &v, &shape)?,

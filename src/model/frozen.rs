@@ -57,6 +57,7 @@ pub struct Frozen {
     vectors: BTreeMap<String, Tensor>,
     hash: Arc<str>,
     rope: RopeTables,
+    arithmetic: Arithmetic,
 }
 
 impl Frozen {
@@ -213,7 +214,12 @@ impl Frozen {
                 *packed = Arc::new(own.computing(arithmetic)?);
             }
         }
-        Ok(self)
+        Ok(Self { arithmetic, ..self })
+    }
+
+    /// What products are computed by.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
     }
 
     /// The embeddings of tokens, (N, hidden).
@@ -342,6 +348,7 @@ impl Parts {
     fn finish(self, config: Arc<ModelConfig>, hash: String) -> Result<Frozen> {
         let matrices = self.matrices.into_iter().map(|(name, matrix)| (name, FrozenMatrix::Packed(matrix)));
         let (matrices, vectors) = (matrices.collect(), self.vectors);
-        Ok(Frozen { config, matrices, vectors, hash: hash.into(), rope: RopeTables::default() })
+        let (rope, arithmetic) = (RopeTables::default(), Arithmetic::F32);
+        Ok(Frozen { config, matrices, vectors, hash: hash.into(), rope, arithmetic })
     }
 }

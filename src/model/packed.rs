@@ -11,7 +11,8 @@ use super::cache::PagePool;
 use super::config::{Activation, QkNorm};
 use super::{Adapter, Frozen, Lora, ModelConfig, Weights};
 use crate::ops::kernels::{
-    AttentionShape, PackedWeight, RopeTable, Routing, add_bias, geglu, linear, rms_norm, softcap, swiglu,
+    Arithmetic, AttentionShape, PackedWeight, RopeTable, Routing, add_bias, geglu, linear, rms_norm, softcap,
+    swiglu,
 };
 use crate::profile::{self, Operator};
 
@@ -28,6 +29,7 @@ pub struct Packed {
     pub(super) norm: PackedNorm,
     /// (vocab, hidden)
     output: Arc<PackedWeight>,
+    pub(super) arithmetic: Arithmetic,
 }
 
 /// One decoder layer; fields are named like the checkpoint's keys.
@@ -223,7 +225,7 @@ impl Source<'_> {
                         .collect::<Result<_>>()?,
                 },
             },
-            shape: config.attention_shape(index),
+            shape: config.attention_shape(index, self.frozen.arithmetic()),
             rope: self.frozen.rope(index),
         })
     }
@@ -256,6 +258,7 @@ impl Packed {
             layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
             norm: source(String::new()).norm("model.norm")?,
             output: frozen.packed(config.output_name())?.clone(),
+            arithmetic: frozen.arithmetic(),
             config,
         })
     }
@@ -276,7 +279,7 @@ impl Packed {
 
     /// A new pool of cache pages for this policy.
     pub fn page_pool(&self) -> Arc<PagePool> {
-        PagePool::new(self.policy.clone(), self.layers.len(), self.config.kv_size())
+        PagePool::new(self.policy.clone(), self.layers.len(), self.config.kv_size(), self.arithmetic.kv())
     }
 
     /// Logits (rows, vocab) of final-norm hidden states (rows, hidden), into `logits`.

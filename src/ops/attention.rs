@@ -77,9 +77,7 @@ impl CustomOp3 for Attention {
         lv: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
         let inputs = [elements(q, lq)?, elements(k, lk)?, elements(v, lv)?];
-        let mut out = vec![0.0; lq.shape().elem_count()];
-        attend(Isa::best(), inputs, &self.shape, &self.starts, &mut out);
-        output(out, lq.shape())
+        output(attend(Isa::best(), inputs, &self.shape, &self.starts), lq.shape())
     }
 
     fn bwd(

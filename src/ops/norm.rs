@@ -7,8 +7,9 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::composed;
-use super::kernels::pointwise::{RmsNormBackward, rms_norm as rms_norm_rows};
+use super::kernels::pointwise::{RmsNormBackward, rms_norm_on};
 use super::kernels::simd::{Isa, dispatch};
+use super::kernels::slots::{self, Slots};
 use super::tape::apply_2;
 use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, matrix, output};
 use crate::profile::{self, Operator};
@@ -61,8 +62,9 @@ impl CustomOp2 for RmsNorm {
         lw: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
         let x = elements(x, lx)?;
-        let mut y = vec![0.0; x.len()];
-        rms_norm_rows(x, &self.weight(elements(w, lw)?), self.eps, &mut y);
+        let weight = self.weight(elements(w, lw)?);
+        // SAFETY: of a norm every element is written.
+        let y = unsafe { slots::vector(x.len(), |y| rms_norm_on(Isa::best(), x, &weight, self.eps, y)) };
         output(y, lx.shape())
     }
 
@@ -78,16 +80,21 @@ impl CustomOp2 for RmsNorm {
         let (xs, weight, dys) = (ex.get()?, self.weight(ew.get()?), edy.get()?);
         let weight = &*weight;
         let d = weight.len();
-        let mut dx = vec![0.0; xs.len()];
-        let rows = xs.par_chunks(ROWS * d).zip(dys.par_chunks(ROWS * d)).zip(dx.par_chunks_mut(ROWS * d));
-        let shares: Vec<Vec<f32>> = rows
-            .map(|((x, dy), dx)| {
-                let _span = profile::span(Operator::Norm);
-                let mut dw = vec![0.0; d];
-                dispatch(Isa::best(), RmsNormBackward { x, weight, eps: self.eps, dy, dx, dw: &mut dw });
-                dw
+        assert!(xs.len() == dys.len() && xs.len().is_multiple_of(d), "rows of {d}, and as many gradients");
+        let mut shares: Vec<Vec<f32>> = Vec::new();
+        let backward = |((x, dy), dx): ((&[f32], &[f32]), Slots<'_>)| {
+            let _span = profile::span(Operator::Norm);
+            let mut dw = vec![0.0; d];
+            dispatch(Isa::best(), RmsNormBackward { x, weight, eps: self.eps, dy, dx, dw: &mut dw });
+            dw
+        };
+        // SAFETY: rows of x, whole ones, get a gradient each.
+        let dx = unsafe {
+            slots::vector(xs.len(), |dx| {
+                let rows = xs.par_chunks(ROWS * d).zip(dys.par_chunks(ROWS * d));
+                rows.zip(dx.pieces(ROWS * d)).map(backward).collect_into_vec(&mut shares);
             })
-            .collect();
+        };
         let mut dw = vec![0.0; d];
         for share in shares {
             dw.iter_mut().zip(share).for_each(|(sum, x)| *sum += x);

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::composed;
 use super::kernels::RopeTable;
 use super::kernels::pointwise::share;
+use super::kernels::slots::{self, Slots};
 use super::tape::apply_1;
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 use crate::profile::{self, Operator};
@@ -39,19 +40,25 @@ struct Rope {
 
 impl Rope {
     fn rotate(&self, x: &[f32], direction: f32) -> Vec<f32> {
-        let mut y = x.to_vec();
-        if y.is_empty() {
-            return y;
+        if x.is_empty() {
+            return Vec::new();
         }
-        let width = y.len() / self.positions.len();
-        let share = share(y.len(), width);
-        y.par_chunks_mut(share).zip(self.positions.par_chunks(share.div_ceil(width))).for_each(|(y, at)| {
+        let width = x.len() / self.positions.len();
+        assert_eq!(x.len(), width * self.positions.len(), "a position for each row");
+        let share = share(x.len(), width);
+        let rotate = |((x, mut y), at): ((&[f32], Slots<'_>), &[u32])| {
             let _span = profile::span(Operator::Rope);
-            for (row, &position) in y.chunks_exact_mut(width).zip(at) {
-                self.table.rotate(row, position as usize, direction);
+            for ((x, y), &position) in x.chunks_exact(width).zip(y.rows(width)).zip(at) {
+                self.table.rotate(y.copy(x), position as usize, direction);
             }
-        });
-        y
+        };
+        // SAFETY: x has whole rows, one for each position, and every one is copied.
+        unsafe {
+            slots::vector(x.len(), |y| {
+                let positions = self.positions.par_chunks(share.div_ceil(width));
+                x.par_chunks(share).zip(y.pieces(share)).zip(positions).for_each(rotate);
+            })
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
 use super::composed;
-use super::kernels::gelu::geglu_backward;
-use super::kernels::pointwise::swiglu_backward;
-use super::kernels::{geglu as geglu_elements, swiglu as swiglu_elements};
+use super::kernels::gelu::{geglu_backward, geglu_to};
+use super::kernels::pointwise::{swiglu_backward, swiglu_on};
+use super::kernels::simd::Isa;
+use super::kernels::slots;
 use super::tape::apply_2;
 use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, output};
 
@@ -49,12 +50,14 @@ impl CustomOp2 for Gated {
         u: &CpuStorage,
         lu: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
-        let mut y = vec![0.0; lg.shape().elem_count()];
-        let run = match self {
-            Self::Silu => swiglu_elements,
-            Self::GeluTanh => geglu_elements,
+        let (g, u) = (elements(g, lg)?, elements(u, lu)?);
+        // SAFETY: both write every element.
+        let y = unsafe {
+            slots::vector(g.len(), |y| match self {
+                Self::Silu => swiglu_on(Isa::best(), g, u, y),
+                Self::GeluTanh => geglu_to(g, u, y),
+            })
         };
-        run(elements(g, lg)?, elements(u, lu)?, &mut y);
         output(y, lg.shape())
     }
 
@@ -66,13 +69,19 @@ impl CustomOp2 for Gated {
         dy: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
         let dy = dy.contiguous()?;
-        let (mut dgate, mut dup) = (vec![0.0; dy.elem_count()], vec![0.0; dy.elem_count()]);
         let (eg, eu, edy) = (Elements::of(g), Elements::of(u), Elements::of(&dy));
+        let (gs, us, dys) = (eg.get()?, eu.get()?, edy.get()?);
         let run = match self {
             Self::Silu => swiglu_backward,
             Self::GeluTanh => geglu_backward,
         };
-        run(eg.get()?, eu.get()?, edy.get()?, &mut dgate, &mut dup);
+        let mut dup = Vec::new();
+        // SAFETY: both write every element of both gradients.
+        let dgate = unsafe {
+            slots::vector(dys.len(), |dgate| {
+                dup = slots::vector(dys.len(), |dup| run(gs, us, dys, dgate, dup));
+            })
+        };
         Ok((gradient(dgate, g)?, gradient(dup, u)?))
     }
 }

@@ -16,8 +16,8 @@ use anyhow::{Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp2, Layout, Tensor, TensorId};
 
+use super::kernels::add;
 use super::tensor::{Candle, elements, is_elsewhere};
-use crate::profile::{self, Operator};
 
 thread_local! {
     /// What runs on this thread, innermost last: a thread that waits for others within a pass may begin another one.
@@ -209,13 +209,12 @@ impl InplaceOp2 for AddTo {
     }
 
     fn cpu_fwd(&self, a: &mut CpuStorage, la: &Layout, b: &CpuStorage, lb: &Layout) -> Candle<()> {
-        let _span = profile::span(Operator::Elementwise);
         let Some((from, to)) = la.contiguous_offsets() else {
             candle_core::bail!("a strided gradient can't be added to");
         };
         let b = elements(b, lb)?;
         let CpuStorage::F32(a) = a else { candle_core::bail!("a gradient that isn't f32") };
-        a[from..to].iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        add(&mut a[from..to], b);
         Ok(())
     }
 }

@@ -263,10 +263,15 @@ impl Work {
     }
 
     /// Of attention in f32: `seen` keys over all query rows, each scored and each value weighed, by `products` products
-    /// (two forward; five backward, which computes the scores again).
-    pub fn attention(products: usize, [heads, kv_heads, head_dim]: [usize; 3], seen: usize) -> Self {
+    /// (two forward; five backward, which computes the scores again). Keys and values are read as numbers of so many bytes.
+    pub fn attention(
+        products: usize,
+        [heads, kv_heads, head_dim]: [usize; 3],
+        seen: usize,
+        bytes: usize,
+    ) -> Self {
         let flops = 2 * products * heads * head_dim * seen;
-        Self { unit: Unit::F32, flops, bytes: 2 * size_of::<f32>() * kv_heads * head_dim * seen }
+        Self { unit: Unit::F32, flops, bytes: 2 * bytes * kv_heads * head_dim * seen }
     }
 }
 

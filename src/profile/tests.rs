@@ -35,7 +35,7 @@ fn work_follows_its_formula() {
     let work = Work::product(Unit::F32, [3, 7, 5], 140);
     assert_eq!((work.flops, work.bytes), (2 * 3 * 7 * 5, 140));
     // Scores and values of 6 keys by 4 heads of 8; keys and values of 2 heads.
-    let work = Work::attention(2, [4, 2, 8], 6);
+    let work = Work::attention(2, [4, 2, 8], 6, 4);
     assert_eq!((work.flops, work.bytes), (4 * 4 * 8 * 6, 2 * 4 * 2 * 8 * 6));
 }
 

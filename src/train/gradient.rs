@@ -15,8 +15,7 @@ use super::pack::{Pack, chunks, pack};
 use super::trainee::Pass;
 use super::{Example, Trainee};
 use crate::model::{self, Forward};
-use crate::ops::{self, Gradients};
-use crate::profile::{self, Operator};
+use crate::ops::{self, Gradients, kernels};
 
 /// Sources named in an error; the rest are counted.
 const SOURCES_NAMED: usize = 8;
@@ -190,10 +189,9 @@ pub(super) fn sources(examples: &[&Example]) -> String {
 fn add(sum: &mut [Option<Vec<f32>>], chunk: &[Option<Tensor>]) -> Result<()> {
     sum.par_iter_mut().zip(chunk).try_for_each(|(sum, gradient)| {
         let Some(gradient) = gradient else { return Ok(()) };
-        let _span = profile::span(Operator::Elementwise);
         read(gradient, |values| match sum {
             None => *sum = Some(values.to_vec()),
-            Some(sum) => sum.iter_mut().zip(values).for_each(|(s, v)| *s += v),
+            Some(sum) => kernels::add(sum, values),
         })
     })
 }

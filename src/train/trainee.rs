@@ -45,6 +45,14 @@ impl Pass<'_> {
 }
 
 impl Trainee {
+    /// Of products with what is trained.
+    pub(super) fn arithmetic(&self) -> Arithmetic {
+        match self {
+            Self::Full(_, arithmetic) => *arithmetic,
+            Self::Lora { .. } => Arithmetic::F32,
+        }
+    }
+
     /// Hash of the policy as it is now.
     pub fn hash(&self) -> Result<String> {
         match self {

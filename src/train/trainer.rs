@@ -134,7 +134,7 @@ impl Trainer {
             .build()
             .context("can't start the training threads")?;
         let trainee = trainee.into().deep_copy()?;
-        let update = Update::new(&hyper);
+        let update = Update::new(&hyper, trainee.arithmetic());
         Ok(Self {
             trainee,
             hyper,

@@ -11,6 +11,7 @@ use super::Hyper;
 use super::gradient::read;
 use super::state::Tensors;
 use crate::config::OptimizerKind;
+use crate::ops::kernels::Arithmetic;
 use crate::ops::optimizer::{AdamW, Muon, Parameter, State};
 
 // Prefixes under which a saved state holds weights and each optimizer's buffers.
@@ -25,9 +26,10 @@ pub(super) struct Update {
 }
 
 impl Update {
-    pub fn new(hyper: &Hyper) -> Self {
+    /// Products by `arithmetic`.
+    pub fn new(hyper: &Hyper, arithmetic: Arithmetic) -> Self {
         let [beta1, beta2] = hyper.betas;
-        Self { adamw: AdamW::new(beta1, beta2, hyper.eps), muon: Muon::new(hyper.momentum) }
+        Self { adamw: AdamW::new(beta1, beta2, hyper.eps), muon: Muon::new(hyper.momentum, arithmetic) }
     }
 
     /// Moves every tensor by its gradient (in order of name), at `factor` times the base rates.

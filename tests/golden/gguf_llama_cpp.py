@@ -201,7 +201,7 @@ def family(binary, name, fields, folder, converter):
         converted = folder / f"{name}-converted.gguf"
         if not convert(converter, path, converted):
             return
-        out = run(binary, "logprobs", "--model", converted, stdin=json.dumps({"ids": ids}))
+        out = run(binary, "logprobs", "--set", "model.matmul=f32", "--model", converted, stdin=json.dumps({"ids": ids}))
         ours = torch.tensor(json.loads(out)["logprobs"], dtype=torch.float64)
         theirs = theirs[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
         report(f"{name}, converted by llama.cpp and read", (ours - theirs).abs().max().item(), 2e-4)
@@ -272,7 +272,7 @@ def quantized(binary, folder):
             state[hf_name(tensor.name)] = numbers
         model.load_state_dict(state)
         theirs = hf_logprobs(model, ids)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
-        out = run(binary, "logprobs", "--model", path, stdin=json.dumps({"ids": ids}))
+        out = run(binary, "logprobs", "--set", "model.matmul=f32", "--model", path, stdin=json.dumps({"ids": ids}))
         ours = torch.tensor(json.loads(out)["logprobs"], dtype=torch.float64)
         report(f"{name} ({', '.join(sorted(kinds))}), read", (ours - theirs).abs().max().item(), 2e-4)
 

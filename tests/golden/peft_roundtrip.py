@@ -36,7 +36,7 @@ completion = "Paul minus 5 is Tina 11\nTina plus 2 is Cora 13\nCora minus 5 is A
 
 
 def ours(*args):
-    out = autodidact("logprobs", *args, stdin=json.dumps({"ids": ids}))
+    out = autodidact("logprobs", "--set", "model.matmul=f32", *args, stdin=json.dumps({"ids": ids}))
     return torch.tensor(json.loads(out)["logprobs"], dtype=torch.float64)
 
 

@@ -27,7 +27,7 @@ with torch.no_grad():
 theirs = torch.log_softmax(logits, -1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
 
 out = subprocess.run(
-    ["target/release/autodidact", "logprobs", "--model", directory],
+    ["target/release/autodidact", "logprobs", "--set", "model.matmul=f32", "--model", directory],
     input=json.dumps({"ids": ids}), capture_output=True, text=True, check=True,
 ).stdout
 ours = torch.tensor(json.loads(out)["logprobs"], dtype=torch.float64)

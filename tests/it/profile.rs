@@ -4,7 +4,10 @@ use std::cell::Cell;
 use std::fs;
 use std::sync::Arc;
 
-use autodidact::ops::{self, AttentionShape, FrozenMatrix, kernels::PackedWeight};
+use autodidact::ops::{
+    self, AttentionShape, FrozenMatrix,
+    kernels::{KvPrecision, PackedWeight},
+};
 use autodidact::profile::{self, Count, Operator, Tokens};
 use candle_core::{Device, Tensor, Var};
 use serde_json::Value;
@@ -113,8 +116,15 @@ fn an_adapter_is_apart_from_its_weight() {
 
 #[test]
 fn attention_counts_the_keys_that_are_seen() {
-    let shape =
-        AttentionShape { heads: 4, kv_heads: 2, head_dim: 8, scale: 0.3, window: Some(2), softcap: None };
+    let shape = AttentionShape {
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        scale: 0.3,
+        window: Some(2),
+        softcap: None,
+        kv: KvPrecision::F32,
+    };
     let (q, k, v) = (tensor(5, 32), tensor(5, 16), tensor(5, 16));
     // Sequences of 3 and 2 rows, of which a row sees itself and the one before.
     let (starts, seen) = (Arc::new(vec![0, 3, 5]), (1 + 2 + 2) + (1 + 2));

@@ -1,5 +1,6 @@
 //! Memory that starts on a cache line, so that no 16-lane load of whole rows crosses one.
 
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use super::simd::LANES;
@@ -15,30 +16,50 @@ pub(crate) fn numbers(lines: &[Line]) -> &[f32] {
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
 }
 
-/// f32 elements that start on a 64-byte boundary; zero when made.
-#[derive(Clone, Debug, Default)]
-pub struct AlignedVec {
+/// Numbers that start on a 64-byte boundary, zero when made: f32, or others whose every bit pattern is one.
+#[derive(Clone, Debug)]
+pub struct AlignedVec<N = f32> {
     lines: Vec<Line>,
     length: usize,
+    numbers: PhantomData<N>,
 }
 
-impl AlignedVec {
+/// What an [`AlignedVec`] holds.
+///
+/// # Safety
+/// Any bits are one, it divides a cache line, and zero is made of zeros.
+pub unsafe trait Plain: Copy {}
+
+// SAFETY: any bits are one.
+unsafe impl Plain for f32 {}
+// SAFETY: any bits are one.
+unsafe impl Plain for u16 {}
+
+impl<N: Plain> Default for AlignedVec<N> {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl<N: Plain> AlignedVec<N> {
     /// `length` zeros.
     pub fn new(length: usize) -> Self {
-        Self { lines: vec![Line([0.0; LANES]); length.div_ceil(LANES)], length }
+        let lines = length.div_ceil(size_of::<Line>() / size_of::<N>());
+        Self { lines: vec![Line([0.0; LANES]); lines], length, numbers: PhantomData }
     }
 }
 
-impl Deref for AlignedVec {
-    type Target = [f32];
+impl<N: Plain> Deref for AlignedVec<N> {
+    type Target = [N];
 
-    fn deref(&self) -> &[f32] {
-        &numbers(&self.lines)[..self.length]
+    fn deref(&self) -> &[N] {
+        // SAFETY: there is memory for as many, written as f32, and any bits are a number.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
     }
 }
 
-impl DerefMut for AlignedVec {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<N: Plain> DerefMut for AlignedVec<N> {
+    fn deref_mut(&mut self) -> &mut [N] {
         // SAFETY: as for `deref`; the borrow is unique.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) }
     }

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use super::pointwise::exp_lanes;
-use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::simd::{Isa, Kernel, LANES, Simd, bf16_bits, dispatch};
 use super::softcap::softcap_lanes;
 
 /// Positions per key/value block; blocks start at multiples of it.
@@ -18,7 +18,78 @@ pub const KV_BLOCK: usize = LANES;
 const HEADS: usize = 4;
 
 /// Keys (kv_heads, head_dim, 16) and values (kv_heads, 16, head_dim) of 16 positions.
-pub type KvBlock<'a> = (&'a [f32], &'a [f32]);
+pub(crate) type KvBlock<'a, N> = (&'a [N], &'a [N]);
+
+/// What keys and values are rounded to before a query meets them, in decoding and in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvPrecision {
+    F32,
+    /// Half the memory of a cache, and half of what decoding reads of it.
+    Bf16,
+}
+
+impl KvPrecision {
+    /// Of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => size_of::<f32>(),
+            Self::Bf16 => size_of::<u16>(),
+        }
+    }
+}
+
+/// A number of a cache's keys and values: f32, or the bits of bf16.
+pub(crate) trait KvNumber: Copy {
+    /// The nearest one.
+    fn of(x: f32) -> Self;
+
+    /// 16 of them.
+    ///
+    /// # Safety
+    /// `from` is readable for 16 numbers.
+    unsafe fn at<S: Simd>(s: S, from: *const Self) -> S::V;
+
+    /// `x[at..]`, up to 16 numbers of it, the other lanes 0.
+    fn get<S: Simd>(s: S, x: &[Self], at: usize) -> S::V;
+}
+
+impl KvNumber for f32 {
+    fn of(x: f32) -> Self {
+        x
+    }
+
+    #[inline(always)]
+    unsafe fn at<S: Simd>(s: S, from: *const Self) -> S::V {
+        // SAFETY: as the caller promises.
+        unsafe { s.at(from) }
+    }
+
+    #[inline(always)]
+    fn get<S: Simd>(s: S, x: &[Self], at: usize) -> S::V {
+        s.get(x, at)
+    }
+}
+
+impl KvNumber for u16 {
+    fn of(x: f32) -> Self {
+        bf16_bits(x)
+    }
+
+    #[inline(always)]
+    unsafe fn at<S: Simd>(s: S, from: *const Self) -> S::V {
+        // SAFETY: as the caller promises; an array needs no more than its elements' alignment.
+        s.bf16(unsafe { &*from.cast() })
+    }
+
+    #[inline(always)]
+    fn get<S: Simd>(s: S, x: &[Self], at: usize) -> S::V {
+        let rest = &x[at..];
+        let mut lanes = [0; LANES];
+        let count = rest.len().min(LANES);
+        lanes[..count].copy_from_slice(&rest[..count]);
+        s.bf16(&lanes)
+    }
+}
 
 /// What one attention layer looks like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +104,7 @@ pub struct AttentionShape {
     pub window: Option<usize>,
     /// Scaled scores go through `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
+    pub kv: KvPrecision,
 }
 
 impl AttentionShape {
@@ -45,22 +117,22 @@ impl AttentionShape {
 /// Writes one position's key and value rows (kv_heads * head_dim each) into slot `slot` of its block.
 ///
 /// Block layouts: keys (kv_heads, head_dim, 16), values (kv_heads, 16, head_dim).
-pub fn write_kv(
+pub(crate) fn write_kv<N: KvNumber>(
     k_row: &[f32],
     v_row: &[f32],
     slot: usize,
     shape: &AttentionShape,
-    k_block: &mut [f32],
-    v_block: &mut [f32],
+    k_block: &mut [N],
+    v_block: &mut [N],
 ) {
     let (d, width) = (shape.head_dim, shape.kv_heads * shape.head_dim);
     assert!(slot < KV_BLOCK && k_row.len() == width && v_row.len() == width, "slot {slot}, rows of {width}");
     assert!(k_block.len() == width * KV_BLOCK && v_block.len() == width * KV_BLOCK, "blocks of 16 rows");
     for (k, column) in k_row.iter().zip(k_block.chunks_exact_mut(KV_BLOCK)) {
-        column[slot] = *k;
+        column[slot] = N::of(*k);
     }
     for (v, block) in v_row.chunks_exact(d).zip(v_block.chunks_exact_mut(KV_BLOCK * d)) {
-        block[slot * d..][..d].copy_from_slice(v);
+        block[slot * d..][..d].iter_mut().zip(v).for_each(|(to, v)| *to = N::of(*v));
     }
 }
 
@@ -68,20 +140,10 @@ pub fn write_kv(
 ///
 /// q and out are (heads * head_dim); block `b` holds positions `16 b ..`; key `j` is seen if
 /// `position - window < j <= position`. Blocks wholly before the window may be empty slices.
-pub fn attend_row(
-    q: &[f32],
-    blocks: &[(&[f32], &[f32])],
-    position: usize,
-    shape: &AttentionShape,
-    out: &mut [f32],
-) {
-    attend_row_on(Isa::best(), q, blocks, position, shape, out);
-}
-
-pub(crate) fn attend_row_on(
+pub(crate) fn attend_row_on<N: KvNumber>(
     isa: Isa,
     q: &[f32],
-    blocks: &[KvBlock<'_>],
+    blocks: &[KvBlock<'_, N>],
     position: usize,
     shape: &AttentionShape,
     out: &mut [f32],
@@ -113,13 +175,13 @@ pub(super) fn with_scratch<R>(length: usize, f: impl FnOnce(&mut [f32]) -> R) ->
 
 /// The keys that one query sees.
 #[derive(Clone, Copy)]
-struct Seen<'a> {
-    blocks: &'a [KvBlock<'a>],
+struct Seen<'a, N> {
+    blocks: &'a [KvBlock<'a, N>],
     first: usize,
     position: usize,
 }
 
-impl Seen<'_> {
+impl<N> Seen<'_, N> {
     /// Blocks with a seen key.
     #[inline(always)]
     fn range(&self) -> (usize, usize) {
@@ -139,15 +201,15 @@ impl Seen<'_> {
     }
 }
 
-struct AttendRow<'a> {
+struct AttendRow<'a, N> {
     q: &'a [f32],
-    seen: Seen<'a>,
+    seen: Seen<'a, N>,
     shape: &'a AttentionShape,
     out: &'a mut [f32],
     scratch: &'a mut [f32],
 }
 
-impl Kernel for AttendRow<'_> {
+impl<N: KvNumber> Kernel for AttendRow<'_, N> {
     type Output = ();
 
     #[inline(always)]
@@ -206,65 +268,65 @@ pub(crate) fn softmax<S: Simd>(s: S, p: &mut [f32], low: usize, high: usize) -> 
 
 /// `p = query · key` of every key in a block with a seen one.
 #[inline(always)]
-fn scores<S: Simd>(s: S, query: &[f32], seen: &Seen<'_>, kv_head: usize, p: &mut [f32]) {
+fn scores<S: Simd, N: KvNumber>(s: S, query: &[f32], seen: &Seen<'_, N>, kv_head: usize, p: &mut [f32]) {
     let (start, end) = seen.range();
     let mut b = start;
     while b < end {
         let p = &mut p[(b - start) * KV_BLOCK..];
         let blocks = &seen.blocks[b..end];
         b += match blocks.len() {
-            8.. if S::VECTORS_MAX >= 8 => score_blocks::<S, 8>(s, query, blocks, kv_head, p),
-            4.. => score_blocks::<S, 4>(s, query, blocks, kv_head, p),
-            2.. => score_blocks::<S, 2>(s, query, blocks, kv_head, p),
-            _ => score_blocks::<S, 1>(s, query, blocks, kv_head, p),
+            8.. if S::VECTORS_MAX >= 8 => score_blocks::<S, N, 8>(s, query, blocks, kv_head, p),
+            4.. => score_blocks::<S, N, 4>(s, query, blocks, kv_head, p),
+            2.. => score_blocks::<S, N, 2>(s, query, blocks, kv_head, p),
+            _ => score_blocks::<S, N, 1>(s, query, blocks, kv_head, p),
         };
     }
 }
 
-/// Scores of the first `N` blocks, and how many those are; several at a time keep several chains under way.
+/// Scores of the first `B` blocks, and how many those are; several at a time keep several chains under way.
 ///
 /// The next blocks are fetched meanwhile: what a head reads of a block is too short for the processor to foresee it.
 #[inline(always)]
-fn score_blocks<S: Simd, const N: usize>(
+fn score_blocks<S: Simd, N: KvNumber, const B: usize>(
     s: S,
     query: &[f32],
-    blocks: &[KvBlock<'_>],
+    blocks: &[KvBlock<'_, N>],
     kv_head: usize,
     p: &mut [f32],
 ) -> usize {
     let d = query.len();
-    let keys: [&[[f32; LANES]]; N] = std::array::from_fn(|n| {
+    let keys: [&[[N; LANES]]; B] = std::array::from_fn(|n| {
         let keys = &blocks[n].0[kv_head * d * KV_BLOCK..][..d * KV_BLOCK];
         &keys.as_chunks::<LANES>().0[..d]
     });
     let heads = blocks[0].0.len() / (d * KV_BLOCK);
-    let ahead: [*const f32; N] = std::array::from_fn(|n| {
-        let (next, head) = if N + n < blocks.len() { (N + n, kv_head) } else { (n, (kv_head + 1) % heads) };
+    let ahead: [*const N; B] = std::array::from_fn(|n| {
+        let (next, head) = if B + n < blocks.len() { (B + n, kv_head) } else { (n, (kv_head + 1) % heads) };
         blocks[next].0[head * d * KV_BLOCK..].as_ptr()
     });
-    let mut acc = [s.splat(0.0); N];
+    let mut acc = [s.splat(0.0); B];
     for (i, &q) in query.iter().enumerate() {
         for ahead in ahead {
-            s.fetch(ahead.wrapping_add(i * LANES));
+            s.fetch(ahead.wrapping_add(i * LANES).cast());
         }
         let q = s.splat(q);
         for (acc, keys) in acc.iter_mut().zip(&keys) {
             // SAFETY: `i < d`, and every element of `keys` has d lines.
-            *acc = s.fma(q, s.load(unsafe { keys.get_unchecked(i) }), *acc);
+            *acc = s.fma(q, unsafe { N::at(s, keys.get_unchecked(i).as_ptr()) }, *acc);
         }
     }
     for (n, acc) in acc.iter().enumerate() {
         s.put(*acc, &mut p[n * KV_BLOCK..][..KV_BLOCK], 0);
     }
-    N
+    B
 }
 
 /// `out = (Σ p_j value_j) * factor` over the seen keys, for as many heads as `out` has.
 #[inline(always)]
-fn weigh<S: Simd>(
+fn weigh<S: Simd, N: KvNumber>(
     s: S,
     p: &[f32],
-    seen: &Seen<'_>,
+    seen: &Seen<'_, N>,
     kv: [usize; HEADS],
     factors: [f32; HEADS],
     d: usize,
@@ -272,20 +334,20 @@ fn weigh<S: Simd>(
 ) {
     for column in (0..d).step_by(2 * LANES) {
         match d - column {
-            32.. => weigh_columns::<S, 2, false>(s, p, seen, kv, factors, (column, d), out),
-            16 => weigh_columns::<S, 1, false>(s, p, seen, kv, factors, (column, d), out),
-            17.. => weigh_columns::<S, 2, true>(s, p, seen, kv, factors, (column, d), out),
-            _ => weigh_columns::<S, 1, true>(s, p, seen, kv, factors, (column, d), out),
+            32.. => weigh_columns::<S, N, 2, false>(s, p, seen, kv, factors, (column, d), out),
+            16 => weigh_columns::<S, N, 1, false>(s, p, seen, kv, factors, (column, d), out),
+            17.. => weigh_columns::<S, N, 2, true>(s, p, seen, kv, factors, (column, d), out),
+            _ => weigh_columns::<S, N, 1, true>(s, p, seen, kv, factors, (column, d), out),
         }
     }
 }
 
 /// [`weigh`] for `16 * NV` columns, or fewer with a `TAIL`.
 #[inline(always)]
-fn weigh_columns<S: Simd, const NV: usize, const TAIL: bool>(
+fn weigh_columns<S: Simd, N: KvNumber, const NV: usize, const TAIL: bool>(
     s: S,
     p: &[f32],
-    seen: &Seen<'_>,
+    seen: &Seen<'_, N>,
     kv: [usize; HEADS],
     factors: [f32; HEADS],
     (column, d): (usize, usize),
@@ -307,7 +369,7 @@ fn weigh_columns<S: Simd, const NV: usize, const TAIL: bool>(
             for j in low..high {
                 // SAFETY: `j < 16`, and `values` holds `width` elements of row 15.
                 let (p, value) = unsafe { (*p.get_unchecked(j), values.get_unchecked(j * d..j * d + width)) };
-                weigh_one::<S, NV, TAIL>(s, p, value, acc);
+                weigh_one::<S, N, NV, TAIL>(s, p, value, acc);
             }
         }
     }
@@ -319,13 +381,18 @@ fn weigh_columns<S: Simd, const NV: usize, const TAIL: bool>(
 }
 
 #[inline(always)]
-fn weigh_one<S: Simd, const NV: usize, const TAIL: bool>(s: S, p: f32, value: &[f32], acc: &mut [S::V; NV]) {
+fn weigh_one<S: Simd, N: KvNumber, const NV: usize, const TAIL: bool>(
+    s: S,
+    p: f32,
+    value: &[N],
+    acc: &mut [S::V; NV],
+) {
     for (v, acc) in acc.iter_mut().enumerate() {
         let value = if TAIL {
-            s.get(value, v * LANES)
+            N::get(s, value, v * LANES)
         } else {
             // SAFETY: without a tail, `value` has `16 * NV` elements.
-            unsafe { s.at(value.as_ptr().add(v * LANES)) }
+            unsafe { N::at(s, value.as_ptr().add(v * LANES)) }
         };
         *acc = s.fma(s.splat(p), value, *acc);
     }

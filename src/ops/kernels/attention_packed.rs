@@ -1,16 +1,18 @@
 //! Attention over packed sequences, for training: tiles of 32 queries as matrix products, backward by
 //! computing the weights anew (Dao et al. 2022 keep none either).
 //!
-//! Contract: the forward pass of a row has the bits of [`super::attend_row`], because products are single
-//! chains and unseen keys weigh exactly nothing. Gradients of keys and values are sums in the order of query
+//! Contract: the forward pass of a row has the bits of [`attend_row_on`](super::attention::attend_row_on), because products
+//! are single chains and unseen keys weigh exactly nothing. Gradients of keys and values are sums in the order of query
 //! heads, then queries. A sequence's results depend on that sequence alone.
 
 use rayon::prelude::*;
 
-use super::attention::{AttentionShape, softmax};
-use super::gemm::{Left, Part};
+use super::aligned::Line;
+use super::attention::{AttentionShape, KvPrecision, softmax};
+use super::gemm::{Left, Output, Part};
 use super::panels::{PANEL, Packed};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::slots::{self, Slots};
 use super::softcap::{MultiplyBy, Softcap, SoftcapSlopes};
 use crate::profile::{self, Operator, Work};
 
@@ -28,23 +30,18 @@ struct Unit<'a> {
 
 /// Causal attention within each sequence: q and the result (N, heads * head_dim), k and v (N, kv_heads *
 /// head_dim); sequence `s` is rows `starts[s]..starts[s + 1]`.
-pub(crate) fn attend(
-    isa: Isa,
-    [q, k, v]: [&[f32]; 3],
-    shape: &AttentionShape,
-    starts: &[usize],
-    out: &mut [f32],
-) {
-    let units = units(isa, shape, starts);
+pub(crate) fn attend(isa: Isa, [q, k, v]: [&[f32]; 3], shape: &AttentionShape, starts: &[usize]) -> Vec<f32> {
+    let units = units(isa, shape, starts, [q, k, v]);
     profile::work(Operator::AttentionForward, || work(2, shape, starts));
-    let forward = |unit: &Unit| {
-        let _span = profile::span(Operator::AttentionForward);
-        unit.forward(q, k, v)
-    };
-    let results: Vec<Vec<f32>> = units.par_iter().map(forward).collect();
-    let _span = profile::span(Operator::AttentionForward);
-    for (unit, rows) in units.iter().zip(results) {
-        unit.scatter_queries(&rows, out);
+    // SAFETY: every row is one of a sequence, and all its heads are some unit's.
+    unsafe {
+        slots::vector(q.len(), |mut out| {
+            let out = Output::from_start(out.as_mut_ptr());
+            units.par_iter().for_each(|unit| {
+                let _span = profile::span(Operator::AttentionForward);
+                unit.forward(q, k, v, out);
+            });
+        })
     }
 }
 
@@ -55,31 +52,49 @@ pub(crate) fn attend_backward(
     shape: &AttentionShape,
     starts: &[usize],
 ) -> [Vec<f32>; 3] {
-    let units = units(isa, shape, starts);
+    let units = units(isa, shape, starts, [q, k, v]);
+    assert_eq!(dout.len(), q.len(), "as many gradients as results");
     profile::work(Operator::AttentionBackward, || work(5, shape, starts));
-    let backward = |unit: &Unit| {
-        let _span = profile::span(Operator::AttentionBackward);
-        unit.backward(q, k, v, dout)
+    // SAFETY: as in `attend`; keys and values belong to one unit each.
+    let of = |count: usize, write: &mut dyn FnMut(Output)| unsafe {
+        slots::vector(count, |mut to: Slots<'_>| write(Output::from_start(to.as_mut_ptr())))
     };
-    let results: Vec<[Vec<f32>; 3]> = units.par_iter().map(backward).collect();
-    let _span = profile::span(Operator::AttentionBackward);
-    let mut whole = [vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]];
-    for (unit, [dq, dk, dv]) in units.iter().zip(results) {
-        unit.scatter_queries(&dq, &mut whole[0]);
-        unit.scatter_keys(&dk, &mut whole[1]);
-        unit.scatter_keys(&dv, &mut whole[2]);
-    }
-    whole
+    let (mut dk, mut dv) = (Vec::new(), Vec::new());
+    let dq = of(q.len(), &mut |dq| {
+        dk = of(k.len(), &mut |dk| {
+            dv = of(v.len(), &mut |dv| {
+                units.par_iter().for_each(|unit| {
+                    let _span = profile::span(Operator::AttentionBackward);
+                    unit.backward([q, k, v, dout], [dq, dk, dv]);
+                });
+            });
+        });
+    });
+    [dq, dk, dv]
 }
 
 /// Of so many products over the keys that every row of every sequence sees.
 fn work(products: usize, shape: &AttentionShape, starts: &[usize]) -> Work {
     let seen = |count: usize| (0..count).map(|row| row + 1 - shape.first_seen(row)).sum::<usize>();
     let seen = starts.windows(2).map(|s| seen(s[1] - s[0])).sum();
-    Work::attention(products, [shape.heads, shape.kv_heads, shape.head_dim], seen)
+    Work::attention(products, [shape.heads, shape.kv_heads, shape.head_dim], seen, size_of::<f32>())
 }
 
-fn units<'a>(isa: Isa, shape: &'a AttentionShape, starts: &[usize]) -> Vec<Unit<'a>> {
+/// One for each sequence and key/value head: together they have every row and head of q.
+fn units<'a>(isa: Isa, shape: &'a AttentionShape, starts: &[usize], [q, k, v]: [&[f32]; 3]) -> Vec<Unit<'a>> {
+    let width = shape.heads * shape.head_dim;
+    assert!(
+        shape.heads.is_multiple_of(shape.kv_heads) && q.len().is_multiple_of(width),
+        "{} elements of rows of {shape:?}",
+        q.len()
+    );
+    let rows = q.len() / width;
+    let kept = rows * shape.kv_heads * shape.head_dim;
+    assert!(k.len() == kept && v.len() == kept, "keys and values of {rows} rows");
+    assert!(
+        starts.first() == Some(&0) && starts.last() == Some(&rows) && starts.is_sorted(),
+        "sequences cut {rows} rows at {starts:?}"
+    );
     let sequences = starts.windows(2).filter(|s| s[0] < s[1]);
     let heads = |s: &[usize]| {
         let (start, count) = (s[0], s[1] - s[0]);
@@ -122,11 +137,15 @@ impl Tile {
     }
 
     /// `C = P b` over the seen keys (or values) in `b`, (keys, d).
-    fn over_keys(self, isa: Isa, p: &[f32], b: &Packed, c: &mut [f32]) {
-        let (a, d) = (Left::Rows(p), b.n());
-        let (depth, vectors) = ((self.first, self.to), (0, d.div_ceil(LANES)));
-        Part { a, stride: self.stride(), m: self.rows(), b, depth, vectors, accumulate: false }
-            .compute(isa, c, d);
+    ///
+    /// # Safety
+    /// C's rows lie within memory that nobody else reads or writes meanwhile.
+    unsafe fn over_keys(self, isa: Isa, p: &[f32], b: &Packed, c: &Placed) {
+        let (depth, vectors) = ((self.first, self.to), (0, b.n().div_ceil(LANES)));
+        let (a, stride) = (Left::Rows(p), self.stride());
+        let part = Part { a, stride, m: self.rows(), b, depth, vectors, accumulate: false };
+        // SAFETY: as the caller promises.
+        unsafe { part.compute_at(isa, c.to, c.first, c.stride, c.rows * c.stride) };
     }
 
     /// `C += Pᵀ b` over the tile's queries in `b`, (queries, d); C from the first seen key on.
@@ -136,6 +155,15 @@ impl Tile {
         let m = self.to - self.first;
         Part { a, stride: self.stride(), m, b, depth, vectors, accumulate: true }.compute(isa, c, d);
     }
+}
+
+/// Rows of `d` elements, `stride` elements apart, from element `first` on.
+struct Placed {
+    to: Output,
+    first: usize,
+    stride: usize,
+    rows: usize,
+    d: usize,
 }
 
 impl Unit<'_> {
@@ -149,10 +177,23 @@ impl Unit<'_> {
         &all[(self.start * heads + head) * d..][..((self.count - 1) * heads + 1) * d]
     }
 
-    /// (head_dim, count)
+    /// Keys or values, (head_dim, count)
     fn columns(&self, all: &[f32]) -> Packed {
         let (d, heads) = (self.shape.head_dim, self.shape.kv_heads);
-        Packed::from_columns_apart(self.head(all, heads, self.kv_head), heads * d, d, self.count)
+        self.rounded(Packed::from_columns_apart(
+            self.head(all, heads, self.kv_head),
+            heads * d,
+            d,
+            self.count,
+        ))
+    }
+
+    /// Of keys or values what a cache holds of them. Their gradients are those of what was rounded.
+    fn rounded(&self, mut packed: Packed) -> Packed {
+        if self.shape.kv == KvPrecision::Bf16 {
+            dispatch(self.isa, Round(packed.lines_mut()));
+        }
+        packed
     }
 
     /// (count, head_dim)
@@ -172,22 +213,28 @@ impl Unit<'_> {
         rows
     }
 
-    /// (group, count, d) to (N, heads, d).
-    fn scatter_queries(&self, rows: &[f32], to: &mut [f32]) {
-        for (g, rows) in rows.chunks_exact(self.count * self.shape.head_dim).enumerate() {
-            self.scatter(rows, to, self.shape.heads, self.kv_head * self.group() + g);
+    /// Writes (count, d) to (N, kv_heads, d).
+    fn scatter(&self, rows: &[f32], to: Output) {
+        let (d, heads) = (self.shape.head_dim, self.shape.kv_heads);
+        for (i, row) in rows.chunks_exact(d).enumerate() {
+            let to = to.at(((self.start + i) * heads + self.kv_head) * d);
+            // SAFETY: a row of a head of this unit, which nobody else writes.
+            unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), to, d) };
         }
     }
 
-    /// (count, d) to (N, kv_heads, d).
-    fn scatter_keys(&self, rows: &[f32], to: &mut [f32]) {
-        self.scatter(rows, to, self.shape.kv_heads, self.kv_head);
-    }
-
-    fn scatter(&self, rows: &[f32], to: &mut [f32], heads: usize, head: usize) {
-        let d = self.shape.head_dim;
-        for (i, row) in rows.chunks_exact(d).enumerate() {
-            to[((self.start + i) * heads + head) * d..][..d].copy_from_slice(row);
+    /// The tile's rows of a query head in (N, heads, d).
+    ///
+    /// # Safety
+    /// `to` has all of them, the head is this unit's, and they are written before they are scaled.
+    unsafe fn placed(&self, tile: Tile, head: usize, to: Output) -> Placed {
+        let (d, heads) = (self.shape.head_dim, self.shape.heads);
+        Placed {
+            to: Output::from_start(to.at((self.start + tile.from) * heads * d)),
+            first: head * d,
+            stride: heads * d,
+            rows: tile.rows(),
+            d,
         }
     }
 
@@ -219,41 +266,39 @@ impl Unit<'_> {
         dispatch(self.isa, Softmax { tile, shape: self.shape, p, inverses });
     }
 
-    /// (group, count, d)
-    fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
-        let (d, kv_heads) = (self.shape.head_dim, self.shape.kv_heads);
-        let (keys, values) = (self.columns(k), self.rows(v, kv_heads, self.kv_head));
-        let mut out = vec![0.0; self.group() * self.count * d];
+    /// Writes this unit's heads and rows of (N, heads, d).
+    fn forward(&self, q: &[f32], k: &[f32], v: &[f32], out: Output) {
+        let kv_heads = self.shape.kv_heads;
+        let (keys, values) = (self.columns(k), self.rounded(self.rows(v, kv_heads, self.kv_head)));
         let mut p = vec![0.0; ROWS * self.count.next_multiple_of(LANES)];
         let mut inverses = [0.0; ROWS];
-        for (g, out) in out.chunks_exact_mut(self.count * d).enumerate() {
-            let query = self.queries(q, self.kv_head * self.group() + g);
+        for g in 0..self.group() {
+            let head = self.kv_head * self.group() + g;
+            let query = self.queries(q, head);
             for tile in self.tiles() {
                 let p = &mut p[..tile.rows() * tile.stride()];
                 self.weights(tile, &query, &keys, p, &mut inverses, &mut []);
-                let out = &mut out[tile.from * d..tile.to * d];
-                tile.over_keys(self.isa, p, &values, out);
-                for (out, &inverse) in out.chunks_exact_mut(d).zip(&inverses) {
-                    dispatch(self.isa, Scale { x: out, scale: inverse });
-                }
+                // SAFETY: rows and head are this unit's and lie within the result; they are written first.
+                let rows = unsafe { self.placed(tile, head, out) };
+                // SAFETY: as above.
+                unsafe { tile.over_keys(self.isa, p, &values, &rows) };
+                dispatch(self.isa, ScaleRows { rows, scales: &inverses });
             }
         }
-        out
     }
 
-    /// Gradients by q (group, count, d), k (count, d) and v (count, d). With P the weights and O the output:
+    /// Writes this unit's rows and heads of the gradients by q, k and v. With P the weights and O the output:
     /// dV = Pᵀ dO, dP = dO Vᵀ, dS = P (dP - Σ P dP), dQ = dS K, dK = dSᵀ Q.
-    fn backward(&self, q: &[f32], k: &[f32], v: &[f32], dout: &[f32]) -> [Vec<f32>; 3] {
+    fn backward(&self, [q, k, v, dout]: [&[f32]; 4], [dq_all, dk_all, dv_all]: [Output; 3]) {
         let (d, count, shape, isa) = (self.shape.head_dim, self.count, self.shape, self.isa);
         let (keys, values) = (self.columns(k), self.columns(v));
-        let key_rows = self.rows(k, shape.kv_heads, self.kv_head);
+        let key_rows = self.rounded(self.rows(k, shape.kv_heads, self.kv_head));
         let (mut dk, mut dv) = (vec![0.0; count * d], vec![0.0; count * d]);
-        let mut dq = vec![0.0; self.group() * count * d];
         let mut p = vec![0.0; ROWS * count.next_multiple_of(LANES)];
         let mut ds = p.clone();
         let mut slopes = if shape.softcap.is_some() { p.clone() } else { Vec::new() };
         let mut inverses = [0.0; ROWS];
-        for (g, dq) in dq.chunks_exact_mut(count * d).enumerate() {
+        for g in 0..self.group() {
             let head = self.kv_head * self.group() + g;
             let query = self.queries(q, head);
             let query_rows = Packed::from_rows(&query, count, d);
@@ -270,14 +315,54 @@ impl Unit<'_> {
                 if shape.softcap.is_some() {
                     dispatch(isa, MultiplyBy { x: ds, y: slopes });
                 }
-                tile.over_keys(isa, ds, &key_rows, &mut dq[tile.from * d..tile.to * d]);
+                // SAFETY: rows and head are this unit's and lie within the gradient; they are written first.
+                let dq = unsafe { self.placed(tile, head, dq_all) };
+                // SAFETY: as above.
+                unsafe { tile.over_keys(isa, ds, &key_rows, &dq) };
+                // The queries were scaled, so the keys' gradient is right already.
+                dispatch(isa, ScaleRows { rows: dq, scales: &[shape.scale; ROWS] });
                 tile.over_queries(isa, p, &dout_rows, &mut dv[tile.first * d..tile.to * d]);
                 tile.over_queries(isa, ds, &query_rows, &mut dk[tile.first * d..tile.to * d]);
             }
-            // The queries were scaled, so the keys' gradient is right already.
-            dispatch(isa, Scale { x: dq, scale: shape.scale });
         }
-        [dq, dk, dv]
+        self.scatter(&dk, dk_all);
+        self.scatter(&dv, dv_all);
+    }
+}
+
+/// Multiplies rows, which were written and are nobody else's, by a number each.
+struct ScaleRows<'a> {
+    rows: Placed,
+    scales: &'a [f32; ROWS],
+}
+
+impl Kernel for ScaleRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Placed { to, first, stride, rows, d } = self.rows;
+        for (r, &scale) in self.scales.iter().enumerate().take(rows) {
+            // SAFETY: who made `Placed` wrote these elements and lets nobody else see them.
+            let row = unsafe { std::slice::from_raw_parts_mut(to.at(r * stride + first), d) };
+            for i in (0..d).step_by(LANES) {
+                s.put(s.mul(s.get(row, i), s.splat(scale)), row, i);
+            }
+        }
+    }
+}
+
+/// Every number becomes the nearest bf16 number.
+struct Round<'a>(&'a mut [Line]);
+
+impl Kernel for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for line in self.0 {
+            s.store(s.to_bf16(s.load(&line.0)), &mut line.0);
+        }
     }
 }
 

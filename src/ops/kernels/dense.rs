@@ -4,7 +4,7 @@
 use super::gemm::{Left, gemm, product};
 use super::panels::Packed;
 use super::simd::Isa;
-use super::tiles::{HeldTiles, gemm_tiles};
+use super::tiles::{HeldTiles, gemm_tiles, product_by_tiles};
 use super::unpacked::Operand;
 use super::weight::Arithmetic;
 
@@ -60,11 +60,7 @@ impl<'a> Dense<'a> {
     pub fn product(&self, arithmetic: Arithmetic, a: Left<'_>, m: usize) -> Vec<f32> {
         match arithmetic {
             Arithmetic::F32 => product(Isa::best(), a, m, &self.packed()),
-            Arithmetic::Tiles { parts } => {
-                let mut c = vec![0.0; m * self.n];
-                gemm_tiles(a, m, self, parts, &mut c, false);
-                c
-            }
+            Arithmetic::Tiles { parts } => product_by_tiles(a, m, self, parts),
         }
     }
 

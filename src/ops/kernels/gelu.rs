@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::pointwise::{one_plus_exp_minus, share};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::slots::Slots;
 use crate::profile::{self, Operator};
 
 /// 2 √(2/π)
@@ -24,17 +25,17 @@ fn gate<S: Simd>(s: S, x: S::V) -> S::V {
 pub(crate) struct Geglu<'a> {
     pub(crate) gate: &'a [f32],
     pub(crate) up: &'a [f32],
-    pub(crate) y: &'a mut [f32],
+    pub(crate) y: Slots<'a>,
 }
 
 impl Kernel for Geglu<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         for i in (0..self.y.len()).step_by(LANES) {
             let x = s.get(self.gate, i);
-            s.put(s.mul(s.mul(x, gate(s, x)), s.get(self.up, i)), self.y, i);
+            self.y.put(s, s.mul(s.mul(x, gate(s, x)), s.get(self.up, i)), i);
         }
     }
 }
@@ -44,15 +45,15 @@ pub(crate) struct GegluBackward<'a> {
     pub(crate) gate: &'a [f32],
     pub(crate) up: &'a [f32],
     pub(crate) dy: &'a [f32],
-    pub(crate) dgate: &'a mut [f32],
-    pub(crate) dup: &'a mut [f32],
+    pub(crate) dgate: Slots<'a>,
+    pub(crate) dup: Slots<'a>,
 }
 
 impl Kernel for GegluBackward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let one = s.splat(1.0);
         for i in (0..self.dy.len()).step_by(LANES) {
             let (x, dy) = (s.get(self.gate, i), s.get(self.dy, i));
@@ -61,21 +62,25 @@ impl Kernel for GegluBackward<'_> {
             // gelu' = σ + gelu (1 - σ) (2u)'
             let inner = s.mul(s.fma(s.mul(x, x), s.splat(3.0 * CUBIC), one), s.splat(SLOPE));
             let slope = s.fma(s.mul(gelu, s.sub(one, sigmoid)), inner, sigmoid);
-            s.put(s.mul(s.mul(dy, s.get(self.up, i)), slope), self.dgate, i);
-            s.put(s.mul(dy, gelu), self.dup, i);
+            self.dgate.put(s, s.mul(s.mul(dy, s.get(self.up, i)), slope), i);
+            self.dup.put(s, s.mul(dy, gelu), i);
         }
     }
 }
 
 /// `gelu_pytorch_tanh(gate) * up`, element by element.
 pub fn geglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    geglu_to(gate, up, y.into());
+}
+
+pub(crate) fn geglu_to(gate: &[f32], up: &[f32], y: Slots<'_>) {
     assert!(gate.len() == up.len() && gate.len() == y.len(), "gate, up and y have one length");
     let share = share(y.len(), LANES);
     if share >= y.len() {
         let _span = profile::span(Operator::GatedUnit);
         return dispatch(Isa::best(), Geglu { gate, up, y });
     }
-    let pieces = gate.par_chunks(share).zip(up.par_chunks(share)).zip(y.par_chunks_mut(share));
+    let pieces = gate.par_chunks(share).zip(up.par_chunks(share)).zip(y.pieces(share));
     pieces.for_each(|((gate, up), y)| {
         let _span = profile::span(Operator::GatedUnit);
         dispatch(Isa::best(), Geglu { gate, up, y });
@@ -83,9 +88,11 @@ pub fn geglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
 }
 
 /// Gradients of [`geglu`]: by the gate into `dgate`, by up into `dup`.
-pub(crate) fn geglu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+pub(crate) fn geglu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: Slots<'_>, dup: Slots<'_>) {
+    assert!(gate.len() == dy.len() && up.len() == dy.len(), "gate, up and dy have one length");
+    assert!(dgate.len() == dy.len() && dup.len() == dy.len(), "gradients are as long as dy");
     let share = share(dy.len(), LANES);
-    let outputs = dgate.par_chunks_mut(share).zip(dup.par_chunks_mut(share));
+    let outputs = dgate.pieces(share).zip(dup.pieces(share));
     let inputs = gate.par_chunks(share).zip(up.par_chunks(share)).zip(dy.par_chunks(share));
     outputs.zip(inputs).for_each(|((dgate, dup), ((gate, up), dy))| {
         let _span = profile::span(Operator::GatedUnit);

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::panels::{PANEL, Packed};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::slots;
 use crate::profile::{self, Unit, Work};
 
 /// Inner elements per block: 32 KiB of a panel, which every tile of a strip reads. The first ones fetch the next block.
@@ -42,13 +43,8 @@ pub(crate) fn gemm(isa: Isa, a: Left<'_>, m: usize, b: &Packed, c: &mut [f32], a
 /// `A B`, (m, n), in memory that nothing was written to before.
 pub(crate) fn product(isa: Isa, a: Left<'_>, m: usize, b: &Packed) -> Vec<f32> {
     let count = m.checked_mul(b.n()).expect("C fits in memory");
-    let mut c = Vec::with_capacity(count);
-    // SAFETY: C has room for as many elements; a product that doesn't accumulate reads none and writes every one.
-    unsafe {
-        gemm_to(isa, a, m, b, Output(c.as_mut_ptr()), false);
-        c.set_len(count);
-    }
-    c
+    // SAFETY: C has as many elements; a product that doesn't accumulate reads none and writes every one.
+    unsafe { slots::vector(count, |mut c| gemm_to(isa, a, m, b, Output(c.as_mut_ptr()), false)) }
 }
 
 /// # Safety
@@ -155,6 +151,10 @@ pub(super) struct Output(*mut f32);
 impl Output {
     pub(super) fn of(c: &mut [f32]) -> Self {
         Self(c.as_mut_ptr())
+    }
+
+    pub(super) fn from_start(c: *mut f32) -> Self {
+        Self(c)
     }
 
     pub(super) fn at(self, element: usize) -> *mut f32 {

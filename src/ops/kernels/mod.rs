@@ -3,7 +3,7 @@
 //! Contract: every output element of [`linear`] is one chain `acc = fma(a, b, acc)` from 0 over the inner
 //! dimension; every other reduction runs in 16 lanes and a fixed tree. A row never depends on its batch, and
 //! AVX-512, AVX2 and portable code give the same bits; products by tiles of bf16 ([`Arithmetic::Tiles`]) have bits of
-//! their own. Threads come from rayon's pool, and only for work that
+//! their own, and one part of them goes with keys and values that are rounded to bf16 ([`KvPrecision`]). Threads come from rayon's pool, and only for work that
 //! is worth them. Wrong lengths panic: callers check shapes.
 
 mod aligned;
@@ -14,23 +14,29 @@ pub(super) mod dense;
 pub(super) mod gelu;
 pub(super) mod gemm;
 mod grouped;
+mod outer;
 pub(super) mod panels;
 mod peak;
 pub(super) mod pointwise;
 mod rope;
 pub(super) mod route;
 pub(super) mod simd;
+pub(super) mod slots;
 pub(super) mod softcap;
 mod tiles;
 mod unpacked;
 pub(super) mod weight;
 
 pub use aligned::AlignedVec;
-pub use attention::{AttentionShape, KV_BLOCK, KvBlock, attend_row, write_kv};
-pub use attention_rows::{RowReads, attend_rows};
+pub use attention::{AttentionShape, KV_BLOCK, KvPrecision};
+pub(crate) use attention::{KvBlock, KvNumber, write_kv};
+pub(crate) use attention_rows::{RowReads, attend_rows};
 pub use gelu::geglu;
+pub use outer::{add_outer, add_rows};
 pub use peak::measure as measure_machine;
-pub use pointwise::{add_bias, exp, exp_scaled, largest, log_sum_exp, logprob, rms_norm, scale, sum, swiglu};
+pub use pointwise::{
+    add, add_bias, exp, exp_scaled, largest, log_sum_exp, logprob, rms_norm, scale, sum, swiglu,
+};
 pub use rope::RopeTable;
 pub use route::{Routing, add_weighted, rows_of_experts};
 pub use softcap::softcap;

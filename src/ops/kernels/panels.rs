@@ -107,6 +107,10 @@ impl Packed {
         &self.lines
     }
 
+    pub(super) fn lines_mut(&mut self) -> &mut [Line] {
+        &mut self.lines
+    }
+
     /// The lines of a panel.
     pub(super) fn panel(&self, panel: usize) -> &[Line] {
         &self.lines[panel * self.k * 2..][..self.k * 2]

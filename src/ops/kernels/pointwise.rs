@@ -5,6 +5,7 @@
 use rayon::prelude::*;
 
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::slots::Slots;
 use crate::profile::{self, Operator};
 
 /// Elements worth a thread.
@@ -116,7 +117,7 @@ pub(crate) struct RmsNorm<'a> {
     pub(crate) x: &'a [f32],
     pub(crate) weight: &'a [f32],
     pub(crate) eps: f32,
-    pub(crate) y: &'a mut [f32],
+    pub(crate) y: Slots<'a>,
 }
 
 /// `1 / rms(x)`
@@ -134,12 +135,12 @@ impl Kernel for RmsNorm<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let d = self.weight.len();
-        for (x, y) in self.x.chunks_exact(d).zip(self.y.chunks_exact_mut(d)) {
+        for (x, mut y) in self.x.chunks_exact(d).zip(self.y.rows(d)) {
             let inverse = s.splat(inverse_rms(s, x, self.eps));
             for i in (0..d).step_by(LANES) {
-                s.put(s.mul(s.mul(s.get(x, i), inverse), s.get(self.weight, i)), y, i);
+                y.put(s, s.mul(s.mul(s.get(x, i), inverse), s.get(self.weight, i)), i);
             }
         }
     }
@@ -151,7 +152,7 @@ pub(crate) struct RmsNormBackward<'a> {
     pub(crate) weight: &'a [f32],
     pub(crate) eps: f32,
     pub(crate) dy: &'a [f32],
-    pub(crate) dx: &'a mut [f32],
+    pub(crate) dx: Slots<'a>,
     pub(crate) dw: &'a mut [f32],
 }
 
@@ -159,10 +160,10 @@ impl Kernel for RmsNormBackward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let d = self.weight.len();
-        let rows = self.x.chunks_exact(d).zip(self.dy.chunks_exact(d)).zip(self.dx.chunks_exact_mut(d));
-        for ((x, dy), dx) in rows {
+        let rows = self.x.chunks_exact(d).zip(self.dy.chunks_exact(d)).zip(self.dx.rows(d));
+        for ((x, dy), mut dx) in rows {
             let inverse = inverse_rms(s, x, self.eps);
             let r = s.splat(inverse);
             let mut dot = s.splat(0.0);
@@ -175,7 +176,7 @@ impl Kernel for RmsNormBackward<'_> {
             let mean = s.splat(-s.sum(dot) / d as f32);
             for i in (0..d).step_by(LANES) {
                 let g = s.mul(s.get(dy, i), s.get(self.weight, i));
-                s.put(s.mul(s.fma(s.mul(s.get(x, i), r), mean, g), r), dx, i);
+                dx.put(s, s.mul(s.fma(s.mul(s.get(x, i), r), mean, g), r), i);
             }
         }
     }
@@ -184,7 +185,7 @@ impl Kernel for RmsNormBackward<'_> {
 pub(crate) struct Swiglu<'a> {
     pub(crate) gate: &'a [f32],
     pub(crate) up: &'a [f32],
-    pub(crate) y: &'a mut [f32],
+    pub(crate) y: Slots<'a>,
 }
 
 /// `1 + e^-g`
@@ -197,10 +198,10 @@ impl Kernel for Swiglu<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         for i in (0..self.y.len()).step_by(LANES) {
             let g = s.get(self.gate, i);
-            s.put(s.mul(s.div(g, one_plus_exp_minus(s, g)), s.get(self.up, i)), self.y, i);
+            self.y.put(s, s.mul(s.div(g, one_plus_exp_minus(s, g)), s.get(self.up, i)), i);
         }
     }
 }
@@ -210,15 +211,15 @@ pub(crate) struct SwigluBackward<'a> {
     pub(crate) gate: &'a [f32],
     pub(crate) up: &'a [f32],
     pub(crate) dy: &'a [f32],
-    pub(crate) dgate: &'a mut [f32],
-    pub(crate) dup: &'a mut [f32],
+    pub(crate) dgate: Slots<'a>,
+    pub(crate) dup: Slots<'a>,
 }
 
 impl Kernel for SwigluBackward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let one = s.splat(1.0);
         for i in (0..self.dy.len()).step_by(LANES) {
             let (g, dy) = (s.get(self.gate, i), s.get(self.dy, i));
@@ -226,18 +227,18 @@ impl Kernel for SwigluBackward<'_> {
             let silu = s.mul(g, sigmoid);
             // silu' = σ + silu (1 - σ)
             let slope = s.fma(silu, s.sub(one, sigmoid), sigmoid);
-            s.put(s.mul(s.mul(dy, s.get(self.up, i)), slope), self.dgate, i);
-            s.put(s.mul(dy, silu), self.dup, i);
+            self.dgate.put(s, s.mul(s.mul(dy, s.get(self.up, i)), slope), i);
+            self.dup.put(s, s.mul(dy, silu), i);
         }
     }
 }
 
 /// Root-mean-square norm of each row of `weight.len()` elements (Zhang & Sennrich 2019).
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
-    rms_norm_on(Isa::best(), x, weight, eps, y);
+    rms_norm_on(Isa::best(), x, weight, eps, y.into());
 }
 
-pub(crate) fn rms_norm_on(isa: Isa, x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+pub(crate) fn rms_norm_on(isa: Isa, x: &[f32], weight: &[f32], eps: f32, y: Slots<'_>) {
     let d = weight.len();
     assert!(d > 0 && x.len().is_multiple_of(d) && x.len() == y.len(), "x and y are rows of {d} elements");
     let share = share(x.len(), d);
@@ -245,7 +246,7 @@ pub(crate) fn rms_norm_on(isa: Isa, x: &[f32], weight: &[f32], eps: f32, y: &mut
         let _span = profile::span(Operator::Norm);
         return dispatch(isa, RmsNorm { x, weight, eps, y });
     }
-    let pieces = x.par_chunks(share).zip(y.par_chunks_mut(share));
+    let pieces = x.par_chunks(share).zip(y.pieces(share));
     pieces.for_each(|(x, y)| {
         let _span = profile::span(Operator::Norm);
         dispatch(isa, RmsNorm { x, weight, eps, y });
@@ -254,17 +255,17 @@ pub(crate) fn rms_norm_on(isa: Isa, x: &[f32], weight: &[f32], eps: f32, y: &mut
 
 /// `silu(gate) * up`, element by element (Shazeer 2020).
 pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    swiglu_on(Isa::best(), gate, up, y);
+    swiglu_on(Isa::best(), gate, up, y.into());
 }
 
-pub(crate) fn swiglu_on(isa: Isa, gate: &[f32], up: &[f32], y: &mut [f32]) {
+pub(crate) fn swiglu_on(isa: Isa, gate: &[f32], up: &[f32], y: Slots<'_>) {
     assert!(gate.len() == up.len() && gate.len() == y.len(), "gate, up and y have one length");
     let share = share(y.len(), LANES);
     if share >= y.len() {
         let _span = profile::span(Operator::GatedUnit);
         return dispatch(isa, Swiglu { gate, up, y });
     }
-    let pieces = gate.par_chunks(share).zip(up.par_chunks(share)).zip(y.par_chunks_mut(share));
+    let pieces = gate.par_chunks(share).zip(up.par_chunks(share)).zip(y.pieces(share));
     pieces.for_each(|((gate, up), y)| {
         let _span = profile::span(Operator::GatedUnit);
         dispatch(isa, Swiglu { gate, up, y });
@@ -272,9 +273,11 @@ pub(crate) fn swiglu_on(isa: Isa, gate: &[f32], up: &[f32], y: &mut [f32]) {
 }
 
 /// Gradients of [`swiglu`]: by the gate into `dgate`, by up into `dup`.
-pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: Slots<'_>, dup: Slots<'_>) {
+    assert!(gate.len() == dy.len() && up.len() == dy.len(), "gate, up and dy have one length");
+    assert!(dgate.len() == dy.len() && dup.len() == dy.len(), "gradients are as long as dy");
     let share = share(dy.len(), LANES);
-    let outputs = dgate.par_chunks_mut(share).zip(dup.par_chunks_mut(share));
+    let outputs = dgate.pieces(share).zip(dup.pieces(share));
     let inputs = gate.par_chunks(share).zip(up.par_chunks(share)).zip(dy.par_chunks(share));
     outputs.zip(inputs).for_each(|((dgate, dup), ((gate, up), dy))| {
         let _span = profile::span(Operator::GatedUnit);
@@ -363,6 +366,53 @@ impl Kernel for ExpScaled<'_> {
         for i in (0..self.x.len()).step_by(LANES) {
             let e = exp_lanes(s, s.mul(s.sub(s.get(self.x, i), max), factor));
             s.put(s.select_gt(floor, e, s.splat(0.0), e), self.y, i);
+        }
+    }
+}
+
+/// `x += y`, element by element.
+pub fn add(x: &mut [f32], y: &[f32]) {
+    assert_eq!(x.len(), y.len(), "as many summands as sums");
+    let _span = profile::span(Operator::Elementwise);
+    dispatch(Isa::best(), Add { x, y });
+}
+
+struct Add<'a> {
+    x: &'a mut [f32],
+    y: &'a [f32],
+}
+
+impl Kernel for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for i in (0..self.x.len()).step_by(LANES) {
+            s.put(s.add(s.get(self.x, i), s.get(self.y, i)), self.x, i);
+        }
+    }
+}
+
+/// `y = a + b`, element by element.
+pub(crate) fn sum_of(a: &[f32], b: &[f32], y: Slots<'_>) {
+    assert!(a.len() == y.len() && b.len() == y.len(), "as many summands as sums");
+    let _span = profile::span(Operator::Elementwise);
+    dispatch(Isa::best(), SumOf { a, b, y });
+}
+
+struct SumOf<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    y: Slots<'a>,
+}
+
+impl Kernel for SumOf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        for i in (0..self.y.len()).step_by(LANES) {
+            self.y.put(s, s.add(s.get(self.a, i), s.get(self.b, i)), i);
         }
     }
 }

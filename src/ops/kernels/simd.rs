@@ -89,6 +89,14 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
 /// of an f32's become its number, subnormal ones too, without branches.
 pub(super) const F16_EXPONENT: f32 = f32::from_bits(0x7780_0000);
 
+/// The bits of the nearest bf16 number, of two equally near ones the even one; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn bf16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    (if x.is_nan() { bits | 0x40_0000 } else { rounded } >> 16) as u16
+}
+
 /// Operations on 16 lanes.
 pub(crate) trait Simd: Copy {
     type V: Copy;
@@ -104,6 +112,8 @@ pub(crate) trait Simd: Copy {
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
     /// bf16 numbers by their bits.
     fn bf16(self, x: &[u16; LANES]) -> Self::V;
+    /// The nearest bf16 numbers, as [`bf16_bits`] rounds.
+    fn to_bf16(self, v: Self::V) -> Self::V;
     /// f16 numbers by their bits, infinities and NaN excepted.
     fn f16(self, x: &[u16; LANES]) -> Self::V;
     /// Integers, exactly.
@@ -254,6 +264,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn bf16(self, x: &[u16; LANES]) -> Self::V {
         x.map(|bits| f32::from_bits(u32::from(bits) << 16))
+    }
+    #[inline(always)]
+    fn to_bf16(self, v: Self::V) -> Self::V {
+        v.map(|x| f32::from_bits(u32::from(bf16_bits(x)) << 16))
     }
     #[inline(always)]
     fn f16(self, x: &[u16; LANES]) -> Self::V {

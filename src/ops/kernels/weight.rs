@@ -11,6 +11,7 @@ use candle_core::quantized::GgmlDType;
 use rayon::prelude::*;
 
 use super::aligned::Line;
+use super::attention::KvPrecision;
 use super::gemm::{Left, gemm};
 use super::grouped::Grouped;
 use super::panels::{PANEL, Packed};
@@ -51,6 +52,16 @@ pub enum Arithmetic {
     /// Tiles of bf16, accumulated in f32; a number is the sum of up to `parts` bf16 numbers, 1 to 3. Three have f32's
     /// precision, one is bf16 itself.
     Tiles { parts: usize },
+}
+
+impl Arithmetic {
+    /// What keys and values are rounded to where products are computed like this: factors of bf16 are read from bf16.
+    pub fn kv(self) -> KvPrecision {
+        match self {
+            Self::Tiles { parts: 1 } => KvPrecision::Bf16,
+            Self::F32 | Self::Tiles { .. } => KvPrecision::F32,
+        }
+    }
 }
 
 /// Panels (out / 32, in, 32).

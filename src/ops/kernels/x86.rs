@@ -56,6 +56,19 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn to_bf16(self, v: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            let chosen = _mm512_mask_blend_epi32(nan, rounded, quiet);
+            _mm512_castsi512_ps(_mm512_and_si512(chosen, _mm512_set1_epi32(0xffff_0000_u32 as i32)))
+        }
+    }
+    #[inline(always)]
     fn f16(self, x: &[u16; LANES]) -> Self::V {
         // SAFETY: `self` exists, so the processor has the instructions.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
@@ -183,6 +196,20 @@ impl Simd for Avx2 {
             let half = |bits| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)));
             (half(_mm_loadu_si128(from)), half(_mm_loadu_si128(from.add(1))))
         }
+    }
+    #[inline(always)]
+    fn to_bf16(self, v: Self::V) -> Self::V {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        let half = |v| unsafe {
+            let bits = _mm256_castps_si256(v);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+            let chosen = _mm256_blendv_epi8(rounded, quiet, nan);
+            _mm256_castsi256_ps(_mm256_and_si256(chosen, _mm256_set1_epi32(0xffff_0000_u32 as i32)))
+        };
+        (half(v.0), half(v.1))
     }
     #[inline(always)]
     fn f16(self, x: &[u16; LANES]) -> Self::V {

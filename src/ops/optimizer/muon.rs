@@ -1,5 +1,6 @@
 //! Muon: momentum, orthogonalised by Newton–Schulz (Jordan et al. 2024), as `torch.optim.Muon` computes it
-//! with `adjust_lr_fn="original"`, except that the iteration is f32 here and bfloat16 there.
+//! with `adjust_lr_fn="original"`, except that the iteration is in f32 unless other arithmetic is asked for, and in
+//! bfloat16 there.
 //!
 //! For matrices of hidden layers; embeddings, output layers and norms belong to AdamW.
 
@@ -7,9 +8,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 
-use super::super::kernels::gemm::{Left, product};
-use super::super::kernels::panels::Packed;
-use super::super::kernels::simd::Isa;
+use super::super::kernels::Arithmetic;
+use super::super::kernels::dense::Dense;
+use super::super::kernels::gemm::Left;
 use super::{Buffers, Parameter, State, global_norm, restore_all, save_all, step_all};
 use crate::profile::{self, Operator};
 
@@ -24,6 +25,8 @@ const NORM_MIN: f64 = 1e-7;
 pub struct Muon {
     /// Decay of the mean of gradients, which looks ahead as Nesterov's does.
     pub momentum: f64,
+    /// Of the iteration's products.
+    pub arithmetic: Arithmetic,
     buffers: BTreeMap<String, Momentum>,
 }
 
@@ -49,16 +52,16 @@ impl Buffers for Momentum {
 }
 
 impl Default for Muon {
-    /// Momentum 0.95.
+    /// Momentum 0.95, in f32.
     fn default() -> Self {
-        Self::new(0.95)
+        Self::new(0.95, Arithmetic::F32)
     }
 }
 
 impl Muon {
     /// An optimizer that has seen nothing.
-    pub fn new(momentum: f64) -> Self {
-        Self { momentum, buffers: BTreeMap::new() }
+    pub fn new(momentum: f64, arithmetic: Arithmetic) -> Self {
+        Self { momentum, arithmetic, buffers: BTreeMap::new() }
     }
 
     /// One update of every parameter, each a matrix. An error leaves all as they were.
@@ -66,7 +69,7 @@ impl Muon {
         for p in parameters.iter() {
             ensure!(p.shape.len() == 2, "Muon updates matrices; {} has shape {:?}", p.name, p.shape);
         }
-        let (old, new) = (self.momentum as f32, (1.0 - self.momentum) as f32);
+        let (old, new, arithmetic) = (self.momentum as f32, (1.0 - self.momentum) as f32, self.arithmetic);
         step_all(&mut self.buffers, parameters, |p, buffer| {
             let _products = profile::named(Operator::Optimizer);
             let _span = profile::span(Operator::Optimizer);
@@ -76,7 +79,7 @@ impl Muon {
                 ahead.push(g + (*mean - g) * old);
             }
             let (rows, columns) = (p.shape[0], p.shape[1]);
-            let update = orthogonalised(ahead, rows, columns);
+            let update = orthogonalised(arithmetic, ahead, rows, columns);
             let stretch = (rows as f64 / columns.max(1) as f64).max(1.0).sqrt();
             let keep = (1.0 - p.learning_rate * p.weight_decay) as f32;
             let step = (p.learning_rate * stretch) as f32;
@@ -99,19 +102,20 @@ impl Muon {
 }
 
 /// `U f(S) Vᵀ` for `x = U S Vᵀ`, (rows, columns), where f brings singular values near 1.
-fn orthogonalised(mut x: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
+fn orthogonalised(arithmetic: Arithmetic, mut x: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
     if rows > columns {
-        return transposed(&orthogonalised(transposed(&x, rows, columns), columns, rows), columns, rows);
+        let wide = orthogonalised(arithmetic, transposed(&x, rows, columns), columns, rows);
+        return transposed(&wide, columns, rows);
     }
-    let ([a, b, c], isa) = (QUINTIC, Isa::best());
+    let [a, b, c] = QUINTIC;
     let norm = global_norm(&[&x]).max(NORM_MIN) as f32;
     x.iter_mut().for_each(|x| *x /= norm);
     for _ in 0..ITERATIONS {
-        // Columns of xᵀ are rows of x: x itself packs as its own transpose.
-        let gram = product(isa, Left::Rows(&x), rows, &Packed::from_columns(&x, columns, rows));
-        let mut polynomial = product(isa, Left::Rows(&gram), rows, &Packed::from_rows(&gram, rows, rows));
+        // Columns of xᵀ are rows of x: x itself is its own transpose's columns.
+        let gram = Dense::columns(&x, columns, rows).product(arithmetic, Left::Rows(&x), rows);
+        let mut polynomial = Dense::rows(&gram, rows, rows).product(arithmetic, Left::Rows(&gram), rows);
         polynomial.iter_mut().zip(&gram).for_each(|(square, gram)| *square = b * gram + c * *square);
-        let mut next = product(isa, Left::Rows(&polynomial), rows, &Packed::from_rows(&x, rows, columns));
+        let mut next = Dense::rows(&x, rows, columns).product(arithmetic, Left::Rows(&polynomial), rows);
         next.iter_mut().zip(&x).for_each(|(next, x)| *next += a * x);
         x = next;
     }

@@ -1,6 +1,7 @@
 //! PyTorch's numbers, and states that survive.
 
 use super::*;
+use crate::ops::kernels::{Arithmetic, has_tiles};
 
 /// ((7 i + 3 step) mod 11) / 10 - 0.5
 fn filled(count: usize, step: usize) -> Vec<f32> {
@@ -90,6 +91,14 @@ fn muon_agrees_with_pytorch_and_survives_saving() {
             optimizer.step(p).unwrap();
         });
         close(&values, golden, 2e-6);
+        if has_tiles() {
+            for (parts, tolerance) in [(3, 5e-6), (1, 1e-2)] {
+                let mut optimizer = Muon::new(0.95, Arithmetic::Tiles { parts });
+                let by_tiles = three_steps(&shape, |_, p| optimizer.step(p).unwrap());
+                close(&by_tiles, golden, tolerance);
+                assert!(by_tiles != values, "{parts} parts gave the bits of f32");
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::kernels::panels::Packed;
 use super::super::kernels::pointwise::{
     LogSumExp, LogprobBackward, RmsNormBackward, Swiglu, SwigluBackward, rms_norm_on,
 };
-use super::super::kernels::simd::{Isa, dispatch};
+use super::super::kernels::simd::{Isa, Kernel, Simd, bf16_bits, dispatch};
 use super::super::kernels::softcap::Softcap;
 use super::super::kernels::*;
 use super::{bits, numbers, shape};
@@ -122,11 +122,13 @@ proptest! {
         let all = Isa::available().into_iter().map(|isa| {
             let mut out = [3, 3, 3, 1, 3].map(|rows| vec![0.0; rows * d]);
             let [norm, gated, dx, dw, dup] = &mut out;
-            rms_norm_on(isa, &x, &w, 1e-6, norm);
-            dispatch(isa, Swiglu { gate: &x, up: &g, y: gated });
+            rms_norm_on(isa, &x, &w, 1e-6, norm.as_mut_slice().into());
+            dispatch(isa, Swiglu { gate: &x, up: &g, y: gated.as_mut_slice().into() });
+            let dx = dx.as_mut_slice().into();
             dispatch(isa, RmsNormBackward { x: &x, weight: &w, eps: 1e-6, dy: &g, dx, dw });
             let mut dgate = vec![0.0; 3 * d];
-            dispatch(isa, SwigluBackward { gate: &x, up: &g, dy: &g, dgate: &mut dgate, dup });
+            let gradients = (dgate.as_mut_slice().into(), dup.as_mut_slice().into());
+            dispatch(isa, SwigluBackward { gate: &x, up: &g, dy: &g, dgate: gradients.0, dup: gradients.1 });
             let lse = dispatch(isa, LogSumExp(&x));
             let mut logits = x.clone();
             dispatch(isa, LogprobBackward { logits: &mut logits, target: d / 2, scale: 0.7 });
@@ -154,7 +156,7 @@ fn exp_is_close_and_the_same_in_lanes() {
     for isa in Isa::available() {
         let (gate, up) = (numbers(9, 4000).iter().map(|x| x * 120.0).collect::<Vec<_>>(), vec![1.0; 4000]);
         let mut y = vec![0.0; 4000];
-        dispatch(isa, Swiglu { gate: &gate, up: &up, y: &mut y });
+        dispatch(isa, Swiglu { gate: &gate, up: &up, y: y.as_mut_slice().into() });
         for (y, g) in y.iter().zip(gate) {
             assert_eq!(y.to_bits(), (g / (1.0 + exp(-g))).to_bits(), "{isa:?} silu({g})");
         }
@@ -177,7 +179,7 @@ fn caps_and_gelu_are_close_and_the_same_everywhere() {
     for isa in Isa::available() {
         let (mut again, mut y) = (x.clone(), vec![0.0; x.len()]);
         dispatch(isa, Softcap { x: &mut again, cap: 3.0 });
-        dispatch(isa, Geglu { gate: &x, up: &vec![1.0; x.len()], y: &mut y });
+        dispatch(isa, Geglu { gate: &x, up: &vec![1.0; x.len()], y: y.as_mut_slice().into() });
         assert_eq!((bits(&again), bits(&y)), (bits(&capped), bits(&gated)), "{isa:?}");
     }
 }
@@ -243,30 +245,90 @@ fn decoding_attends_as_training_does() {
     for (s, count) in SHAPES {
         let (width, kv) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
         let (q, k, v) = (numbers(1, count * width), numbers(2, count * kv), numbers(3, count * kv));
-        let mut packed = vec![0.0; count * width];
-        attend(Isa::best(), [&q, &k, &v], &s, &[0, count], &mut packed);
+        let packed = attend(Isa::best(), [&q, &k, &v], &s, &[0, count]);
         let exact = attention_defined([&q, &k, &v], &s, count);
         let error = packed.iter().zip(&exact).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
         assert!(error < 2e-6, "{s:?}: {error}");
 
-        // Slots nobody wrote hold NaN; blocks before the window are taken away.
-        let blocks = count.div_ceil(KV_BLOCK);
-        let mut cache = vec![(vec![f32::NAN; kv * KV_BLOCK], vec![f32::NAN; kv * KV_BLOCK]); blocks];
-        for i in 0..count {
-            let (k_block, v_block) = &mut cache[i / KV_BLOCK];
-            write_kv(&k[i * kv..][..kv], &v[i * kv..][..kv], i % KV_BLOCK, &s, k_block, v_block);
-            let first = s.first_seen(i) / KV_BLOCK;
-            let views: Vec<(&[f32], &[f32])> = cache
-                .iter()
-                .enumerate()
-                .map(|(b, (k, v))| if b < first { (&[][..], &[][..]) } else { (&k[..], &v[..]) })
-                .collect();
-            for isa in Isa::available() {
-                let mut out = vec![0.0; width];
-                attend_row_on(isa, &q[i * width..][..width], &views, i, &s, &mut out);
-                assert_eq!(bits(&out), bits(&packed[i * width..][..width]), "{isa:?} {s:?} position {i}");
-            }
+        decoded::<f32>([&q, &k, &v], &s, &packed);
+        let rounded = AttentionShape { kv: KvPrecision::Bf16, ..s };
+        let packed_rounded = attend(Isa::best(), [&q, &k, &v], &rounded, &[0, count]);
+        assert!(packed_rounded != packed, "{s:?}: keys and values were not rounded");
+        decoded::<u16>([&q, &k, &v], &rounded, &packed_rounded);
+    }
+}
+
+/// Holds decoding to what training gave.
+fn decoded<N: KvNumber>([q, k, v]: [&[f32]; 3], s: &AttentionShape, packed: &[f32]) {
+    let (width, kv) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
+    let count = q.len() / width;
+    // Slots nobody wrote hold NaN; blocks before the window are taken away.
+    let none = N::of(f32::NAN);
+    let empty = || (vec![none; kv * KV_BLOCK], vec![none; kv * KV_BLOCK]);
+    let mut cache: Vec<_> = (0..count.div_ceil(KV_BLOCK)).map(|_| empty()).collect();
+    for i in 0..count {
+        let (k_block, v_block) = &mut cache[i / KV_BLOCK];
+        write_kv(&k[i * kv..][..kv], &v[i * kv..][..kv], i % KV_BLOCK, s, k_block, v_block);
+        let first = s.first_seen(i) / KV_BLOCK;
+        let blocks = cache.iter().enumerate();
+        let views: Vec<KvBlock<'_, N>> =
+            blocks.map(|(b, (k, v))| if b < first { (&[][..], &[][..]) } else { (&k[..], &v[..]) }).collect();
+        for isa in Isa::available() {
+            let mut out = vec![0.0; width];
+            attend_row_on(isa, &q[i * width..][..width], &views, i, s, &mut out);
+            assert_eq!(bits(&out), bits(&packed[i * width..][..width]), "{isa:?} {s:?} position {i}");
         }
+    }
+}
+
+/// Rounding passes gradients on as they are.
+#[test]
+fn rounded_keys_and_values_train_like_numbers_that_were_round() {
+    for (s, count) in SHAPES {
+        let (width, kv) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
+        let (q, k, v) = (numbers(1, count * width), numbers(2, count * kv), numbers(3, count * kv));
+        let g = numbers(4, count * width);
+        let round = |x: &[f32]| -> Vec<f32> { x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect() };
+        let rounded = AttentionShape { kv: KvPrecision::Bf16, ..s };
+        for isa in Isa::available() {
+            let by_shape = attend_backward(isa, [&q, &k, &v, &g], &rounded, &[0, count]);
+            let by_hand = attend_backward(isa, [&q, &round(&k), &round(&v), &g], &s, &[0, count]);
+            assert!(by_shape == by_hand, "{isa:?} {s:?}");
+        }
+    }
+}
+
+#[test]
+fn bf16_is_rounded_as_the_standard_rounds() {
+    let mut all = numbers(5, 64);
+    all.extend([0.0, -0.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, f32::MAX, f32::INFINITY, f32::NEG_INFINITY]);
+    all.extend([
+        f32::NAN,
+        f32::from_bits(0x7f80_0001),
+        f32::from_bits(0xffff_ffff),
+        1e-40,
+        -3e-39,
+        f32::MIN_POSITIVE,
+    ]);
+    all.resize(all.len().next_multiple_of(16), 0.3);
+    for isa in Isa::available() {
+        let rounded = dispatch(isa, Rounded(&all));
+        for (x, y) in all.iter().zip(rounded) {
+            let expected = half::bf16::from_f32(*x);
+            assert_eq!(y.to_bits(), u32::from(expected.to_bits()) << 16, "{isa:?} {x:e}");
+            assert_eq!(bf16_bits(*x), expected.to_bits(), "{x:e}");
+        }
+    }
+}
+
+struct Rounded<'a>(&'a [f32]);
+
+impl Kernel for Rounded<'_> {
+    type Output = Vec<f32>;
+
+    fn run<S: Simd>(self, s: S) -> Vec<f32> {
+        let vectors = self.0.as_chunks::<16>().0.iter();
+        vectors.flat_map(|x| s.lanes(s.to_bf16(s.load(x)))).collect()
     }
 }
 
@@ -278,15 +340,13 @@ fn a_sequence_does_not_depend_on_its_neighbours() {
         let (q, k, v, g) =
             (numbers(1, n * width), numbers(2, n * kv), numbers(3, n * kv), numbers(4, n * width));
         let starts = [0, 4, 4, 4 + count, n];
-        let mut together = vec![0.0; n * width];
-        attend(Isa::best(), [&q, &k, &v], &s, &starts, &mut together);
+        let together = attend(Isa::best(), [&q, &k, &v], &s, &starts);
         let gradients = attend_backward(Isa::best(), [&q, &k, &v, &g], &s, &starts);
         for range in starts.windows(2) {
             let (rows, kv_rows) = (range[0] * width..range[1] * width, range[0] * kv..range[1] * kv);
             let inputs = [&q[rows.clone()], &k[kv_rows.clone()], &v[kv_rows.clone()]];
             for isa in Isa::available() {
-                let mut alone = vec![0.0; rows.len()];
-                attend(isa, inputs, &s, &[0, range[1] - range[0]], &mut alone);
+                let alone = attend(isa, inputs, &s, &[0, range[1] - range[0]]);
                 assert_eq!(bits(&alone), bits(&together[rows.clone()]));
                 let [dq, dk, dv] = attend_backward(
                     isa,

@@ -7,6 +7,7 @@ mod tape;
 use candle_core::{Device, Tensor, Var};
 
 use super::AttentionShape;
+use super::kernels::KvPrecision;
 
 /// Numbers in [-1, 1) from a multiplicative congruential sequence.
 pub(super) fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -37,5 +38,5 @@ pub(super) const fn shape(
     head_dim: usize,
     window: Option<usize>,
 ) -> AttentionShape {
-    AttentionShape { heads, kv_heads, head_dim, scale: 0.3, window, softcap: None }
+    AttentionShape { heads, kv_heads, head_dim, scale: 0.3, window, softcap: None, kv: KvPrecision::F32 }
 }

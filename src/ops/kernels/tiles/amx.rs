@@ -164,6 +164,13 @@ macro_rules! prefetch {
     };
 }
 
+/// B is near already.
+macro_rules! nothing {
+    ($part:literal $($line:literal)+) => {
+        ""
+    };
+}
+
 macro_rules! multiply_two {
     ($part:literal) => {
         concat!(
@@ -195,7 +202,7 @@ macro_rules! multiply_one {
 
 /// A product of 16 or 32 rows of A with `$p` parts and B with `$q`: for each part of B, the parts of A that it meets.
 macro_rules! product {
-    ($name:ident, $multiply:ident, $p:literal, $q:literal, $($j:literal [$($i:literal)+])+) => {
+    ($name:ident, $multiply:ident, $fetch:ident, $p:literal, $q:literal, $($j:literal [$($i:literal)+])+) => {
         /// # Safety
         /// This thread holds [`Registers`]; A and B have their tiles, and C its rows of 32.
         unsafe fn $name(product: Product) {
@@ -217,7 +224,7 @@ macro_rules! product {
                     "tilezero tmm3",
                     "2:",
                     $(
-                        prefetch!($j 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
+                        $fetch!($j 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31),
                         load_b!($j),
                         $($multiply!($i),)+
                     )+
@@ -253,31 +260,49 @@ macro_rules! product {
     (@next multiply_one $text:literal) => { "/* {c_next} */" };
 }
 
-product!(one_1_1, multiply_one, 1, 1, 0[0]);
-product!(two_1_1, multiply_two, 1, 1, 0[0]);
-product!(one_2_1, multiply_one, 2, 1, 0 [1 0]);
-product!(two_2_1, multiply_two, 2, 1, 0 [1 0]);
-product!(one_2_2, multiply_one, 2, 2, 1 [0] 0 [1 0]);
-product!(two_2_2, multiply_two, 2, 2, 1 [0] 0 [1 0]);
-product!(one_3_1, multiply_one, 3, 1, 0 [2 1 0]);
-product!(two_3_1, multiply_two, 3, 1, 0 [2 1 0]);
-product!(one_3_2, multiply_one, 3, 2, 1 [1 0] 0 [2 1 0]);
-product!(two_3_2, multiply_two, 3, 2, 1 [1 0] 0 [2 1 0]);
-product!(one_3_3, multiply_one, 3, 3, 2 [0] 1 [1 0] 0 [2 1 0]);
-product!(two_3_3, multiply_two, 3, 3, 2 [0] 1 [1 0] 0 [2 1 0]);
+/// Products that ask for what comes next, in a module, and those that don't, in another one.
+macro_rules! products {
+    ($($module:ident $fetch:ident),+) => {
+        $(
+            mod $module {
+                use super::*;
+
+                product!(one_1_1, multiply_one, $fetch, 1, 1, 0[0]);
+                product!(two_1_1, multiply_two, $fetch, 1, 1, 0[0]);
+                product!(one_2_1, multiply_one, $fetch, 2, 1, 0 [1 0]);
+                product!(two_2_1, multiply_two, $fetch, 2, 1, 0 [1 0]);
+                product!(one_2_2, multiply_one, $fetch, 2, 2, 1 [0] 0 [1 0]);
+                product!(two_2_2, multiply_two, $fetch, 2, 2, 1 [0] 0 [1 0]);
+                product!(one_3_1, multiply_one, $fetch, 3, 1, 0 [2 1 0]);
+                product!(two_3_1, multiply_two, $fetch, 3, 1, 0 [2 1 0]);
+                product!(one_3_2, multiply_one, $fetch, 3, 2, 1 [1 0] 0 [2 1 0]);
+                product!(two_3_2, multiply_two, $fetch, 3, 2, 1 [1 0] 0 [2 1 0]);
+                product!(one_3_3, multiply_one, $fetch, 3, 3, 2 [0] 1 [1 0] 0 [2 1 0]);
+                product!(two_3_3, multiply_two, $fetch, 3, 3, 2 [0] 1 [1 0] 0 [2 1 0]);
+
+                pub(super) fn compute(p: usize, q: usize) -> (Compute, Compute) {
+                    match (p, q) {
+                        (1, 1) => (one_1_1, two_1_1),
+                        (2, 1) => (one_2_1, two_2_1),
+                        (2, 2) => (one_2_2, two_2_2),
+                        (3, 1) => (one_3_1, two_3_1),
+                        (3, 2) => (one_3_2, two_3_2),
+                        (3, 3) => (one_3_3, two_3_3),
+                        _ => unreachable!("no products of {p} and {q} parts"),
+                    }
+                }
+            }
+        )+
+    };
+}
+
+products!(fetching prefetch, near nothing);
 
 /// Computes [`Product`]s of one kind.
 pub(super) type Compute = unsafe fn(Product);
 
-/// Products of 16 and of 32 rows, of A with `p` parts and B with `q`; unsafe as the `product`s are.
-pub(super) fn compute(p: usize, q: usize) -> (Compute, Compute) {
-    match (p, q) {
-        (1, 1) => (one_1_1, two_1_1),
-        (2, 1) => (one_2_1, two_2_1),
-        (2, 2) => (one_2_2, two_2_2),
-        (3, 1) => (one_3_1, two_3_1),
-        (3, 2) => (one_3_2, two_3_2),
-        (3, 3) => (one_3_3, two_3_3),
-        _ => unreachable!("no products of {p} and {q} parts"),
-    }
+/// Products of 16 and of 32 rows, of A with `p` parts and B with `q`, that ask for the next tiles of B or leave it;
+/// unsafe as the `product`s are.
+pub(super) fn compute(p: usize, q: usize, fetches: bool) -> (Compute, Compute) {
+    if fetches { fetching::compute(p, q) } else { near::compute(p, q) }
 }

@@ -24,6 +24,7 @@ pub(super) unsafe fn pack_rows(
     for (r, row) in rows.chunks_exact(k).enumerate() {
         let row = &row[columns.clone()];
         for (x, tiles) in row.chunks(BLOCK).zip(tiles.chunks_exact_mut(parts)) {
+            fetch_line_pair(x.as_ptr().wrapping_add(AHEAD));
             // SAFETY: lanes that are masked out are not touched.
             let (mut low, mut high) = unsafe {
                 (
@@ -46,6 +47,20 @@ pub(super) unsafe fn pack_rows(
     }
     for r in rows.len() / k..ROWS {
         tiles.iter_mut().for_each(|tile| tile.0[r] = [0; BLOCK]);
+    }
+}
+
+/// Numbers before which they are asked for from memory, where they are read one after another.
+const AHEAD: usize = 1024;
+/// Rows before which they are asked for, where they are read a panel at a time.
+const ROWS_AHEAD: usize = 16;
+
+/// Asks for 128 bytes at any address.
+fn fetch_line_pair(at: *const f32) {
+    // SAFETY: hints, which read nothing and never fault.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(16).cast());
     }
 }
 
@@ -159,6 +174,9 @@ pub(super) unsafe fn write_tiles(rows: Rows<'_>, parts: usize, tiles: &mut [Tile
     for (block, tiles) in tiles.chunks_exact_mut(2 * parts).enumerate() {
         for pair in 0..ROWS {
             let first = block * BLOCK + 2 * pair;
+            for ahead in [first + ROWS_AHEAD, first + 1 + ROWS_AHEAD] {
+                fetch_line_pair(rows.numbers.as_ptr().wrapping_add(ahead * rows.stride));
+            }
             let (evens, odds) = (halves(&rows, first), halves(&rows, first + 1));
             for (half, (mut even, mut odd)) in evens.into_iter().zip(odds).enumerate() {
                 for part in 0..parts {

@@ -13,6 +13,8 @@ mod amx;
 mod avx512;
 mod dense;
 mod held;
+#[cfg(target_arch = "x86_64")]
+mod narrow;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ use super::aligned::{self, Line};
 use super::gemm::{Left, Output, PARALLEL};
 use super::panels::PANEL;
 use super::simd::{Isa, LANES};
+use super::slots;
 use super::unpacked::{Operand, Source};
 use crate::profile::{self, Operator, Unit, Work};
 pub(crate) use held::HeldTiles;
@@ -125,13 +128,30 @@ pub(crate) fn gemm_tiles(
     c: &mut [f32],
     accumulate: bool,
 ) {
+    assert_eq!(c.len(), m * b.n(), "C is ({m}, {})", b.n());
+    // SAFETY: C has as many elements, all of them written.
+    unsafe { gemm_to(a, m, b, wanted, Output::of(c), accumulate) };
+}
+
+/// `A B`, (m, n), in memory that nothing was written to before.
+pub(crate) fn product_by_tiles(a: Left<'_>, m: usize, b: &impl TileSource, wanted: usize) -> Vec<f32> {
+    let count = m.checked_mul(b.n()).expect("C fits in memory");
+    // SAFETY: C has as many elements; a product that doesn't accumulate reads none and writes every one.
+    unsafe {
+        slots::vector(count, |mut c| gemm_to(a, m, b, wanted, Output::from_start(c.as_mut_ptr()), false))
+    }
+}
+
+/// # Safety
+/// C has m * n elements, written before if it accumulates, which nobody else reads or writes meanwhile.
+unsafe fn gemm_to(a: Left<'_>, m: usize, b: &impl TileSource, wanted: usize, c: Output, accumulate: bool) {
     let (k, n) = (b.k(), b.n());
     let (Left::Rows(elements) | Left::Columns(elements)) = a;
     assert_eq!(elements.len(), m * k, "A is ({m}, {k})");
-    assert_eq!(c.len(), m * n, "C is ({m}, {n})");
     if m == 0 || n == 0 || k == 0 {
         if !accumulate {
-            c.fill(0.0);
+            // SAFETY: as the caller promises.
+            unsafe { std::ptr::write_bytes(c.at(0), 0, m * n) };
         }
         return;
     }
@@ -150,12 +170,34 @@ pub(crate) fn gemm_tiles(
         let _span = pieces.span();
         part.compute(panels);
     };
+    // Of few rows threads share the columns.
+    #[cfg(target_arch = "x86_64")]
+    if let Left::Rows(a) = a
+        && narrow::fits(b, wanted)
+        && (!is_parallel || m >= 4 * ROWS * threads)
+    {
+        let compute = |narrow: &narrow::Narrow<'_, _>, rows| {
+            let _span = pieces.span();
+            // SAFETY: these rows lie within C, and nobody else computes them.
+            unsafe { narrow.multiply(a, rows, c, accumulate) };
+        };
+        return with_buffer(&RIGHT, |made| {
+            let narrow = narrow::Narrow::of(b, wanted, made);
+            if is_parallel {
+                let share = m.div_ceil(2 * threads).next_multiple_of(2 * ROWS);
+                let starts = (0..m.div_ceil(share)).into_par_iter().map(|i| i * share);
+                starts.for_each(|first| compute(&narrow, first..m.min(first + share)));
+            } else {
+                compute(&narrow, 0..m);
+            }
+        });
+    }
     with_buffer(&LEFT, |left| {
         for start in (0..blocks).step_by(step) {
             let blocks = start..blocks.min(start + step);
             let left = pack(a, (m, k), &blocks, wanted, left, is_parallel);
             let accumulate = accumulate || start > 0;
-            let part = Part { left, m, blocks, wanted, b, c: Output::of(c), accumulate };
+            let part = Part { left, m, blocks, wanted, b, c, accumulate };
             if is_parallel {
                 let wide = panels.div_ceil(2 * threads).clamp(1, SLAB);
                 let starts = (0..panels.div_ceil(wide)).into_par_iter().map(|i| i * wide);
@@ -276,27 +318,26 @@ impl<B: TileSource> Part<'_, B> {
                     made
                 }
             };
-            assert_eq!(tiles.len(), length, "tiles of {} blocks", chunk.len());
         }
         let step = (STRIP / (chunk.len() * self.wanted)).max(2).next_multiple_of(2) * ROWS;
         for strip in (0..self.m).step_by(step) {
             for (i, panel) in panels.clone().enumerate() {
                 let next = tiles.get(i + 1).filter(|next| !next.is_empty()).unwrap_or(&tiles[i]);
                 for row in (strip..self.m.min(strip + step)).step_by(2 * ROWS) {
-                    self.square(row, panel, &chunk, parts, (tiles[i], next));
+                    self.square(row, panel, &chunk, parts, (tiles[i], Some(next)));
                 }
             }
         }
     }
 
-    /// Up to 32 rows and 32 columns of C.
+    /// Up to 32 rows and 32 columns of C, by the panel's tiles and, if they are to be asked for, those that come next.
     fn square(
         &self,
         row: usize,
         panel: usize,
         chunk: &Range<usize>,
         parts: usize,
-        (tiles, next): (&[Tile], &[Tile]),
+        (tiles, next): (&[Tile], Option<&[Tile]>),
     ) {
         let (n, column) = (self.b.n(), panel * PANEL);
         let (rows, columns) = ((self.m - row).min(2 * ROWS), (n - column).min(PANEL));
@@ -307,7 +348,8 @@ impl<B: TileSource> Part<'_, B> {
         let a_next = if has_next { &a[row_tiles..] } else { a };
         let length = chunk.len() * self.wanted;
         assert!(a.len() >= length && a_next.len() >= length, "tiles of row {row}");
-        let (one, two) = amx::compute(self.wanted, parts);
+        assert_eq!(tiles.len(), 2 * chunk.len() * parts, "tiles of panel {panel}");
+        let (one, two) = amx::compute(self.wanted, parts, next.is_some());
         let compute = if has_next { two } else { one };
         let accumulate = self.accumulate || chunk.start > self.blocks.start;
         let c = self.c.at(row * n + column);
@@ -315,7 +357,7 @@ impl<B: TileSource> Part<'_, B> {
             a: a.as_ptr(),
             a_next: a_next.as_ptr(),
             b: tiles.as_ptr(),
-            next: next.as_ptr(),
+            next: next.unwrap_or(tiles).as_ptr(),
             blocks: chunk.len(),
             c,
             c_stride: n,
