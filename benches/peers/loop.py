@@ -6,8 +6,7 @@ Both start from the embedded seed and take the sizes of the default configuratio
 relation tasks from the same distribution, not the same tasks. It is batched PyTorch as one would write it for speed:
 its own decoder with a cache (`decoder.py`), rows of similar length together, finished rows leave the batch, rereading
 and training padded; f32, or bf16 for drawing and rereading and autocast for training, each beside ours by the same
-(`model.matmul`). Simplified in its favour: nothing
-is stored; the critique head sees the log-probability statistics alone (no hidden states) and is trained twice without
+(`model.matmul`). Simplified in its favour: nothing is stored; the critique head sees the log-probability statistics alone (no hidden states) and is trained twice without
 repeated evaluations, calibration and criteria by thought; easy answers are corrupted in two ways; the gate compares two
 numbers. An iteration is bootstrap, rollout, critique, selection, training and evaluation; the base's evaluation is
 reported apart. Needs torch, tokenizers and `cargo build --release`. Seen with torch 2.15.0.

@@ -5,8 +5,8 @@
 One update is 17 sequences of 360 tokens, the second half of each trained; the matrices inside blocks move by Muon, the
 rest by AdamW (fused), the gradient is clipped by its global norm, as in our recipe. PyTorch gets its decoder in
 `decoder.py` (SDPA, windows in blocks), sequences of equal length in one batch, in two halves and in six parts, as f32
-and under bf16 autocast, each eager and compiled; its best counts. Ours is f32, and bf16 where the processor has tiles. Compilation and a first update are not
-timed. Needs torch (and a C++ compiler, to compile); `--bench FILE` takes a built bench instead of asking cargo. Seen
+and under bf16 autocast, each eager and compiled; its best counts. Ours is f32, and bf16 where the processor has tiles.
+Compilation and a first update are not timed. Needs torch (and a C++ compiler, to compile); `--bench FILE` takes a built bench instead of asking cargo. Seen
 with torch 2.15.0.
 """
 

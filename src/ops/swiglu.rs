@@ -75,13 +75,9 @@ impl CustomOp2 for Gated {
             Self::Silu => swiglu_backward,
             Self::GeluTanh => geglu_backward,
         };
-        let mut dup = Vec::new();
         // SAFETY: both write every element of both gradients.
-        let dgate = unsafe {
-            slots::vector(dys.len(), |dgate| {
-                dup = slots::vector(dys.len(), |dup| run(gs, us, dys, dgate, dup));
-            })
-        };
+        let [dgate, dup] =
+            unsafe { slots::vectors([dys.len(); 2], |[dgate, dup]| run(gs, us, dys, dgate, dup)) };
         Ok((gradient(dgate, g)?, gradient(dup, u)?))
     }
 }

@@ -12,7 +12,7 @@ use super::attention::{AttentionShape, KvPrecision, softmax};
 use super::gemm::{Left, Output, Part};
 use super::panels::{PANEL, Packed};
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
-use super::slots::{self, Slots};
+use super::slots;
 use super::softcap::{MultiplyBy, Softcap, SoftcapSlopes};
 use crate::profile::{self, Operator, Work};
 
@@ -55,22 +55,16 @@ pub(crate) fn attend_backward(
     let units = units(isa, shape, starts, [q, k, v]);
     assert_eq!(dout.len(), q.len(), "as many gradients as results");
     profile::work(Operator::AttentionBackward, || work(5, shape, starts));
-    // SAFETY: as in `attend`; keys and values belong to one unit each.
-    let of = |count: usize, write: &mut dyn FnMut(Output)| unsafe {
-        slots::vector(count, |mut to: Slots<'_>| write(Output::from_start(to.as_mut_ptr())))
-    };
-    let (mut dk, mut dv) = (Vec::new(), Vec::new());
-    let dq = of(q.len(), &mut |dq| {
-        dk = of(k.len(), &mut |dk| {
-            dv = of(v.len(), &mut |dv| {
-                units.par_iter().for_each(|unit| {
-                    let _span = profile::span(Operator::AttentionBackward);
-                    unit.backward([q, k, v, dout], [dq, dk, dv]);
-                });
+    // SAFETY: as in `attend`; a row's key and value head belong to one unit, too.
+    unsafe {
+        slots::vectors([q.len(), k.len(), v.len()], |gradients| {
+            let gradients = gradients.map(|mut slots| Output::from_start(slots.as_mut_ptr()));
+            units.par_iter().for_each(|unit| {
+                let _span = profile::span(Operator::AttentionBackward);
+                unit.backward([q, k, v, dout], gradients);
             });
-        });
-    });
-    [dq, dk, dv]
+        })
+    }
 }
 
 /// Of so many products over the keys that every row of every sequence sees.
@@ -214,11 +208,14 @@ impl Unit<'_> {
     }
 
     /// Writes (count, d) to (N, kv_heads, d).
-    fn scatter(&self, rows: &[f32], to: Output) {
+    ///
+    /// # Safety
+    /// `to` has as many elements, and nobody else reads or writes this unit's.
+    unsafe fn scatter(&self, rows: &[f32], to: Output) {
         let (d, heads) = (self.shape.head_dim, self.shape.kv_heads);
         for (i, row) in rows.chunks_exact(d).enumerate() {
             let to = to.at(((self.start + i) * heads + self.kv_head) * d);
-            // SAFETY: a row of a head of this unit, which nobody else writes.
+            // SAFETY: a row of a head of this unit, and the rest as the caller promises.
             unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), to, d) };
         }
     }
@@ -267,7 +264,10 @@ impl Unit<'_> {
     }
 
     /// Writes this unit's heads and rows of (N, heads, d).
-    fn forward(&self, q: &[f32], k: &[f32], v: &[f32], out: Output) {
+    ///
+    /// # Safety
+    /// As for [`Unit::scatter`].
+    unsafe fn forward(&self, q: &[f32], k: &[f32], v: &[f32], out: Output) {
         let kv_heads = self.shape.kv_heads;
         let (keys, values) = (self.columns(k), self.rounded(self.rows(v, kv_heads, self.kv_head)));
         let mut p = vec![0.0; ROWS * self.count.next_multiple_of(LANES)];
@@ -289,7 +289,10 @@ impl Unit<'_> {
 
     /// Writes this unit's rows and heads of the gradients by q, k and v. With P the weights and O the output:
     /// dV = Pᵀ dO, dP = dO Vᵀ, dS = P (dP - Σ P dP), dQ = dS K, dK = dSᵀ Q.
-    fn backward(&self, [q, k, v, dout]: [&[f32]; 4], [dq_all, dk_all, dv_all]: [Output; 3]) {
+    ///
+    /// # Safety
+    /// As for [`Unit::scatter`], of each.
+    unsafe fn backward(&self, [q, k, v, dout]: [&[f32]; 4], [dq_all, dk_all, dv_all]: [Output; 3]) {
         let (d, count, shape, isa) = (self.shape.head_dim, self.count, self.shape, self.isa);
         let (keys, values) = (self.columns(k), self.columns(v));
         let key_rows = self.rounded(self.rows(k, shape.kv_heads, self.kv_head));
@@ -325,8 +328,11 @@ impl Unit<'_> {
                 tile.over_queries(isa, ds, &query_rows, &mut dk[tile.first * d..tile.to * d]);
             }
         }
-        self.scatter(&dk, dk_all);
-        self.scatter(&dv, dv_all);
+        // SAFETY: as the caller promises.
+        unsafe {
+            self.scatter(&dk, dk_all);
+            self.scatter(&dv, dv_all);
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 //! Contract: every output element of [`linear`] is one chain `acc = fma(a, b, acc)` from 0 over the inner
 //! dimension; every other reduction runs in 16 lanes and a fixed tree. A row never depends on its batch, and
 //! AVX-512, AVX2 and portable code give the same bits; products by tiles of bf16 ([`Arithmetic::Tiles`]) have bits of
-//! their own, and one part of them goes with keys and values that are rounded to bf16 ([`KvPrecision`]). Threads come from rayon's pool, and only for work that
-//! is worth them. Wrong lengths panic: callers check shapes.
+//! their own, and one part of them goes with keys and values that are rounded to bf16 ([`KvPrecision`]). Threads come
+//! from rayon's pool, and only for work that is worth them. Wrong lengths panic: callers check shapes.
 
 mod aligned;
 pub(super) mod attention;

@@ -14,11 +14,30 @@ pub(crate) struct Slots<'a>(&'a mut [MaybeUninit<f32>]);
 /// # Safety
 /// `write` writes every one of them.
 pub(crate) unsafe fn vector(count: usize, write: impl FnOnce(Slots<'_>)) -> Vec<f32> {
-    let mut elements = Vec::with_capacity(count);
-    write(Slots(&mut elements.spare_capacity_mut()[..count]));
     // SAFETY: as the caller promises.
-    unsafe { elements.set_len(count) };
+    let [elements] = unsafe { vectors([count], |[slots]| write(slots)) };
     elements
+}
+
+/// Vectors of so many elements, written together.
+///
+/// # Safety
+/// As for [`vector`], of each.
+pub(crate) unsafe fn vectors<const N: usize>(
+    counts: [usize; N],
+    write: impl FnOnce([Slots<'_>; N]),
+) -> [Vec<f32>; N] {
+    let mut all = counts.map(Vec::with_capacity);
+    let mut rest = all.iter_mut().zip(counts);
+    write(std::array::from_fn(|_| {
+        let (elements, count) = rest.next().expect("as many vectors as counts");
+        Slots(&mut elements.spare_capacity_mut()[..count])
+    }));
+    for (elements, count) in all.iter_mut().zip(counts) {
+        // SAFETY: as the caller promises.
+        unsafe { elements.set_len(count) };
+    }
+    all
 }
 
 impl<'a> From<&'a mut [f32]> for Slots<'a> {

@@ -1,8 +1,8 @@
 //! Optimizers over plain slices: [`AdamW`] and [`Muon`], and clipping by the global norm.
 //!
 //! Contract: an update is a pure function of parameter, gradient and state, computed in f32 (Muon's iteration by the
-//! arithmetic it is asked for) with a fixed order of every sum; parameters are shared among threads, which changes no bit. State is a map from
-//! `<parameter>.<PyTorch's name of the buffer>` to values, to be saved and restored as it is.
+//! arithmetic it is asked for) with a fixed order of every sum; parameters are shared among threads, which changes no
+//! bit. State is a map from `<parameter>.<PyTorch's name of the buffer>` to values, to be saved and restored as it is.
 
 mod adamw;
 mod muon;

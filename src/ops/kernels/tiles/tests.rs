@@ -74,8 +74,8 @@ fn transposed(w: &[f32], out: usize, inp: usize) -> Vec<f32> {
 fn check(weight: &PackedWeight, values: &[f32], wanted: usize, parts: usize, what: &str) {
     let (out, inp) = (weight.out(), weight.inp());
     assert!(bits(&weight.to_rows()) == bits(values), "{what}: rows");
-    for m in if out * inp < 100_000 { &[1, 17, 33, 70][..] } else { &[33] } {
-        let m = *m;
+    let heights: &[usize] = if out * inp < 100_000 { &[1, 17, 33, 70] } else { &[33] };
+    for &m in heights {
         let (x, dy) = (numbers(m * inp, 5), numbers(m * out, 9));
         for accumulate in [false, true] {
             let mut y = numbers(m * out, 2);
