@@ -294,14 +294,27 @@ pub fn variant(task: &Task, address: &Address) -> Option<Variant> {
     Some(Variant { address: address.clone(), question })
 }
 
-/// What someone who answered the question `from` with `text` would have said to its variant `to`; `None` if the two
-/// are no variants of each other. Parts of a text retold one by one concatenate to the whole retold.
-pub fn retold(kind: TaskKind, from: &str, to: &str, text: &str) -> Option<String> {
-    match kind {
-        TaskKind::Relations => relations::retold(from, to, text),
-        // The variants of a countdown differ in the order of the question alone.
-        TaskKind::Countdown => Some(text.to_owned()),
-        _ => None,
+/// How what was said of one question is told of its variant.
+#[derive(Clone, Debug)]
+pub struct Retelling(Option<relations::Renaming>);
+
+impl Retelling {
+    /// From the question `from` to its variant `to`; `None` if the two are no variants of each other.
+    pub fn between(kind: TaskKind, from: &str, to: &str) -> Option<Self> {
+        match kind {
+            TaskKind::Relations => {
+                relations::Renaming::between(from, to).map(|renaming| Self(Some(renaming)))
+            }
+            // The variants of a countdown differ in the order of the question alone.
+            TaskKind::Countdown => Some(Self(None)),
+            _ => None,
+        }
+    }
+
+    /// What someone who answered the one question with `text` would have said to the other. Parts of a text told one
+    /// by one concatenate to the whole told.
+    pub fn tell(&self, text: &str) -> String {
+        self.0.as_ref().map_or_else(|| text.to_owned(), |renaming| renaming.tell(text))
     }
 }
 

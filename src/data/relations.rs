@@ -245,22 +245,32 @@ pub(super) fn variant(question: &str, rng: &mut ChaCha8Rng) -> Option<String> {
     Some(chain.question(&shuffled(chain.relations.len(), rng)))
 }
 
-/// `text` about the people of question `from`, told about those of its variant `to`: who stands at one place of the
-/// chain becomes who stands there in the other, and strangers become strangers. `None` if the chains differ.
-pub(super) fn retold(from: &str, to: &str, text: &str) -> Option<String> {
-    let (from, to) = (Chain::parse(from)?.0, Chain::parse(to)?.0);
-    if from.identity() != to.identity() {
-        return None;
+/// Who of one question is who in its variant: whoever stands at one place of the chain becomes who stands there in the
+/// other, and strangers become strangers.
+#[derive(Clone, Debug)]
+pub(super) struct Renaming {
+    from: Vec<&'static str>,
+    to: Vec<&'static str>,
+}
+
+impl Renaming {
+    /// `None` if the questions' chains differ.
+    pub(super) fn between(from: &str, to: &str) -> Option<Self> {
+        let (from, to) = (Chain::parse(from)?.0, Chain::parse(to)?.0);
+        (from.identity() == to.identity()).then(|| Self { from: from.cast(), to: to.cast() })
     }
-    let (from, to) = (from.cast(), to.cast());
-    let mut told = String::with_capacity(text.len());
-    for piece in text.split_inclusive(|c: char| !c.is_ascii_alphabetic()) {
-        let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
-        let name = from.iter().position(|&name| name == word).map_or(word, |i| to[i]);
-        told.push_str(name);
-        told.push_str(&piece[word.len()..]);
+
+    /// `text` about the people of the one, told about those of the other.
+    pub(super) fn tell(&self, text: &str) -> String {
+        let mut told = String::with_capacity(text.len());
+        for piece in text.split_inclusive(|c: char| !c.is_ascii_alphabetic()) {
+            let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
+            let name = self.from.iter().position(|&name| name == word).map_or(word, |i| self.to[i]);
+            told.push_str(name);
+            told.push_str(&piece[word.len()..]);
+        }
+        told
     }
-    Some(told)
 }
 
 /// Draws before a corruption is given up.

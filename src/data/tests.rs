@@ -136,16 +136,20 @@ proptest! {
         let task = relations_task(level, seed);
         let drawn = variant(&task, &address(Purpose::Variant, other)).unwrap().question;
         let solution = task.solution.clone().unwrap();
-        let told = retold(task.kind, &task.question, &drawn, &solution).unwrap();
+        let (there, back) = (
+            Retelling::between(task.kind, &task.question, &drawn).unwrap(),
+            Retelling::between(task.kind, &drawn, &task.question).unwrap(),
+        );
+        let told = there.tell(&solution);
         prop_assert!(thoughts_are_right(&drawn, &told).into_iter().all(|right| right), "{}", told);
-        prop_assert_eq!(retold(task.kind, &drawn, &task.question, &told).unwrap(), solution.clone());
+        prop_assert_eq!(back.tell(&told), solution.clone());
         let lines: Vec<String> = solution
             .split_inclusive('\n')
-            .map(|line| retold(task.kind, &task.question, &drawn, line).unwrap())
+            .map(|line| there.tell(line))
             .collect();
         prop_assert_eq!(lines.concat(), told);
         let wrong = corrupted(&task, &address(Purpose::Bootstrap, other)).unwrap();
-        let told = retold(task.kind, &task.question, &drawn, &wrong).unwrap();
+        let told = there.tell(&wrong);
         prop_assert_eq!(thoughts_are_right(&drawn, &told), thoughts_are_right(&task.question, &wrong));
     }
 
@@ -153,10 +157,11 @@ proptest! {
     fn any_text_can_be_retold(text: String, seed: u64, other: u64) {
         let task = relations_task(4, seed);
         let drawn = variant(&task, &address(Purpose::Variant, other)).unwrap().question;
-        let told = retold(task.kind, &task.question, &drawn, &text).unwrap();
-        prop_assert_eq!(retold(task.kind, &drawn, &task.question, &told).unwrap(), text);
-        prop_assert_eq!(retold(task.kind, &task.question, "no chain", &told), None);
-        prop_assert_eq!(retold(TaskKind::Text, &task.question, &drawn, &told), None);
+        let between = |kind, from: &str, to: &str| Retelling::between(kind, from, to);
+        let told = between(task.kind, &task.question, &drawn).unwrap().tell(&text);
+        prop_assert_eq!(between(task.kind, &drawn, &task.question).unwrap().tell(&told), text);
+        prop_assert!(between(task.kind, &task.question, "no chain").is_none());
+        prop_assert!(between(TaskKind::Text, &task.question, &drawn).is_none());
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         return Ok(Flow::Done(note(&row)));
     }
     session.host.part("reread");
-    let graded = Graded::read(session, &policy).await?;
+    let graded = session.graded(&policy).await?;
     session.host.part("fit");
     let address = Address::new(session.config.run.seed, Purpose::Critic, iteration, "", &[0]);
     let critic = Critic::fit(&graded.easy, &session.config.critic, &address)?;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::bootstrap::{self, Graded, note, row};
+use super::bootstrap::{self, note, row};
 use super::rereading::{Told, reread};
 use super::{Flow, Policy, Session, judging};
 use crate::critic::{self, Critic, Formula, Labelled};
@@ -19,7 +19,7 @@ use crate::store::{CriticStage, StoredTree};
 pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
     let policy = session.load(&session.incumbent_hash(iteration).await?).await?;
     let run = session.run.id;
-    let stored = session.store.trees(run, iteration, Purpose::Rollout).await?;
+    let stored = session.rollouts(iteration).await?;
     session.announce(iteration, Phase::Critique, 3 + judging::units(session, &stored));
     session.host.part("judge");
     if let Some(reason) = judging::perform(session, iteration, &policy, &stored).await? {
@@ -34,7 +34,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     let (critic, row) = match session.store.critic(run, iteration, CriticStage::Annotated).await? {
         Some(row) => (Critic::from_bytes(&row.bytes)?, row),
         None => {
-            let graded = Graded::read(session, &policy).await?;
+            let graded = session.graded(&policy).await?;
             session.host.part("fit");
             let annotated = annotate(session, iteration, &trajectories).await?;
             let count = annotated.len();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
+use rayon::prelude::*;
 
 use super::rollouts::{commit, draw_chains, missing, pace, plain_job};
 use super::{Flow, Session};
@@ -62,18 +63,13 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
 fn jobs(session: &Session, iteration: u32) -> Result<(Vec<Job>, Vec<Job>)> {
     let (config, seed) = (&session.config.eval, session.config.run.seed);
     let address = |id: &str, branch| Address::new(seed, Purpose::Evaluation, iteration, id, &[branch]);
-    let (mut greedy, mut sampled) = (Vec::new(), Vec::new());
-    for split in [Split::Gate, Split::HeldOut] {
-        for task in session.tasks(split) {
-            greedy.push(plain_job(session, task, address(&task.id, GREEDY))?);
-        }
-    }
-    for task in session.tasks(Split::HeldOut).iter().take(config.sampled_tasks) {
-        for sample in 1..=config.samples {
-            sampled.push(plain_job(session, task, address(&task.id, sample))?);
-        }
-    }
-    Ok((greedy, sampled))
+    let job = |&(task, branch): &(&Task, u32)| plain_job(session, task, address(&task.id, branch));
+    let asked = [Split::Gate, Split::HeldOut].into_iter().flat_map(|split| session.tasks(split));
+    let greedy: Vec<_> = asked.map(|task| (task, GREEDY)).collect();
+    let warm = session.tasks(Split::HeldOut).iter().take(config.sampled_tasks);
+    let sampled: Vec<_> = warm.flat_map(|task| (1..=config.samples).map(move |s| (task, s))).collect();
+    let jobs = |asked: &[(&Task, u32)]| asked.par_iter().map(job).collect::<Result<Vec<_>>>();
+    Ok((jobs(&greedy)?, jobs(&sampled)?))
 }
 
 /// Per task id, the answer of every branch.
@@ -82,10 +78,9 @@ type Answers = HashMap<String, Vec<(u32, Option<String>)>>;
 /// Stored answers of one iteration's evaluation.
 async fn answers(session: &Session<'_>, iteration: u32) -> Result<Answers> {
     let mut answers = Answers::new();
-    for stored in session.store.trees(session.run.id, iteration, Purpose::Evaluation).await? {
-        let branch = stored.tree.address.branch.first().copied().unwrap_or(GREEDY);
-        let leaves = stored.tree.leaves.into_iter().map(|leaf| (branch, leaf.answer));
-        answers.entry(stored.tree.task_id).or_default().extend(leaves);
+    for row in session.store.answers(session.run.id, iteration, Purpose::Evaluation).await? {
+        let branch = row.address.branch.first().copied().unwrap_or(GREEDY);
+        answers.entry(row.address.task).or_default().push((branch, row.answer));
     }
     for list in answers.values_mut() {
         list.sort();

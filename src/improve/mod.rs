@@ -19,6 +19,7 @@ mod memory;
 mod pace;
 mod policy;
 mod promote;
+mod recall;
 mod rereading;
 mod rollouts;
 mod selection;

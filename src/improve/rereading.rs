@@ -3,13 +3,17 @@
 //! The log-probabilities under other words are what [`crate::critic::features`] averages over. They are derived state:
 //! made again whenever a head is trained or scores are given, never stored.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use anyhow::Result;
 use rayon::prelude::*;
 
 use super::{Policy, Session};
-use crate::data;
+use crate::data::{self, Retelling};
 use crate::domain::{Address, Purpose, Task, Thought};
 use crate::engine::ReadRequest;
+use crate::text::Text;
 
 /// Trajectories read at once.
 const UNIT: usize = 600;
@@ -31,14 +35,7 @@ pub(super) type Rereadings = Vec<Vec<Vec<f32>>>;
 pub(super) fn reread(session: &Session, policy: &Policy, told: &[Told]) -> Result<Vec<Rereadings>> {
     let mut all = Vec::with_capacity(told.len());
     for unit in told.chunks(UNIT) {
-        let each = |index: usize| (0..session.config.critic.rereads).map(move |n| (index, n));
-        let places: Vec<_> = (0..unit.len()).flat_map(each).collect();
-        let reread = |&(index, n): &(usize, u32)| {
-            let retold = retold(session, policy, &unit[index], n)?;
-            Ok(retold.map(|(request, lengths)| (request, (index, lengths))))
-        };
-        let all_retold: Vec<Option<_>> = places.par_iter().map(reread).collect::<Result<_>>()?;
-        let (requests, parts): (Vec<_>, Vec<_>) = all_retold.into_iter().flatten().unzip();
+        let (requests, parts): (Vec<_>, Vec<_>) = retold(session, policy, unit)?.into_iter().unzip();
         let mut readings: Vec<Rereadings> = unit.iter().map(|t| vec![Vec::new(); t.thoughts.len()]).collect();
         for ((index, lengths), reading) in parts.into_iter().zip(policy.engine().read(&requests)?) {
             let mut rest = reading.logprobs.as_slice();
@@ -53,36 +50,84 @@ pub(super) fn reread(session: &Session, policy: &Policy, told: &[Told]) -> Resul
     Ok(all)
 }
 
+/// What is to be read of a trajectory in other words, which one of the unit it is, and the tokens of each thought.
+type Retold = (ReadRequest, (usize, Vec<usize>));
+
+/// Every rereading of a unit; those of one trajectory in order.
+fn retold(session: &Session, policy: &Policy, unit: &[Told]) -> Result<Vec<Retold>> {
+    let (mut places, mut first) = (Vec::new(), 0);
+    for told in unit.chunk_by(|a, b| variant_address(a.address, 0) == variant_address(b.address, 0)) {
+        places.extend((0..session.config.critic.rereads).map(|n| (told, n, first)));
+        first += told.len();
+    }
+    let retold = places.par_iter().map(|&(told, n, first)| retold_as(session, policy, told, n, first));
+    Ok(retold.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
 /// Where the variant of rereading `n` is drawn: the same for all trajectories of a task in an iteration, so that their
 /// log-probabilities can be compared, and its prompt is read once.
 fn variant_address(drawn_at: &Address, n: u32) -> Address {
     Address { purpose: Purpose::Variant, branch: vec![0, n], ..drawn_at.clone() }
 }
 
-/// Rereading `n` of a trajectory and the tokens of each thought in it; `None` where its kind has no variants, or the
-/// text can't be told in other words.
-fn retold(
-    session: &Session,
-    policy: &Policy,
-    told: &Told,
-    n: u32,
-) -> Result<Option<(ReadRequest, Vec<usize>)>> {
-    let place = variant_address(told.address, n);
-    let Some(variant) = data::variant(told.task, &place) else { return Ok(None) };
-    let mut ids = session.text.prompt_ids(&variant.question)?;
-    let (from, mut lengths) = (ids.len(), Vec::with_capacity(told.thoughts.len()));
-    for thought in &told.thoughts {
-        let text = data::retold(told.task.kind, told.question, &variant.question, &thought.text);
-        let Some(text) = text else { return Ok(None) };
-        let start = ids.len();
-        // What a policy wrote need not be text that can be read back.
-        let Ok(own) = session.text.encode(&text) else { return Ok(None) };
-        ids.extend(own);
-        ids.extend(thought.token_ids.last().filter(|id| session.text.eos_ids().contains(id)));
-        lengths.push(ids.len() - start);
+/// Rereading `n` of trajectories of one task, the first of which is `first` of its unit. Left out are those whose kind has
+/// no variants, and those that can't be told in other words.
+fn retold_as(session: &Session, policy: &Policy, told: &[Told], n: u32, first: usize) -> Result<Vec<Retold>> {
+    let Some(variant) = data::variant(told[0].task, &variant_address(told[0].address, n)) else {
+        return Ok(Vec::new());
+    };
+    let prompt_ids = session.text.prompt_ids(&variant.question)?;
+    let mut sayings = Sayings { text: &session.text, known: HashMap::new() };
+    let mut retold = Vec::with_capacity(told.len());
+    for (index, told) in (first..).zip(told) {
+        let retelling = Retelling::between(told.task.kind, told.question, &variant.question);
+        let words = retelling.and_then(|retelling| sayings.of(told, &retelling, &prompt_ids));
+        if let Some((ids, lengths)) = words
+            && ids.len() <= policy.engine().context_max()
+        {
+            let request = ReadRequest { ids, from: prompt_ids.len(), hidden_at: Vec::new() };
+            retold.push((request, (index, lengths)));
+        }
     }
-    let readable = ids.len() <= policy.engine().context_max() && !lengths.contains(&0);
-    Ok(readable.then(|| (ReadRequest { ids, from, hidden_at: Vec::new() }, lengths)))
+    Ok(retold)
+}
+
+/// Token ids of what was said, each made once: trajectories of a task say much alike.
+struct Sayings<'t> {
+    text: &'t Text,
+    /// `None` is what this tokenizer can't write.
+    known: HashMap<String, Option<Vec<u32>>>,
+}
+
+impl Sayings<'_> {
+    /// Prompt and thoughts in other words, and the tokens of each thought; `None` if one of them has none.
+    fn of(
+        &mut self,
+        told: &Told,
+        retelling: &Retelling,
+        prompt_ids: &[u32],
+    ) -> Option<(Vec<u32>, Vec<usize>)> {
+        let (mut ids, mut lengths) = (prompt_ids.to_vec(), Vec::with_capacity(told.thoughts.len()));
+        for thought in &told.thoughts {
+            let start = ids.len();
+            // What a policy wrote need not be text that can be read back.
+            ids.extend(self.ids(retelling.tell(&thought.text))?);
+            ids.extend(thought.token_ids.last().filter(|id| self.text.eos_ids().contains(id)));
+            lengths.push(ids.len() - start);
+        }
+        (!lengths.contains(&0)).then_some((ids, lengths))
+    }
+
+    fn ids(&mut self, text: String) -> Option<&[u32]> {
+        let known = match self.known.entry(text) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let ids = self.text.encode(new.key()).ok();
+                new.insert(ids)
+            }
+        };
+        known.as_deref()
+    }
 }
 
 #[cfg(test)]

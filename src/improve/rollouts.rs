@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
+use rayon::prelude::*;
 
 use super::beside::{proposes_by_prompt, values_by_prompt};
 use super::judging::question;
@@ -55,23 +56,29 @@ fn window(tasks: &[Task], count: usize, iteration: u32) -> impl Iterator<Item = 
 }
 
 fn jobs(session: &Session, iteration: u32) -> Result<Vec<Job>> {
+    let tasks: Vec<&Task> =
+        window(session.tasks(Split::Train), session.config.rollout.tasks, iteration).collect();
+    let jobs = tasks.par_iter().map(|task| task_jobs(session, task, iteration));
+    Ok(jobs.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// Every sample of every variant of a task.
+fn task_jobs(session: &Session, task: &Task, iteration: u32) -> Result<Vec<Job>> {
     let (config, seed) = (&session.config.rollout, session.config.run.seed);
     let mut jobs = Vec::new();
-    for task in window(session.tasks(Split::Train), config.tasks, iteration) {
-        for v in 0..config.variants {
-            let place = Address::new(seed, Purpose::Variant, iteration, &task.id, &[v]);
-            let variant = if config.variants > 1 { data::variant(task, &place) } else { None };
-            let question = variant.as_ref().map_or(&task.question, |v| &v.question);
-            let prompt_ids = session.text.prompt_ids_of(task.kind, question)?;
-            for s in 0..config.samples {
-                jobs.push(Job {
-                    task_id: task.id.clone(),
-                    kind: task.kind,
-                    variant: variant.clone(),
-                    prompt_ids: prompt_ids.clone(),
-                    address: Address::new(seed, Purpose::Rollout, iteration, &task.id, &[v, s]),
-                });
-            }
+    for v in 0..config.variants {
+        let place = Address::new(seed, Purpose::Variant, iteration, &task.id, &[v]);
+        let variant = if config.variants > 1 { data::variant(task, &place) } else { None };
+        let question = variant.as_ref().map_or(&task.question, |v| &v.question);
+        let prompt_ids = session.text.prompt_ids_of(task.kind, question)?;
+        for s in 0..config.samples {
+            jobs.push(Job {
+                task_id: task.id.clone(),
+                kind: task.kind,
+                variant: variant.clone(),
+                prompt_ids: prompt_ids.clone(),
+                address: Address::new(seed, Purpose::Rollout, iteration, &task.id, &[v, s]),
+            });
         }
     }
     Ok(jobs)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 
 use super::{Flow, Session};
-use crate::domain::{Address, Arm, Phase, Purpose, Reward, ScoreError, ScorerKind, Selection};
+use crate::domain::{Address, Arm, Leaf, Phase, Purpose, Reward, ScoreError, Selection, Tree};
 use crate::grade;
 use crate::select::{self, Candidate};
 use crate::store::StoredTree;
@@ -15,7 +15,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     let run = session.run.id;
     let mut selections = session.store.selections(run, iteration).await?;
     if selections.is_empty() {
-        let trees = session.store.trees(run, iteration, Purpose::Rollout).await?;
+        let trees = session.rollouts(iteration).await?;
         selections = select(session, iteration, &trees).await?;
         session.host.milestone();
         session.store.put_selections(run, iteration, &selections).await?;
@@ -38,9 +38,9 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
 async fn select(session: &Session<'_>, iteration: u32, trees: &[StoredTree]) -> Result<Vec<Selection>> {
     let config = &session.config.select;
     let address = Address::new(session.config.run.seed, Purpose::Selection, iteration, "", &[]);
-    let rewards = rewards(session, iteration).await?;
-    let texts = Texts::of(trees);
-    let candidates = texts.candidates(trees, &rewards);
+    let rewards = session.store.rewards(session.run.id, iteration).await?;
+    let texts = texts(trees);
+    let candidates = candidates(trees, &texts, &rewards);
     match session.arm {
         Arm::Reward => Ok(select::by_reward(&candidates, config)),
         Arm::Random => Ok(select::at_random(&candidates, budget(session, iteration).await?, &address)),
@@ -51,16 +51,6 @@ async fn select(session: &Session<'_>, iteration: u32, trees: &[StoredTree]) -> 
         }
         Arm::EasyOnly => Ok(Vec::new()),
     }
-}
-
-/// Rewards by trajectory; empty for arms that don't score.
-async fn rewards(session: &Session<'_>, iteration: u32) -> Result<HashMap<i64, Reward>> {
-    let scores = session.store.scores(session.run.id, iteration).await?;
-    Ok(scores
-        .into_iter()
-        .filter(|(_, s)| s.scorer == ScorerKind::Reward)
-        .map(|(id, s)| (id, s.value))
-        .collect())
 }
 
 /// How many trajectories the loop proper kept in this iteration: a control arm's budget.
@@ -87,45 +77,32 @@ fn correct(session: &Session, trees: &[StoredTree]) -> Result<Vec<bool>> {
     Ok(correct)
 }
 
-/// What candidates borrow: one text and one variant key per leaf, in order.
-struct Texts(Vec<(String, String)>);
+/// The text of every leaf, in order.
+fn texts(trees: &[StoredTree]) -> Vec<String> {
+    let of_tree = |tree: &'_ Tree| -> Vec<String> {
+        tree.leaves.iter().map(|leaf| tree.completion_text(leaf)).collect()
+    };
+    trees.iter().flat_map(|stored| of_tree(&stored.tree)).collect()
+}
 
-impl Texts {
-    fn of(trees: &[StoredTree]) -> Self {
-        let of_tree = |stored: &StoredTree| {
-            let tree = stored.tree.clone();
-            let key = tree.variant.as_ref().map_or_else(String::new, |v| v.question.clone());
-            tree.leaves.iter().map(|leaf| (tree.completion_text(leaf), key.clone())).collect::<Vec<_>>()
-        };
-        Self(trees.iter().flat_map(of_tree).collect())
-    }
-
-    fn candidates<'t>(
-        &'t self,
-        trees: &'t [StoredTree],
-        rewards: &HashMap<i64, Reward>,
-    ) -> Vec<Candidate<'t>> {
-        let leaves =
-            trees.iter().flat_map(|s| s.tree.leaves.iter().zip(&s.trajectory_ids).map(move |l| (s, l)));
-        let candidate =
-            |((stored, (leaf, &id)), (text, key)): ((&'t StoredTree, _), &'t (String, String))| {
-                let leaf: &'t crate::domain::Leaf = leaf;
-                Candidate {
-                    trajectory: id,
-                    task: &stored.tree.task_id,
-                    variant_key: key,
-                    text,
-                    tokens: stored
-                        .tree
-                        .path(leaf)
-                        .iter()
-                        .map(|&i| stored.tree.thoughts[i].token_ids.len())
-                        .sum(),
-                    finish: leaf.finish,
-                    answer: leaf.answer.as_deref(),
-                    reward: rewards.get(&id).copied().unwrap_or(Err(ScoreError::MissingInput)),
-                }
-            };
-        leaves.zip(&self.0).map(candidate).collect()
-    }
+/// Every leaf with its text, as selection sees it.
+fn candidates<'t>(
+    trees: &'t [StoredTree],
+    texts: &'t [String],
+    rewards: &HashMap<i64, Reward>,
+) -> Vec<Candidate<'t>> {
+    let leaves = trees.iter().flat_map(|stored| {
+        stored.tree.leaves.iter().zip(&stored.trajectory_ids).map(move |l| (&stored.tree, l))
+    });
+    let candidate = |((tree, (leaf, &id)), text): ((&'t Tree, (&'t Leaf, &i64)), &'t String)| Candidate {
+        trajectory: id,
+        task: &tree.task_id,
+        variant_key: tree.variant.as_ref().map_or("", |variant| &variant.question),
+        text,
+        tokens: tree.path(leaf).into_iter().map(|i| tree.thoughts[i].token_ids.len()).sum(),
+        finish: leaf.finish,
+        answer: leaf.answer.as_deref(),
+        reward: rewards.get(&id).copied().unwrap_or(Err(ScoreError::MissingInput)),
+    };
+    leaves.zip(texts).map(candidate).collect()
 }

@@ -10,6 +10,7 @@ use super::beside::Referees;
 use super::checkpoints::{self, ensure_space};
 use super::lock::RunLock;
 use super::policy::{Policy, PolicyKind, Use};
+use super::recall::Recall;
 use super::{Event, Host, Outcome, memory, tasks};
 use crate::config::Config;
 use crate::critic::Formula;
@@ -35,6 +36,7 @@ pub struct Session<'a> {
     pub(super) kind: PolicyKind,
     pub(super) dir: PathBuf,
     pub(super) referees: Referees,
+    pub(super) recall: Recall,
     tasks: BTreeMap<&'static str, Vec<Task>>,
     loaded: Option<Arc<Policy>>,
     started: f64,
@@ -95,6 +97,7 @@ impl<'a> Session<'a> {
             kind,
             dir,
             referees,
+            recall: Recall::default(),
             tasks,
             loaded: Some(Arc::new(base)),
             started,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
 
 use crate::config::{Config, TaskSource};
 use crate::data::{self, Dataset, SourceFile};
@@ -147,7 +148,7 @@ pub fn check_tasks(tasks: &[Task], text: &Text, context_max: usize) -> Result<()
         "there is no labelled easy task, which the critique head learns from: give some rows \"split\": \"easy\" and an \
          \"answer\" (and a \"solution\", if training is to replay them)"
     );
-    for task in tasks {
+    let check = |task: &Task| {
         let ids = text.prompt_ids_of(task.kind, &task.question);
         let tokens = ids.with_context(|| format!("in task {}", task.id))?.len();
         ensure!(
@@ -155,8 +156,9 @@ pub fn check_tasks(tasks: &[Task], text: &Text, context_max: usize) -> Result<()
             "the prompt of task {} has {tokens} tokens and leaves no room in the model's context of {context_max}",
             task.id
         );
-    }
-    Ok(())
+        Ok(())
+    };
+    tasks.par_iter().find_map_first(|task| check(task).err()).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

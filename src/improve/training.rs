@@ -27,11 +27,13 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     {
         return Ok(Flow::Done(format!("candidate {:.12}", c.row.policy_hash)));
     }
-    let trees = session.store.trees(session.run.id, iteration, Purpose::Rollout).await?;
+    let trees = session.rollouts(iteration).await?;
     session.host.part("parity");
     parity(session, iteration, &incumbent, &trees).await?;
     session.host.part("prepare");
     let kept = kept_examples(session, iteration, &trees).await?;
+    drop(trees);
+    session.forget();
     match &*incumbent {
         Policy::Model(_) => train_model(session, iteration, &incumbent, kept).await,
         Policy::Foreign(model) => anyhow::bail!("a {} model is only asked, not trained", model.family()),

@@ -11,7 +11,7 @@ use super::decode::*;
 use super::fault::explain;
 use super::open;
 use super::rows::*;
-use crate::domain::{Arm, Leaf, Phase, Purpose, Score, Selection, Split, Task};
+use crate::domain::{Arm, Leaf, Phase, Purpose, Reward, Score, Selection, Split, Task};
 use crate::profile::{self, Operator};
 
 /// Reads a trajectory store; works while a run writes to the same file, and never changes it.
@@ -173,6 +173,21 @@ impl Reader {
             rows.iter().map(|r| Ok((r.try_get("trajectory")?, score(r)?))).collect::<Result<_>>()?;
         scores.sort_by_key(|(trajectory, score)| (*trajectory, score.scorer));
         Ok(scores)
+    }
+
+    /// The rewards given in an iteration, by trajectory; of repeated ones the last counts.
+    pub async fn rewards(&self, run: i64, iteration: u32) -> Result<HashMap<i64, Reward>> {
+        let _wait = profile::waiting(Operator::Store);
+        let rows = sqlx::query(
+            "SELECT s.trajectory, s.scorer, s.value, s.error FROM scorings g JOIN scores s ON s.scoring = g.id
+             WHERE g.run = ?1 AND g.iteration = ?2 AND s.scorer = 'reward' ORDER BY g.id",
+        )
+        .bind(run)
+        .bind(iteration)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(self.fail("list rewards"))?;
+        rows.iter().map(|r| Ok((r.try_get("trajectory")?, score(r)?.value))).collect()
     }
 
     /// The iteration's verdicts, in the order in which they were given.

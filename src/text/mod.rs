@@ -218,12 +218,13 @@ impl Text {
     }
 
     fn check_complete(&self, text: &str, ids: &[u32]) -> Result<()> {
-        let special = |id: u32| self.tokenizer.id_to_token(id).unwrap_or_default().into_bytes();
-        let bytes = ids.iter().flat_map(|&id| match self.token_bytes.get(id as usize) {
-            Some(bytes) if !bytes.is_empty() => bytes.clone(),
-            _ => special(id),
-        });
-        let mut written: Vec<u8> = bytes.collect();
+        let mut written: Vec<u8> = Vec::with_capacity(text.len() + 1);
+        for &id in ids {
+            match self.token_bytes.get(id as usize) {
+                Some(bytes) if !bytes.is_empty() => written.extend_from_slice(bytes),
+                _ => written.extend_from_slice(self.tokenizer.id_to_token(id).unwrap_or_default().as_bytes()),
+            }
+        }
         // Some tokenizers put a space before every text.
         if written.len() == text.len() + 1 && written[0] == b' ' {
             written.remove(0);
