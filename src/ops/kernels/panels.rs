@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::aligned::Line;
 use super::gemm::PARALLEL;
-use super::simd::LANES;
+use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::profile::{self, Operator};
 
 /// Columns of a panel.
@@ -57,18 +57,7 @@ impl Packed {
         Self::build(k, n, |panel, lines| {
             let first = panel * PANEL;
             let columns = PANEL.min(n - first);
-            for (block, lines) in lines.chunks_mut(2 * LANES).enumerate() {
-                let mut rows = [[0.0; PANEL]; LANES];
-                for c in 0..columns {
-                    let source = &b[(first + c) * stride + block * LANES..][..lines.len() / 2];
-                    for (row, &x) in rows.iter_mut().zip(source) {
-                        row[c] = x;
-                    }
-                }
-                for (line, half) in lines.iter_mut().zip(rows.as_flattened().as_chunks::<LANES>().0) {
-                    line.write(Line(*half));
-                }
-            }
+            dispatch(Isa::best(), Columns { b: &b[first * stride..], stride, k, columns, lines });
         })
     }
 
@@ -124,6 +113,37 @@ impl Packed {
     /// Columns.
     pub(crate) fn n(&self) -> usize {
         self.n
+    }
+}
+
+/// Up to 32 columns of k elements, which begin `stride` elements apart, as the lines of a panel.
+struct Columns<'a> {
+    b: &'a [f32],
+    stride: usize,
+    k: usize,
+    columns: usize,
+    lines: &'a mut [MaybeUninit<Line>],
+}
+
+impl Kernel for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { b, stride, k, columns, lines } = self;
+        for (block, lines) in lines.chunks_mut(2 * LANES).enumerate() {
+            let count = lines.len() / 2;
+            for half in 0..2 {
+                let column = |c: usize| match half * LANES + c {
+                    c if c < columns => s.get(&b[c * stride..][..k], block * LANES),
+                    _ => s.splat(0.0),
+                };
+                let rows = s.transposed(std::array::from_fn(column));
+                for (pair, row) in lines.chunks_exact_mut(2).zip(rows).take(count) {
+                    s.store(row, &mut pair[half].write(Line([0.0; LANES])).0);
+                }
+            }
+        }
     }
 }
 

@@ -216,6 +216,13 @@ pub(crate) trait Simd: Copy {
         (b[0] + b[2]) + (b[1] + b[3])
     }
 
+    /// Rows become columns.
+    #[inline(always)]
+    fn transposed(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let rows = rows.map(|row| self.lanes(row));
+        std::array::from_fn(|c| self.load(&std::array::from_fn(|r| rows[r][c])))
+    }
+
     /// Largest lane.
     #[inline(always)]
     fn largest(self, v: Self::V) -> f32 {

@@ -155,6 +155,12 @@ impl Simd for Avx512 {
             _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), power))
         }
     }
+
+    #[inline(always)]
+    fn transposed(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        // SAFETY: `self` exists, so the processor has the instructions.
+        unsafe { transposed_16x16(rows) }
+    }
 }
 
 /// The lowest `n` of 16 bits.
@@ -162,6 +168,44 @@ impl Simd for Avx512 {
 fn mask(n: usize) -> __mmask16 {
     debug_assert!(n <= LANES, "{n} of 16 lanes");
     ((1u32 << n) - 1) as __mmask16
+}
+
+/// Pairs of rows, then pairs of pairs, come together lane by lane; then quarters of 128 bits, in two steps.
+///
+/// # Safety
+/// The processor has AVX-512F.
+#[inline(always)]
+unsafe fn transposed_16x16(rows: [__m512; LANES]) -> [__m512; LANES] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut pairs = rows;
+        for i in (0..LANES).step_by(2) {
+            pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+            pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+        }
+        // `fours[4 i + c]` holds column c of each quarter, of rows 4 i to 4 i + 3.
+        let mut fours = pairs;
+        for i in (0..LANES).step_by(4) {
+            let [low, high, low_next, high_next] =
+                [0, 1, 2, 3].map(|r: usize| _mm512_castps_pd(pairs[i + r]));
+            fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low_next));
+            fours[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low_next));
+            fours[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high_next));
+            fours[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high_next));
+        }
+        let mut columns = fours;
+        for c in 0..4 {
+            let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[c], fours[4 + c]);
+            let even_next = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[8 + c], fours[12 + c]);
+            let odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[c], fours[4 + c]);
+            let odd_next = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[8 + c], fours[12 + c]);
+            columns[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even, even_next);
+            columns[4 + c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd, odd_next);
+            columns[8 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even, even_next);
+            columns[12 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd, odd_next);
+        }
+        columns
+    }
 }
 
 impl Simd for Avx2 {

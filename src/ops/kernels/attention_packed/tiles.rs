@@ -1,101 +1,15 @@
-//! Attention over packed sequences, for training: tiles of 32 queries as matrix products, backward by
-//! computing the weights anew (Dao et al. 2022 keep none either).
-//!
-//! Contract: the forward pass of a row has the bits of [`attend_row_on`](super::attention::attend_row_on), because products
-//! are single chains and unseen keys weigh exactly nothing. Gradients of keys and values are sums in the order of query
-//! heads, then queries. A sequence's results depend on that sequence alone.
+//! Queries by tiles of 32, as matrix products with all keys they may see.
 
-use rayon::prelude::*;
-
-use super::aligned::Line;
-use super::attention::{AttentionShape, KvPrecision, softmax};
-use super::gemm::{Left, Output, Part};
-use super::panels::{PANEL, Packed};
-use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
-use super::slots;
-use super::softcap::{MultiplyBy, Softcap, SoftcapSlopes};
-use crate::profile::{self, Operator, Work};
+use super::super::aligned;
+use super::super::attention::{AttentionShape, KvPrecision, softmax, softmax_backward};
+use super::super::gemm::{Left, Output, Part};
+use super::super::panels::{PANEL, Packed};
+use super::super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::super::softcap::{MultiplyBy, Softcap, SoftcapSlopes};
+use super::Unit;
 
 /// Queries per tile.
 const ROWS: usize = 32;
-
-/// One sequence and one key/value head with its group of query heads.
-struct Unit<'a> {
-    isa: Isa,
-    start: usize,
-    count: usize,
-    kv_head: usize,
-    shape: &'a AttentionShape,
-}
-
-/// Causal attention within each sequence: q and the result (N, heads * head_dim), k and v (N, kv_heads *
-/// head_dim); sequence `s` is rows `starts[s]..starts[s + 1]`.
-pub(crate) fn attend(isa: Isa, [q, k, v]: [&[f32]; 3], shape: &AttentionShape, starts: &[usize]) -> Vec<f32> {
-    let units = units(isa, shape, starts, [q, k, v]);
-    profile::work(Operator::AttentionForward, || work(2, shape, starts));
-    // SAFETY: every row is one of a sequence, and all its heads are some unit's.
-    unsafe {
-        slots::vector(q.len(), |mut out| {
-            let out = Output::from_start(out.as_mut_ptr());
-            units.par_iter().for_each(|unit| {
-                let _span = profile::span(Operator::AttentionForward);
-                unit.forward(q, k, v, out);
-            });
-        })
-    }
-}
-
-/// Gradients of [`attend`] by q, k and v, given `dout` like its result.
-pub(crate) fn attend_backward(
-    isa: Isa,
-    [q, k, v, dout]: [&[f32]; 4],
-    shape: &AttentionShape,
-    starts: &[usize],
-) -> [Vec<f32>; 3] {
-    let units = units(isa, shape, starts, [q, k, v]);
-    assert_eq!(dout.len(), q.len(), "as many gradients as results");
-    profile::work(Operator::AttentionBackward, || work(5, shape, starts));
-    // SAFETY: as in `attend`; a row's key and value head belong to one unit, too.
-    unsafe {
-        slots::vectors([q.len(), k.len(), v.len()], |gradients| {
-            let gradients = gradients.map(|mut slots| Output::from_start(slots.as_mut_ptr()));
-            units.par_iter().for_each(|unit| {
-                let _span = profile::span(Operator::AttentionBackward);
-                unit.backward([q, k, v, dout], gradients);
-            });
-        })
-    }
-}
-
-/// Of so many products over the keys that every row of every sequence sees.
-fn work(products: usize, shape: &AttentionShape, starts: &[usize]) -> Work {
-    let seen = |count: usize| (0..count).map(|row| row + 1 - shape.first_seen(row)).sum::<usize>();
-    let seen = starts.windows(2).map(|s| seen(s[1] - s[0])).sum();
-    Work::attention(products, [shape.heads, shape.kv_heads, shape.head_dim], seen, size_of::<f32>())
-}
-
-/// One for each sequence and key/value head: together they have every row and head of q.
-fn units<'a>(isa: Isa, shape: &'a AttentionShape, starts: &[usize], [q, k, v]: [&[f32]; 3]) -> Vec<Unit<'a>> {
-    let width = shape.heads * shape.head_dim;
-    assert!(
-        shape.heads.is_multiple_of(shape.kv_heads) && q.len().is_multiple_of(width),
-        "{} elements of rows of {shape:?}",
-        q.len()
-    );
-    let rows = q.len() / width;
-    let kept = rows * shape.kv_heads * shape.head_dim;
-    assert!(k.len() == kept && v.len() == kept, "keys and values of {rows} rows");
-    assert!(
-        starts.first() == Some(&0) && starts.last() == Some(&rows) && starts.is_sorted(),
-        "sequences cut {rows} rows at {starts:?}"
-    );
-    let sequences = starts.windows(2).filter(|s| s[0] < s[1]);
-    let heads = |s: &[usize]| {
-        let (start, count) = (s[0], s[1] - s[0]);
-        (0..shape.kv_heads).map(move |kv_head| Unit { isa, start, count, kv_head, shape })
-    };
-    sequences.flat_map(heads).collect()
-}
 
 /// A tile of queries `from..to` and the keys `first..to` they may see.
 #[derive(Clone, Copy)]
@@ -161,10 +75,6 @@ struct Placed {
 }
 
 impl Unit<'_> {
-    fn group(&self) -> usize {
-        self.shape.heads / self.shape.kv_heads
-    }
-
     /// From this head's first row on, of (N, heads, head_dim).
     fn head<'a>(&self, all: &'a [f32], heads: usize, head: usize) -> &'a [f32] {
         let d = self.shape.head_dim;
@@ -185,7 +95,7 @@ impl Unit<'_> {
     /// Of keys or values what a cache holds of them. Their gradients are those of what was rounded.
     fn rounded(&self, mut packed: Packed) -> Packed {
         if self.shape.kv == KvPrecision::Bf16 {
-            dispatch(self.isa, Round(packed.lines_mut()));
+            dispatch(self.isa, Round(aligned::numbers_mut(packed.lines_mut())));
         }
         packed
     }
@@ -263,17 +173,16 @@ impl Unit<'_> {
         dispatch(self.isa, Softmax { tile, shape: self.shape, p, inverses });
     }
 
-    /// Writes this unit's heads and rows of (N, heads, d).
+    /// As [`Unit::forward`], for any shape.
     ///
     /// # Safety
-    /// As for [`Unit::scatter`].
-    unsafe fn forward(&self, q: &[f32], k: &[f32], v: &[f32], out: Output) {
+    /// As there.
+    pub(super) unsafe fn forward_by_tiles(&self, q: &[f32], k: &[f32], v: &[f32], out: Output) {
         let kv_heads = self.shape.kv_heads;
         let (keys, values) = (self.columns(k), self.rounded(self.rows(v, kv_heads, self.kv_head)));
         let mut p = vec![0.0; ROWS * self.count.next_multiple_of(LANES)];
         let mut inverses = [0.0; ROWS];
-        for g in 0..self.group() {
-            let head = self.kv_head * self.group() + g;
+        for head in self.query_heads() {
             let query = self.queries(q, head);
             for tile in self.tiles() {
                 let p = &mut p[..tile.rows() * tile.stride()];
@@ -287,12 +196,15 @@ impl Unit<'_> {
         }
     }
 
-    /// Writes this unit's rows and heads of the gradients by q, k and v. With P the weights and O the output:
-    /// dV = Pᵀ dO, dP = dO Vᵀ, dS = P (dP - Σ P dP), dQ = dS K, dK = dSᵀ Q.
+    /// As [`Unit::backward`], for any shape.
     ///
     /// # Safety
-    /// As for [`Unit::scatter`], of each.
-    unsafe fn backward(&self, [q, k, v, dout]: [&[f32]; 4], [dq_all, dk_all, dv_all]: [Output; 3]) {
+    /// As there.
+    pub(super) unsafe fn backward_by_tiles(
+        &self,
+        [q, k, v, dout]: [&[f32]; 4],
+        [dq_all, dk_all, dv_all]: [Output; 3],
+    ) {
         let (d, count, shape, isa) = (self.shape.head_dim, self.count, self.shape, self.isa);
         let (keys, values) = (self.columns(k), self.columns(v));
         let key_rows = self.rounded(self.rows(k, shape.kv_heads, self.kv_head));
@@ -301,8 +213,7 @@ impl Unit<'_> {
         let mut ds = p.clone();
         let mut slopes = if shape.softcap.is_some() { p.clone() } else { Vec::new() };
         let mut inverses = [0.0; ROWS];
-        for g in 0..self.group() {
-            let head = self.kv_head * self.group() + g;
+        for head in self.query_heads() {
             let query = self.queries(q, head);
             let query_rows = Packed::from_rows(&query, count, d);
             let (dout_rows, dout) = (self.rows(dout, shape.heads, head), self.head(dout, shape.heads, head));
@@ -359,15 +270,15 @@ impl Kernel for ScaleRows<'_> {
 }
 
 /// Every number becomes the nearest bf16 number.
-struct Round<'a>(&'a mut [Line]);
+struct Round<'a>(&'a mut [f32]);
 
 impl Kernel for Round<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for line in self.0 {
-            s.store(s.to_bf16(s.load(&line.0)), &mut line.0);
+        for i in (0..self.0.len()).step_by(LANES) {
+            s.put(s.to_bf16(s.get(self.0, i)), self.0, i);
         }
     }
 }
@@ -438,16 +349,7 @@ impl Kernel for SoftmaxBackward<'_> {
             let (_, high, end) = seen(self.tile, self.shape, i);
             // Padding past the sequence's last key was never computed.
             ds[high..].fill(0.0);
-            let mut dot = s.splat(0.0);
-            for i in (0..end).step_by(LANES) {
-                let weight = s.mul(s.get(p, i), s.splat(inverse));
-                s.put(weight, p, i);
-                dot = s.fma(weight, s.get(ds, i), dot);
-            }
-            let dot = s.splat(s.sum(dot));
-            for i in (0..end).step_by(LANES) {
-                s.put(s.mul(s.get(p, i), s.sub(s.get(ds, i), dot)), ds, i);
-            }
+            softmax_backward(s, &mut p[..end], &mut ds[..end], inverse);
         }
     }
 }
