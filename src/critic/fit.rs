@@ -124,8 +124,7 @@ impl Row {
 /// The log-odds that a whole trajectory is good, per output, from its standardised thoughts.
 pub fn trajectory_logits(network: &Network, x: &[f32]) -> [f64; K] {
     let _span = profile::span(Operator::CriticHead);
-    let mut hidden = vec![0.0; network.width];
-    let z: Vec<[f32; K]> = x.chunks_exact(network.inputs).map(|x| network.forward(x, &mut hidden)).collect();
+    let (z, _) = network.forward(x);
     let of = |k: usize| z.iter().map(move |z| f64::from(z[k]));
     std::array::from_fn(|k| of(k).nth(worst(of(k))).unwrap_or_default())
 }
@@ -197,10 +196,7 @@ fn batch_gradient(
         let _span = profile::span(Operator::CriticHead);
         let mut gradient = vec![0.0; network.parameters.len()];
         for (&i, places) in batch.iter().zip(places) {
-            let views = places.map(|place| {
-                let noise = pool[place..].iter().chain(pool.iter().cycle());
-                rows[i].x.iter().zip(noise).map(|(x, n)| x + n).collect::<Vec<f32>>()
-            });
+            let views = places.map(|place| noisy(&rows[i].x, pool, place));
             loss(network, rows[i], &views, f64::from(inconsistency), rows[i].weight / total, &mut gradient);
         }
         gradient
@@ -215,6 +211,18 @@ fn batch_gradient(
         .unwrap_or_default()
 }
 
+/// `x` with the noise that stands at a place of the pool, which begins anew at its end.
+fn noisy(x: &[f32], pool: &[f32], place: usize) -> Vec<f32> {
+    let (mut view, mut noise) = (x.to_vec(), &pool[place..]);
+    let mut rest = view.as_mut_slice();
+    while !rest.is_empty() {
+        let (now, after) = rest.split_at_mut(rest.len().min(noise.len()));
+        now.iter_mut().zip(noise).for_each(|(x, n)| *x += n);
+        (rest, noise) = (after, pool);
+    }
+    view
+}
+
 /// The loss of one trajectory seen twice; adds its gradient times `scale` to `gradient`.
 fn loss(
     network: &Network,
@@ -224,17 +232,12 @@ fn loss(
     scale: f64,
     gradient: &mut [f32],
 ) -> f64 {
-    let (inputs, width) = (network.inputs, network.width);
-    let thoughts = row.x.len() / inputs;
-    let mut hidden = [vec![0.0; thoughts * width], vec![0.0; thoughts * width]];
-    let mut z = [vec![[0.0f64; K]; thoughts], vec![[0.0f64; K]; thoughts]];
-    let mut dz = z.clone();
+    let seen = views.each_ref().map(|view| network.forward(view));
+    let z = seen.each_ref().map(|(z, _)| z.iter().map(|z| z.map(f64::from)).collect::<Vec<[f64; K]>>());
+    let mut dz = z.each_ref().map(|z| vec![[0.0f64; K]; z.len()]);
     let mut total = 0.0;
     let mut lowest = [0; 2];
     for v in 0..2 {
-        for (i, hidden) in hidden[v].chunks_exact_mut(width).enumerate() {
-            z[v][i] = network.forward(&views[v][i * inputs..(i + 1) * inputs], hidden).map(f64::from);
-        }
         total += 0.5 * thought_loss(row, &z[v], &mut dz[v]);
         lowest[v] = worst(z[v].iter().map(|z| z[0]));
         if let Some(good) = row.good {
@@ -248,12 +251,8 @@ fn loss(
     total += inconsistency * difference * difference;
     for (v, sign) in [(0, 1.0), (1, -1.0)] {
         dz[v][lowest[v]][0] += sign * inconsistency * 2.0 * difference * p[v] * (1.0 - p[v]);
-        for (i, dz) in dz[v].iter().enumerate() {
-            let dz = dz.map(|d| (d * scale) as f32);
-            let (x, hidden) =
-                (&views[v][i * inputs..(i + 1) * inputs], &hidden[v][i * width..(i + 1) * width]);
-            network.backward(x, hidden, &dz, gradient);
-        }
+        let dz: Vec<[f32; K]> = dz[v].iter().map(|dz| dz.map(|d| (d * scale) as f32)).collect();
+        network.backward(&views[v], &seen[v].1, &dz, gradient);
     }
     total * scale
 }

@@ -7,7 +7,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::OUTPUTS;
 use crate::domain::Address;
-use crate::ops::kernels::{add_outer, add_rows};
+use crate::ops::kernels::{add_outer, add_rows, tanh};
 
 /// Number of outputs.
 pub const K: usize = OUTPUTS.len();
@@ -59,36 +59,44 @@ impl Network {
         ]
     }
 
-    /// The log-odds of one thought with standardised features `x`; `hidden` (width) receives the activations.
-    pub fn forward(&self, x: &[f32], hidden: &mut [f32]) -> [f32; K] {
-        let parts = self.parts();
-        hidden.copy_from_slice(&self.parameters[parts.hidden_bias..parts.output_weight]);
-        add_rows(x, &self.parameters[..parts.hidden_bias], hidden);
-        hidden.iter_mut().for_each(|h| *h = h.tanh());
-        let mut z = [0.0; K];
-        z.copy_from_slice(&self.parameters[parts.output_bias..]);
-        for (row, &h) in self.parameters[parts.output_weight..].chunks_exact(K).zip(hidden.iter()) {
-            z.iter_mut().zip(row).for_each(|(z, w)| *z += h * w);
-        }
-        z
+    /// The log-odds of thoughts with standardised features `x` (thoughts, inputs), and the activations they come from,
+    /// (thoughts, width).
+    pub fn forward(&self, x: &[f32]) -> (Vec<[f32; K]>, Vec<f32>) {
+        let (parts, thoughts) = (self.parts(), x.len() / self.inputs);
+        let mut hidden = self.parameters[parts.hidden_bias..parts.output_weight].repeat(thoughts);
+        add_rows(x, &self.parameters[..parts.hidden_bias], self.width, &mut hidden);
+        tanh(&mut hidden);
+        let output = &self.parameters[parts.output_weight..parts.output_bias];
+        let log_odds = |hidden: &[f32]| {
+            let mut z = [0.0; K];
+            z.copy_from_slice(&self.parameters[parts.output_bias..]);
+            for (row, &h) in output.chunks_exact(K).zip(hidden) {
+                z.iter_mut().zip(row).for_each(|(z, w)| *z += h * w);
+            }
+            z
+        };
+        (hidden.chunks_exact(self.width).map(log_odds).collect(), hidden)
     }
 
-    /// Adds to `gradient` what `dz`, the loss's gradient by the log-odds, means for every parameter.
-    pub fn backward(&self, x: &[f32], hidden: &[f32], dz: &[f32; K], gradient: &mut [f32]) {
+    /// Adds to `gradient` what `dz`, the loss's gradient by the log-odds of thoughts, means for every parameter.
+    pub fn backward(&self, x: &[f32], hidden: &[f32], dz: &[[f32; K]], gradient: &mut [f32]) {
         let parts = self.parts();
-        let mut dh = vec![0.0f32; self.width];
-        for (j, (dh, &h)) in dh.iter_mut().zip(hidden).enumerate() {
-            let at = parts.output_weight + j * K;
-            for k in 0..K {
-                gradient[at + k] += h * dz[k];
-                *dh += self.parameters[at + k] * dz[k];
+        let mut dh = vec![0.0f32; hidden.len()];
+        let rows = dh.chunks_exact_mut(self.width).zip(hidden.chunks_exact(self.width));
+        for ((dh, hidden), dz) in rows.zip(dz) {
+            for (j, (dh, &h)) in dh.iter_mut().zip(hidden).enumerate() {
+                let at = parts.output_weight + j * K;
+                for k in 0..K {
+                    gradient[at + k] += h * dz[k];
+                    *dh += self.parameters[at + k] * dz[k];
+                }
+                *dh *= 1.0 - h * h;
             }
-            *dh *= 1.0 - h * h;
+            gradient[parts.output_bias..].iter_mut().zip(dz).for_each(|(g, d)| *g += d);
+            let bias = &mut gradient[parts.hidden_bias..parts.output_weight];
+            bias.iter_mut().zip(dh).for_each(|(g, d)| *g += *d);
         }
-        gradient[parts.output_bias..].iter_mut().zip(dz).for_each(|(g, d)| *g += d);
-        let (weights, rest) = gradient.split_at_mut(parts.hidden_bias);
-        rest[..self.width].iter_mut().zip(&dh).for_each(|(g, d)| *g += d);
-        add_outer(x, &dh, weights);
+        add_outer(x, &dh, self.width, &mut gradient[..parts.hidden_bias]);
     }
 }
 

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use super::pointwise::exp_lanes;
-use super::simd::{Isa, Kernel, LANES, Simd, bf16_bits, dispatch};
+use super::simd::{Isa, Kernel, LANES, Simd, array, bf16_bits, dispatch};
 use super::softcap::softcap_lanes;
 
 /// Positions per key/value block; blocks start at multiples of it.
@@ -222,7 +222,7 @@ impl<N: KvNumber> Kernel for AttendRow<'_, N> {
             let count = HEADS.min(heads - first);
             let mut factors = [0.0; HEADS];
             // Past the last head, the last one again: its result is computed twice and written once.
-            let kv: [usize; HEADS] = std::array::from_fn(|i| (first + i.min(count - 1)) / (heads / kv_heads));
+            let kv: [usize; HEADS] = array(|i| (first + i.min(count - 1)) / (heads / kv_heads));
             for (i, p) in weights.chunks_exact_mut(length).take(count).enumerate() {
                 scale_to(s, &self.q[(first + i) * d..][..d], self.shape.scale, query);
                 scores(s, query, &self.seen, kv[i], p);
@@ -311,12 +311,12 @@ fn score_blocks<S: Simd, N: KvNumber, const B: usize>(
     p: &mut [f32],
 ) -> usize {
     let d = query.len();
-    let keys: [&[[N; LANES]]; B] = std::array::from_fn(|n| {
+    let keys: [&[[N; LANES]]; B] = array(|n| {
         let keys = &blocks[n].0[kv_head * d * KV_BLOCK..][..d * KV_BLOCK];
         &keys.as_chunks::<LANES>().0[..d]
     });
     let heads = blocks[0].0.len() / (d * KV_BLOCK);
-    let ahead: [*const N; B] = std::array::from_fn(|n| {
+    let ahead: [*const N; B] = array(|n| {
         let (next, head) = if B + n < blocks.len() { (B + n, kv_head) } else { (n, (kv_head + 1) % heads) };
         blocks[next].0[head * d * KV_BLOCK..].as_ptr()
     });

@@ -8,7 +8,7 @@
 use super::attention::{
     AttentionShape, KV_BLOCK, KvBlock, KvNumber, attend_row_on, scale_to, softmax, with_scratch,
 };
-use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::simd::{Isa, Kernel, LANES, Simd, array, dispatch};
 use super::softcap::softcap_lanes;
 
 /// Rows attended together: their scores of one key/value head stay in a second-level cache.
@@ -261,13 +261,12 @@ impl Queries<'_> {
     ) {
         let d = self.d;
         let keys: [&[[N; LANES]]; V] =
-            std::array::from_fn(|n| &blocks[n].0[kv * d * KV_BLOCK..][..d * KV_BLOCK].as_chunks().0[..d]);
-        let query: [&[f32]; Q] = std::array::from_fn(|q| &self.query[(first + q) * d..][..d]);
+            array(|n| &blocks[n].0[kv * d * KV_BLOCK..][..d * KV_BLOCK].as_chunks().0[..d]);
+        let query: [&[f32]; Q] = array(|q| &self.query[(first + q) * d..][..d]);
         let mut acc = [[s.splat(0.0); V]; Q];
         for i in 0..d {
             // SAFETY: `i < d`, the length of every query and of every block's keys.
-            let keys: [S::V; V] =
-                std::array::from_fn(|n| unsafe { N::at(s, keys[n].get_unchecked(i).as_ptr()) });
+            let keys: [S::V; V] = array(|n| unsafe { N::at(s, keys[n].get_unchecked(i).as_ptr()) });
             for (acc, query) in acc.iter_mut().zip(&query) {
                 // SAFETY: as above.
                 let query = s.splat(unsafe { *query.get_unchecked(i) });
@@ -334,20 +333,21 @@ impl Queries<'_> {
         (kv, column): (usize, usize),
     ) {
         let (d, length) = (self.d, self.length);
-        let mut acc: [[S::V; V]; Q] = std::array::from_fn(|q| {
-            std::array::from_fn(|n| s.get(&self.sums[(first + q) * d + column..], n * LANES))
-        });
+        let mut acc = [[s.splat(0.0); V]; Q];
+        for (q, acc) in acc.iter_mut().enumerate() {
+            *acc = array(|n| s.get(&self.sums[(first + q) * d + column..], n * LANES));
+        }
         for (b, block) in blocks.iter().enumerate().take((to - from).div_ceil(KV_BLOCK)) {
             let at = from + b * KV_BLOCK;
             // Slots nobody wrote are never read: they may hold anything, NaN too.
             let count = KV_BLOCK.min(to - at);
             let values = &block.1[kv * d * KV_BLOCK + column..];
             assert!(values.len() >= (KV_BLOCK - 1) * d + V * LANES, "16 values of {d} elements");
-            let p: [&[f32]; Q] = std::array::from_fn(|q| &self.p[(first + q) * length + at..][..count]);
+            let p: [&[f32]; Q] = array(|q| &self.p[(first + q) * length + at..][..count]);
             for j in 0..count {
                 // SAFETY: row 15 has the columns, as asserted, and `j < count <= 16`, the length of every p.
                 let values: [S::V; V] =
-                    std::array::from_fn(|n| unsafe { N::at(s, values.as_ptr().add(j * d + n * LANES)) });
+                    array(|n| unsafe { N::at(s, values.as_ptr().add(j * d + n * LANES)) });
                 for (acc, p) in acc.iter_mut().zip(&p) {
                     // SAFETY: as above.
                     let p = s.splat(unsafe { *p.get_unchecked(j) });

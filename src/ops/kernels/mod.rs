@@ -39,7 +39,7 @@ pub use pointwise::{
 };
 pub use rope::RopeTable;
 pub use route::{Routing, add_weighted, rows_of_experts};
-pub use softcap::softcap;
+pub use softcap::{softcap, tanh};
 pub use tiles::has_tiles;
 pub use weight::{Arithmetic, PackedWeight, Precision};
 

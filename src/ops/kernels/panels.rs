@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::aligned::Line;
 use super::gemm::PARALLEL;
-use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::simd::{Isa, Kernel, LANES, Simd, array, dispatch};
 use crate::profile::{self, Operator};
 
 /// Columns of a panel.
@@ -138,7 +138,7 @@ impl Kernel for Columns<'_> {
                     c if c < columns => s.get(&b[c * stride..][..k], block * LANES),
                     _ => s.splat(0.0),
                 };
-                let rows = s.transposed(std::array::from_fn(column));
+                let rows = s.transposed(array(column));
                 for (pair, row) in lines.chunks_exact_mut(2).zip(rows).take(count) {
                     s.store(row, &mut pair[half].write(Line([0.0; LANES])).0);
                 }

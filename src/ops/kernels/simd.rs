@@ -7,6 +7,7 @@
 //! The value that implements [`Simd`] is the proof that the processor has the instructions: only [`dispatch`]
 //! makes one, after detection.
 
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Lanes of a vector.
@@ -88,6 +89,18 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
 /// 2^(127 - 15): what the exponent field of an f16 lacks of one of f32. Multiplied by it, the bits of an f16 at the place
 /// of an f32's become its number, subnormal ones too, without branches.
 pub(super) const F16_EXPONENT: f32 = f32::from_bits(0x7780_0000);
+
+/// As [`std::array::from_fn`], but always a part of the kernel that calls it: whatever stays a function of its own is
+/// compiled without the kernel's instruction set, and passes vectors through memory.
+#[inline(always)]
+pub(crate) fn array<T, const N: usize>(make: impl Fn(usize) -> T) -> [T; N] {
+    let mut all = [const { MaybeUninit::<T>::uninit() }; N];
+    for (i, element) in all.iter_mut().enumerate() {
+        element.write(make(i));
+    }
+    // SAFETY: every element was just written.
+    unsafe { all.as_ptr().cast::<[T; N]>().read() }
+}
 
 /// The bits of the nearest bf16 number, of two equally near ones the even one; NaN stays NaN.
 #[inline(always)]
@@ -220,7 +233,11 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn transposed(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
         let rows = rows.map(|row| self.lanes(row));
-        std::array::from_fn(|c| self.load(&std::array::from_fn(|r| rows[r][c])))
+        let mut columns = [[0.0; LANES]; LANES];
+        for (r, row) in rows.iter().enumerate() {
+            columns.iter_mut().zip(row).for_each(|(column, &x)| column[r] = x);
+        }
+        columns.map(|column| self.load(&column))
     }
 
     /// Largest lane.

@@ -85,6 +85,11 @@ impl Kernel for MultiplyBy<'_> {
     }
 }
 
+/// `x = tanh(x)`, element by element.
+pub fn tanh(x: &mut [f32]) {
+    softcap(x, 1.0);
+}
+
 /// `x = cap * tanh(x / cap)`, element by element.
 pub fn softcap(x: &mut [f32], cap: f32) {
     dispatch(Isa::best(), Softcap { x, cap });

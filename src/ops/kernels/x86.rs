@@ -186,8 +186,8 @@ unsafe fn transposed_16x16(rows: [__m512; LANES]) -> [__m512; LANES] {
         // `fours[4 i + c]` holds column c of each quarter, of rows 4 i to 4 i + 3.
         let mut fours = pairs;
         for i in (0..LANES).step_by(4) {
-            let [low, high, low_next, high_next] =
-                [0, 1, 2, 3].map(|r: usize| _mm512_castps_pd(pairs[i + r]));
+            let (low, high) = (_mm512_castps_pd(pairs[i]), _mm512_castps_pd(pairs[i + 1]));
+            let (low_next, high_next) = (_mm512_castps_pd(pairs[i + 2]), _mm512_castps_pd(pairs[i + 3]));
             fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low_next));
             fours[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low_next));
             fours[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high_next));

@@ -2,7 +2,7 @@
 
 use super::super::attention::KvPrecision;
 use super::super::gemm::Output;
-use super::super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::super::simd::{Isa, Kernel, LANES, Simd, array, dispatch};
 use super::Unit;
 
 /// Rows before which they are asked for from memory.
@@ -116,7 +116,7 @@ impl Kernel for Columns<'_> {
         for (block, rows) in self.to.chunks_exact_mut(d).zip(self.rows.chunks(d)) {
             for (v, to) in block.chunks_exact_mut(LANES).enumerate() {
                 let row = |r: usize| rows.get(r * self.width + v).map_or(s.splat(0.0), |row| s.load(row));
-                let columns = s.transposed(std::array::from_fn(row));
+                let columns = s.transposed(array(row));
                 to.iter_mut().zip(columns).for_each(|(to, column)| s.store(column, to));
             }
         }

@@ -7,7 +7,7 @@
 use super::super::attention::AttentionShape;
 use super::super::gemm::Output;
 use super::super::pointwise::exp_lanes;
-use super::super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::super::simd::{Isa, Kernel, LANES, Simd, array, dispatch};
 use super::Unit;
 use super::rows::{Copied, Lines, Rows, RowsOut};
 
@@ -159,13 +159,13 @@ impl Group {
         columns: &[[f32; LANES]],
     ) -> Scores<S, B> {
         let d = queries.width * LANES;
-        let keys: [Lines; B] = std::array::from_fn(|b| &columns[(self.first + b) * d..][..d]);
+        let keys: [Lines; B] = array(|b| &columns[(self.first + b) * d..][..d]);
         // Past the last query, the last one again: its products are computed twice and left.
         let rows: [&[f32]; QUERIES] =
-            std::array::from_fn(|q| &queries.row(self.from + q.min(self.rows - 1)).as_flattened()[..d]);
+            array(|q| &queries.row(self.from + q.min(self.rows - 1)).as_flattened()[..d]);
         let mut acc = [[s.splat(0.0); B]; QUERIES];
         for i in 0..d {
-            let keys: [S::V; B] = std::array::from_fn(|b| s.load(&keys[b][i]));
+            let keys: [S::V; B] = array(|b| s.load(&keys[b][i]));
             for (acc, row) in acc.iter_mut().zip(&rows) {
                 let x = s.splat(row[i]);
                 acc.iter_mut().zip(&keys).for_each(|(acc, key)| *acc = s.fma(x, *key, *acc));
