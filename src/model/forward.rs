@@ -16,8 +16,8 @@ use super::config::{Activation, Experts, ModelConfig, QkNorm};
 use super::frozen::is_router;
 use super::tensor_cache::TensorCache;
 use super::{Adapter, Dropout, Frozen, Lora, Weights};
-use crate::ops;
 use crate::ops::kernels::{Arithmetic, RopeTable, rows_of_experts};
+use crate::ops::{self, LaidOut};
 
 /// What a forward pass reads, and what of it gets a gradient.
 #[derive(Clone, Copy)]
@@ -92,13 +92,13 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// x wᵀ of the layer called `module`.
-    fn linear(self, x: &Tensor, module: &str) -> Result<Tensor> {
+    /// x wᵀ of the layer called `module`; modules that read the same x may share what it is laid out as.
+    fn linear(self, x: &Tensor, module: &str, shared: Option<&LaidOut>) -> Result<Tensor> {
         let name = format!("{module}.weight");
         match self {
             Self::Full(weights, arithmetic) => {
                 let arithmetic = if is_router(&name) { Arithmetic::F32 } else { arithmetic };
-                ops::linear_by(arithmetic, x, weights.tensor(&name)?)
+                ops::linear_with(arithmetic, x, weights.tensor(&name)?, shared)
             }
             Self::Frozen(frozen, None) => ops::frozen_linear(x, frozen.matrix(&name)?),
             Self::Frozen(frozen, Some(Adapted { adapter, dropout })) => {
@@ -253,9 +253,9 @@ impl Layer<'_> {
     }
 
     /// x wᵀ, and the bias where there is one.
-    fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+    fn linear(&self, x: &Tensor, name: &str, shared: Option<&LaidOut>) -> Result<Tensor> {
         let parameters = self.pass.parameters;
-        let y = parameters.linear(x, &format!("{}{name}", self.prefix))?;
+        let y = parameters.linear(x, &format!("{}{name}", self.prefix), shared)?;
         let bias = format!("{}{name}.bias", self.prefix);
         match parameters.has_vector(&bias) {
             true => ops::add_bias(&y, parameters.vector(&bias)?),
@@ -264,8 +264,8 @@ impl Layer<'_> {
     }
 
     /// Queries or keys (ΣT, heads * head_dim), normed and turned by their positions.
-    fn projected(&self, x: &Tensor, which: &str, heads: usize) -> Result<Tensor> {
-        let mut y = self.linear(x, &format!("self_attn.{which}_proj"))?;
+    fn projected(&self, x: &Tensor, which: &str, heads: usize, shared: &LaidOut) -> Result<Tensor> {
+        let mut y = self.linear(x, &format!("self_attn.{which}_proj"), Some(shared))?;
         let (rows, width) = y.dims2()?;
         let norm_name = format!("self_attn.{which}_norm");
         y = match self.config().blocks.qk_norm {
@@ -284,15 +284,16 @@ impl Layer<'_> {
     }
 
     fn attention(&self, x: &Tensor) -> Result<Tensor> {
-        let q = self.projected(x, "q", self.config().num_attention_heads)?;
-        let k = self.projected(x, "k", self.config().num_key_value_heads)?;
-        let v = self.linear(x, "self_attn.v_proj")?; // (ΣT, kv_heads * head_dim)
+        let shared = LaidOut::default();
+        let q = self.projected(x, "q", self.config().num_attention_heads, &shared)?;
+        let k = self.projected(x, "k", self.config().num_key_value_heads, &shared)?;
+        let v = self.linear(x, "self_attn.v_proj", Some(&shared))?; // (ΣT, kv_heads * head_dim)
         let shape = self.config().attention_shape(self.index, self.pass.parameters.arithmetic());
         let attended = match &self.pass.attention {
             Attention::Packed(starts) => ops::attention(&q, &k, &v, &shape, starts)?,
             Attention::Cached(cache) => cache.attention(self.index, &q, &k, &v, &shape)?,
         };
-        self.linear(&attended, "self_attn.o_proj")
+        self.linear(&attended, "self_attn.o_proj", None)
     }
 
     fn mlp(&self, x: &Tensor) -> Result<Tensor> {
@@ -303,18 +304,19 @@ impl Layer<'_> {
     }
 
     fn dense(&self, x: &Tensor, prefix: &str) -> Result<Tensor> {
-        let gate = self.linear(x, &format!("{prefix}gate_proj"))?;
-        let up = self.linear(x, &format!("{prefix}up_proj"))?;
+        let shared = LaidOut::default();
+        let gate = self.linear(x, &format!("{prefix}gate_proj"), Some(&shared))?;
+        let up = self.linear(x, &format!("{prefix}up_proj"), Some(&shared))?;
         let activated = match self.config().blocks.activation {
             Activation::Silu => ops::swiglu(&gate, &up)?,
             Activation::GeluTanh => ops::geglu(&gate, &up)?,
         };
-        self.linear(&activated, &format!("{prefix}down_proj"))
+        self.linear(&activated, &format!("{prefix}down_proj"), None)
     }
 
     /// Every expert reads the rows that the router sends it; those that get none are left out of the graph.
     fn mixture(&self, x: &Tensor, experts: &Experts) -> Result<Tensor> {
-        let weights = ops::route(&self.linear(x, "mlp.gate")?, experts.routing())?; // (ΣT, E)
+        let weights = ops::route(&self.linear(x, "mlp.gate", None)?, experts.routing())?; // (ΣT, E)
         let chosen: Vec<f32> = weights.flatten_all()?.to_vec1()?;
         let rows = Arc::new(rows_of_experts(&chosen, experts.num_experts));
         let outputs = rows.iter().enumerate().filter(|(_, rows)| !rows.is_empty());

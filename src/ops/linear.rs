@@ -1,11 +1,13 @@
 //! `y = x wᵀ`. Gradients: `dx = dy w`, `dw = dyᵀ x`, each by the same tile as the forward pass.
 
+use std::sync::{Arc, OnceLock};
+
 use anyhow::{Result, ensure};
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, TensorId};
 
 use super::composed;
 use super::kernels::Arithmetic;
-use super::kernels::dense::Dense;
+use super::kernels::dense::{Dense, Prepared};
 use super::kernels::gemm::Left;
 use super::tape::{apply_2, is_tracked};
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
@@ -18,15 +20,44 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 
 /// As [`linear`], with all three products by `arithmetic`; on other devices than the CPU by theirs.
 pub fn linear_by(arithmetic: Arithmetic, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    linear_with(arithmetic, x, w, None)
+}
+
+/// What the gradients of several weights that meet the same x need of it: laid out by the first of them, for all.
+#[derive(Clone, Default)]
+pub struct LaidOut(Arc<OnceLock<(TensorId, Prepared)>>);
+
+/// As [`linear_by`]; weights that meet the same x may share what their gradients need of it.
+pub fn linear_with(
+    arithmetic: Arithmetic,
+    x: &Tensor,
+    w: &Tensor,
+    shared: Option<&LaidOut>,
+) -> Result<Tensor> {
     let ((x, _, inp), (w, out, w_inp)) = (matrix("linear: x", x)?, matrix("linear: w", w)?);
     ensure!(inp == w_inp, "linear: x has {inp} columns and w is ({out}, {w_inp})");
     if is_elsewhere(&x) {
         return composed::linear(&x, &w);
     }
-    Ok(apply_2(&x, &w, Linear(arithmetic))?)
+    Ok(apply_2(&x, &w, Linear(arithmetic, shared.cloned()))?)
 }
 
-struct Linear(Arithmetic);
+struct Linear(Arithmetic, Option<LaidOut>);
+
+impl Linear {
+    /// `dyᵀ x`: dy (m, out), x (m, inp).
+    fn weight_gradient(&self, x: &Tensor, dy: &[f32], [m, inp, out]: [usize; 3]) -> Candle<Vec<f32>> {
+        let (elements, dy) = (Elements::of(x), Left::Columns(dy));
+        let dense = Dense::rows(elements.get()?, m, inp);
+        // Of another x than the first one's nothing is laid out.
+        let laid_out =
+            self.1.as_ref().map(|LaidOut(x_of)| x_of.get_or_init(|| (x.id(), dense.prepared(self.0))));
+        Ok(match laid_out {
+            Some((id, prepared)) if *id == x.id() => prepared.product(dy, out),
+            _ => dense.product(self.0, dy, out),
+        })
+    }
+}
 
 impl CustomOp2 for Linear {
     fn name(&self) -> &'static str {
@@ -64,9 +95,8 @@ impl CustomOp2 for Linear {
             None
         };
         let dw = if is_tracked(w) {
-            let x = Elements::of(x);
             let _dw = profile::named(Operator::LinearBackwardWeight);
-            gradient(Dense::rows(x.get()?, m, inp).product(self.0, Left::Columns(dy.get()?), out), w)?
+            gradient(self.weight_gradient(x, dy.get()?, [m, inp, out])?, w)?
         } else {
             None
         };

@@ -32,7 +32,7 @@ pub use bias::add_bias;
 pub use embedding::embedding;
 pub use experts::{mix, route};
 pub use kernels::{AttentionShape, RopeTable, Routing};
-pub use linear::{linear, linear_by};
+pub use linear::{LaidOut, linear, linear_by, linear_with};
 pub use logprob::{capped_linear_logprob, frozen_logprob, linear_logprob};
 pub use lora::{FrozenMatrix, frozen_linear, lora_delta, lora_linear};
 pub use norm::{rms_norm, rms_norm_plus_one};

@@ -46,13 +46,11 @@ impl Rope {
         let width = x.len() / self.positions.len();
         assert_eq!(x.len(), width * self.positions.len(), "a position for each row");
         let share = share(x.len(), width);
-        let rotate = |((x, mut y), at): ((&[f32], Slots<'_>), &[u32])| {
+        let rotate = |((x, y), at): ((&[f32], Slots<'_>), &[u32])| {
             let _span = profile::span(Operator::Rope);
-            for ((x, y), &position) in x.chunks_exact(width).zip(y.rows(width)).zip(at) {
-                self.table.rotate(y.copy(x), position as usize, direction);
-            }
+            self.table.rotate(x, y, at, direction);
         };
-        // SAFETY: x has whole rows, one for each position, and every one is copied.
+        // SAFETY: x has whole rows, one for each position, and every one is turned.
         unsafe {
             slots::vector(x.len(), |y| {
                 let positions = self.positions.par_chunks(share.div_ceil(width));

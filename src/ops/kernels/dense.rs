@@ -88,6 +88,14 @@ impl Prepared {
             Self::Tiles(tiles, parts) => gemm_tiles(a, m, tiles, *parts, c, accumulate),
         }
     }
+
+    /// As [`Dense::product`].
+    pub fn product(&self, a: Left<'_>, m: usize) -> Vec<f32> {
+        match self {
+            Self::F32(packed) => product(Isa::best(), a, m, packed),
+            Self::Tiles(tiles, parts) => product_by_tiles(a, m, tiles, *parts),
+        }
+    }
 }
 
 impl Operand for Dense<'_> {

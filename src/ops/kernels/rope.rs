@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use super::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use super::slots::Slots;
 
 /// Positions whose angles are computed together, when one of them is first asked for.
 const BLOCK: usize = 256;
@@ -66,15 +67,48 @@ impl RopeTable {
 
     /// Rotates every head of a row (heads * head_dim) in place. Panics past `positions_max`.
     pub fn apply(&self, row: &mut [f32], position: usize) {
-        self.rotate(row, position, 1.0);
-    }
-
-    /// [`RopeTable::apply`], or its transpose if `direction` is -1.
-    #[inline]
-    pub(crate) fn rotate(&self, row: &mut [f32], position: usize, direction: f32) {
         assert!(row.len().is_multiple_of(self.head_dim()), "a row of heads of {} elements", self.head_dim());
         let (cos, sin) = self.at(position);
-        dispatch(Isa::best(), Rotate { row, cos, sin, direction });
+        dispatch(Isa::best(), Rotate { row, cos, sin });
+    }
+
+    /// Rotates rows of x into those of y, each at its position, or back if `direction` is -1.
+    pub(crate) fn rotate(&self, x: &[f32], y: Slots<'_>, positions: &[u32], direction: f32) {
+        let width = x.len() / positions.len().max(1);
+        let whole = x.len() == width * positions.len() && width.is_multiple_of(self.head_dim());
+        assert!(whole && y.len() == x.len(), "rows of heads of {} elements", self.head_dim());
+        dispatch(Isa::best(), RotateRows { table: self, x, y, width, positions, direction });
+    }
+}
+
+struct RotateRows<'a> {
+    table: &'a RopeTable,
+    x: &'a [f32],
+    y: Slots<'a>,
+    width: usize,
+    positions: &'a [u32],
+    direction: f32,
+}
+
+impl Kernel for RotateRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let rows = self.x.chunks_exact(self.width).zip(self.y.rows(self.width));
+        for ((x, mut y), &position) in rows.zip(self.positions) {
+            let (cos, sin) = self.table.at(position as usize);
+            let half = cos.len();
+            let mut halves = y.rows(half);
+            for head in x.chunks_exact(2 * half) {
+                let (Some(mut first), Some(mut second)) = (halves.next(), halves.next()) else { break };
+                for i in (0..half).step_by(LANES) {
+                    let (a, b) = turn(s, head.split_at(half), (cos, sin), i, self.direction);
+                    first.put(s, a, i);
+                    second.put(s, b, i);
+                }
+            }
+        }
     }
 }
 
@@ -82,7 +116,6 @@ struct Rotate<'a> {
     row: &'a mut [f32],
     cos: &'a [f32],
     sin: &'a [f32],
-    direction: f32,
 }
 
 impl Kernel for Rotate<'_> {
@@ -91,15 +124,27 @@ impl Kernel for Rotate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let half = self.cos.len();
-        let direction = s.splat(self.direction);
         for head in self.row.chunks_exact_mut(2 * half) {
             let (first, second) = head.split_at_mut(half);
             for i in (0..half).step_by(LANES) {
-                let (a, b) = (s.get(first, i), s.get(second, i));
-                let (cos, sin) = (s.get(self.cos, i), s.mul(s.get(self.sin, i), direction));
-                s.put(s.fma(a, cos, s.sub(s.splat(0.0), s.mul(b, sin))), first, i);
-                s.put(s.fma(b, cos, s.mul(a, sin)), second, i);
+                let (a, b) = turn(s, (first, second), (self.cos, self.sin), i, 1.0);
+                s.put(a, first, i);
+                s.put(b, second, i);
             }
         }
     }
+}
+
+/// Up to 16 elements of both halves of a head, turned.
+#[inline(always)]
+fn turn<S: Simd>(
+    s: S,
+    (first, second): (&[f32], &[f32]),
+    (cos, sin): (&[f32], &[f32]),
+    i: usize,
+    direction: f32,
+) -> (S::V, S::V) {
+    let (a, b) = (s.get(first, i), s.get(second, i));
+    let (cos, sin) = (s.get(cos, i), s.mul(s.get(sin, i), s.splat(direction)));
+    (s.fma(a, cos, s.sub(s.splat(0.0), s.mul(b, sin))), s.fma(b, cos, s.mul(a, sin)))
 }

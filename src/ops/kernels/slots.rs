@@ -67,11 +67,6 @@ impl<'a> Slots<'a> {
         }
     }
 
-    /// Writes the elements of `x`, of which there must be as many, and lends them.
-    pub fn copy(self, x: &[f32]) -> &'a mut [f32] {
-        self.0.write_copy_of_slice(x)
-    }
-
     /// Row after row of `d` elements.
     #[inline(always)]
     pub fn rows(&mut self, d: usize) -> impl Iterator<Item = Slots<'_>> {

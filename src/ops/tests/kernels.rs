@@ -362,6 +362,48 @@ fn a_sequence_does_not_depend_on_its_neighbours() {
     }
 }
 
+struct Transposed<'a>(&'a [[f32; 16]; 16]);
+
+impl Kernel for Transposed<'_> {
+    type Output = Vec<[f32; 16]>;
+
+    fn run<S: Simd>(self, s: S) -> Self::Output {
+        s.transposed(self.0.map(|row| s.load(&row))).into_iter().map(|column| s.lanes(column)).collect()
+    }
+}
+
+#[test]
+fn rows_become_columns() {
+    let rows = std::array::from_fn(|r| std::array::from_fn(|c| (r * 16 + c) as f32));
+    for isa in Isa::available() {
+        let columns = dispatch(isa, Transposed(&rows));
+        for (r, c) in (0..16).flat_map(|r| (0..16).map(move |c| (r, c))) {
+            assert_eq!(columns[c][r], rows[r][c], "{isa:?}, row {r}, column {c}");
+        }
+    }
+}
+
+/// Of halves that are no whole vectors, too, and back.
+#[test]
+fn many_rows_turn_as_each_does() {
+    for d in [2, 24, 32, 80] {
+        let table = RopeTable::new(d, 10_000.0, 40);
+        let positions = [0, 7, 39, 1];
+        let x = numbers(3, positions.len() * 3 * d);
+        let mut turned = vec![f32::NAN; x.len()];
+        table.rotate(&x, turned.as_mut_slice().into(), &positions, 1.0);
+        for ((x, turned), position) in x.chunks(3 * d).zip(turned.chunks(3 * d)).zip(positions) {
+            let mut row = x.to_vec();
+            table.apply(&mut row, position as usize);
+            assert_eq!(bits(&row), bits(turned), "heads of {d}, position {position}");
+        }
+        let mut back = vec![f32::NAN; x.len()];
+        table.rotate(&turned, back.as_mut_slice().into(), &positions, -1.0);
+        let error = back.iter().zip(&x).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(error < 1e-5, "heads of {d}: {error}");
+    }
+}
+
 #[test]
 fn rotation_is_by_the_angle() {
     let table = RopeTable::new(8, 10_000.0, 40);

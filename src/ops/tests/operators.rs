@@ -93,6 +93,28 @@ fn linear_is_right() {
     }
 }
 
+/// The first weight's gradient lays x out for the others; what belongs to another x is left alone.
+#[test]
+fn weights_may_share_what_x_is_laid_out_as() {
+    let arithmetics = [Arithmetic::F32, Arithmetic::Tiles { parts: 1 }];
+    for arithmetic in arithmetics.into_iter().filter(|a| *a == Arithmetic::F32 || has_tiles()) {
+        let inputs = [var(1, &[70, 33]), var(2, &[40, 33]), var(3, &[9, 33]), var(4, &[70, 33])];
+        let loss = |shared: Option<&LaidOut>| {
+            let of = |x: usize, w: usize| {
+                let y = linear_with(arithmetic, &inputs[x], &inputs[w], shared).unwrap();
+                (&y * &y).unwrap().sum_all().unwrap()
+            };
+            ((of(0, 1) + of(0, 2)).unwrap() + of(3, 1)).unwrap()
+        };
+        let (alone, shared) =
+            (loss(None).backward().unwrap(), loss(Some(&LaidOut::default())).backward().unwrap());
+        for input in &inputs {
+            let [a, b] = [&alone, &shared].map(|grads| values(grads.get(input.as_tensor()).unwrap()));
+            assert!(a == b, "{arithmetic:?}");
+        }
+    }
+}
+
 #[test]
 fn lora_linear_is_right() {
     for (n, inp, out, r) in [(5, 7, 3, 2), (1, 33, 40, 1), (30, 16, 17, 8), (3, 20, 2, 5)] {

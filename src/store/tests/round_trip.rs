@@ -77,6 +77,11 @@ fn everything_else() {
         let scores = store.scores(1, 1).await.unwrap();
         assert_eq!(scores.len(), 32);
         assert!(scores.is_sorted_by_key(|(id, s)| (*id, s.scorer)));
+        let rewards = store.rewards(1, 1).await.unwrap();
+        let given = scores.iter().filter(|(_, s)| s.scorer == ScorerKind::Reward);
+        assert!(given.clone().count() > 0 && given.clone().count() == rewards.len());
+        assert!(given.clone().all(|(id, s)| rewards[id] == s.value));
+        assert!(store.rewards(1, 7).await.unwrap().is_empty());
         let unscorable: Vec<_> =
             scores.iter().filter(|(_, s)| s.value == Err(ScoreError::NoAnswer)).collect();
         assert!(unscorable.len() == 4 && unscorable.iter().all(|(id, _)| id % 4 == 0));

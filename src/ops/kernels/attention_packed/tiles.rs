@@ -109,11 +109,9 @@ impl Unit<'_> {
     /// This head's queries, scaled.
     fn queries(&self, q: &[f32], head: usize) -> Vec<f32> {
         let (d, heads) = (self.shape.head_dim, self.shape.heads);
-        let mut rows = Vec::with_capacity(self.count * d);
-        for row in self.head(q, heads, head).chunks(heads * d) {
-            rows.extend_from_slice(&row[..d]);
-        }
-        dispatch(self.isa, Scale { x: &mut rows, scale: self.shape.scale });
+        let (from, mut rows) = (self.head(q, heads, head), vec![0.0; self.count * d]);
+        let each = Apart { from, stride: heads * d, d, scale: self.shape.scale, to: &mut rows };
+        dispatch(self.isa, each);
         rows
     }
 
@@ -283,19 +281,24 @@ impl Kernel for Round<'_> {
     }
 }
 
-/// `x *= scale`
-struct Scale<'a> {
-    x: &'a mut [f32],
+/// Rows of `d` elements that begin `stride` elements apart, scaled and one after another.
+struct Apart<'a> {
+    from: &'a [f32],
+    stride: usize,
+    d: usize,
     scale: f32,
+    to: &'a mut [f32],
 }
 
-impl Kernel for Scale<'_> {
+impl Kernel for Apart<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for i in (0..self.x.len()).step_by(LANES) {
-            s.put(s.mul(s.get(self.x, i), s.splat(self.scale)), self.x, i);
+        for (from, to) in self.from.chunks(self.stride).zip(self.to.chunks_exact_mut(self.d)) {
+            for i in (0..self.d).step_by(LANES) {
+                s.put(s.mul(s.get(&from[..self.d], i), s.splat(self.scale)), to, i);
+            }
         }
     }
 }

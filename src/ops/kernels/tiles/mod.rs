@@ -20,6 +20,7 @@ mod steps;
 mod tests;
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -253,12 +254,12 @@ fn pack_columns(
     tiles: &mut [Tile],
 ) {
     let blocks = inner.len().div_ceil(BLOCK);
+    let mut panel = [ZERO; 2 * 3];
+    let panel = &mut panel[..2 * parts];
     for block in 0..blocks {
         let first = inner.start + block * BLOCK;
         let count = BLOCK.min(inner.end - first);
         let numbers = &a[first * m + rows.start..];
-        let mut panel = [ZERO; 2 * 3];
-        let panel = &mut panel[..2 * parts];
         steps::write_tiles(Rows { numbers, stride: m, rows: count, columns: rows.len() }, parts, panel);
         for (half, tiles) in tiles.chunks_exact_mut(blocks * parts).enumerate() {
             for (part, tile) in tiles[block * parts..(block + 1) * parts].iter_mut().enumerate() {
@@ -367,17 +368,19 @@ impl<B: TileSource> Part<'_, B> {
             // SAFETY: the registers are taken; A and B have these tiles, as asserted; the square lies within C.
             return unsafe { compute(product) };
         }
-        let mut whole = Square([0.0; 2 * ROWS * PANEL]);
-        // SAFETY: the square's rows and columns lie within C, and nobody else writes them; tiles as above.
+        let mut whole = MaybeUninit::<Square>::uninit();
+        let whole = whole.as_mut_ptr().cast::<f32>();
+        // SAFETY: the square's rows and columns lie within C, and nobody else writes them; tiles as above. What isn't a
+        // row and column of C may be anything: no other element hangs on it, and nobody reads it.
         unsafe {
             if accumulate {
-                for (r, whole) in whole.0.chunks_exact_mut(PANEL).take(rows).enumerate() {
-                    std::ptr::copy_nonoverlapping(c.wrapping_add(r * n), whole.as_mut_ptr(), columns);
+                for r in 0..rows {
+                    std::ptr::copy_nonoverlapping(c.wrapping_add(r * n), whole.add(r * PANEL), columns);
                 }
             }
-            compute(amx::Product { c: whole.0.as_mut_ptr(), c_stride: PANEL, ..product });
-            for (r, whole) in whole.0.chunks_exact(PANEL).take(rows).enumerate() {
-                std::ptr::copy_nonoverlapping(whole.as_ptr(), c.wrapping_add(r * n), columns);
+            compute(amx::Product { c: whole, c_stride: PANEL, ..product });
+            for r in 0..rows {
+                std::ptr::copy_nonoverlapping(whole.add(r * PANEL), c.wrapping_add(r * n), columns);
             }
         }
     }
