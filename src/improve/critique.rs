@@ -51,6 +51,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         }
     };
     session.host.advanced(1);
+    session.forget_graded();
     if !row.voting {
         let message = format!(
             "iteration {iteration}: the critique head lost its vote ({}; critic.auc_min = {}): the reward is `{}`",

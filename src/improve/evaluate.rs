@@ -68,7 +68,10 @@ fn jobs(session: &Session, iteration: u32) -> Result<(Vec<Job>, Vec<Job>)> {
     let greedy: Vec<_> = asked.map(|task| (task, GREEDY)).collect();
     let warm = session.tasks(Split::HeldOut).iter().take(config.sampled_tasks);
     let sampled: Vec<_> = warm.flat_map(|task| (1..=config.samples).map(move |s| (task, s))).collect();
-    let jobs = |asked: &[(&Task, u32)]| asked.par_iter().map(job).collect::<Result<Vec<_>>>();
+    // The first task's error, whichever thread was faster.
+    let jobs = |asked: &[(&Task, u32)]| -> Result<Vec<Job>> {
+        asked.par_iter().map(job).collect::<Vec<_>>().into_iter().collect()
+    };
     Ok((jobs(&greedy)?, jobs(&sampled)?))
 }
 

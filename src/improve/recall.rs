@@ -45,8 +45,13 @@ impl Session<'_> {
         Ok(graded)
     }
 
+    /// Makes room for what comes after critique.
+    pub(super) fn forget_graded(&mut self) {
+        self.recall.graded = None;
+    }
+
     /// Makes room for what comes after selection.
-    pub(super) fn forget(&mut self) {
-        self.recall = Recall::default();
+    pub(super) fn forget_rollouts(&mut self) {
+        self.recall.rollouts = None;
     }
 }

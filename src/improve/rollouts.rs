@@ -58,8 +58,10 @@ fn window(tasks: &[Task], count: usize, iteration: u32) -> impl Iterator<Item = 
 fn jobs(session: &Session, iteration: u32) -> Result<Vec<Job>> {
     let tasks: Vec<&Task> =
         window(session.tasks(Split::Train), session.config.rollout.tasks, iteration).collect();
-    let jobs = tasks.par_iter().map(|task| task_jobs(session, task, iteration));
-    Ok(jobs.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    let jobs: Vec<Result<Vec<Job>>> =
+        tasks.par_iter().map(|task| task_jobs(session, task, iteration)).collect();
+    // The first task's error, whichever thread was faster.
+    Ok(jobs.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// Every sample of every variant of a task.

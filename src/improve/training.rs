@@ -33,7 +33,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     session.host.part("prepare");
     let kept = kept_examples(session, iteration, &trees).await?;
     drop(trees);
-    session.forget();
+    session.forget_rollouts();
     match &*incumbent {
         Policy::Model(_) => train_model(session, iteration, &incumbent, kept).await,
         Policy::Foreign(model) => anyhow::bail!("a {} model is only asked, not trained", model.family()),

@@ -25,7 +25,15 @@ pub fn linear_by(arithmetic: Arithmetic, x: &Tensor, w: &Tensor) -> Result<Tenso
 
 /// What the gradients of several weights that meet the same x need of it: laid out by the first of them, for all.
 #[derive(Clone, Default)]
-pub struct LaidOut(Arc<OnceLock<(TensorId, Prepared)>>);
+pub struct LaidOut(Arc<OnceLock<(TensorId, Arithmetic, Prepared)>>);
+
+#[cfg(test)]
+impl LaidOut {
+    /// What is laid out.
+    pub(super) fn of(&self) -> Option<TensorId> {
+        self.0.get().map(|(id, ..)| *id)
+    }
+}
 
 /// As [`linear_by`]; weights that meet the same x may share what their gradients need of it.
 pub fn linear_with(
@@ -49,11 +57,13 @@ impl Linear {
     fn weight_gradient(&self, x: &Tensor, dy: &[f32], [m, inp, out]: [usize; 3]) -> Candle<Vec<f32>> {
         let (elements, dy) = (Elements::of(x), Left::Columns(dy));
         let dense = Dense::rows(elements.get()?, m, inp);
-        // Of another x than the first one's nothing is laid out.
-        let laid_out =
-            self.1.as_ref().map(|LaidOut(x_of)| x_of.get_or_init(|| (x.id(), dense.prepared(self.0))));
+        let lay_out = || (x.id(), self.0, dense.prepared(self.0));
+        let laid_out = self.1.as_ref().map(|LaidOut(shared)| shared.get_or_init(lay_out));
         Ok(match laid_out {
-            Some((id, prepared)) if *id == x.id() => prepared.product(dy, out),
+            // Nothing is laid out of another x than the first one's, or for other arithmetic.
+            Some((id, arithmetic, prepared)) if (*id, *arithmetic) == (x.id(), self.0) => {
+                prepared.product(dy, out)
+            }
             _ => dense.product(self.0, dy, out),
         })
     }

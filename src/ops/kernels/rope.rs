@@ -77,6 +77,9 @@ impl RopeTable {
         let width = x.len() / positions.len().max(1);
         let whole = x.len() == width * positions.len() && width.is_multiple_of(self.head_dim());
         assert!(whole && y.len() == x.len(), "rows of heads of {} elements", self.head_dim());
+        if x.is_empty() {
+            return;
+        }
         dispatch(Isa::best(), RotateRows { table: self, x, y, width, positions, direction });
     }
 }

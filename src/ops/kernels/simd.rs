@@ -232,12 +232,12 @@ pub(crate) trait Simd: Copy {
     /// Rows become columns.
     #[inline(always)]
     fn transposed(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
-        let rows = rows.map(|row| self.lanes(row));
+        let rows: [[f32; LANES]; LANES] = array(|r| self.lanes(rows[r]));
         let mut columns = [[0.0; LANES]; LANES];
         for (r, row) in rows.iter().enumerate() {
             columns.iter_mut().zip(row).for_each(|(column, &x)| column[r] = x);
         }
-        columns.map(|column| self.load(&column))
+        array(|c| self.load(&columns[c]))
     }
 
     /// Largest lane.

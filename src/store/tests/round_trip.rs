@@ -47,6 +47,25 @@ fn trees() {
 }
 
 #[test]
+fn scores_and_rewards() {
+    block_on(async {
+        let (_dir, path) = drive::finished().await;
+        let store = Store::open(&path).await.unwrap();
+        let scores = store.scores(1, 1).await.unwrap();
+        assert_eq!(scores.len(), 32);
+        assert!(scores.is_sorted_by_key(|(id, s)| (*id, s.scorer)));
+        let rewards = store.rewards(1, 1).await.unwrap();
+        let given = scores.iter().filter(|(_, s)| s.scorer == ScorerKind::Reward);
+        assert!(given.clone().count() > 0 && given.clone().count() == rewards.len());
+        assert!(given.clone().all(|(id, s)| rewards[id] == s.value));
+        assert!(store.rewards(1, 7).await.unwrap().is_empty());
+        let unscorable: Vec<_> =
+            scores.iter().filter(|(_, s)| s.value == Err(ScoreError::NoAnswer)).collect();
+        assert!(unscorable.len() == 4 && unscorable.iter().all(|(id, _)| id % 4 == 0));
+    });
+}
+
+#[test]
 fn everything_else() {
     block_on(async {
         let (_dir, path) = drive::finished().await;
@@ -73,18 +92,6 @@ fn everything_else() {
         assert_eq!(detail.steps, [(1, 1, 1), (1, 1, 2)]);
         assert_eq!((detail.run, detail.iteration, detail.purpose), (1, 1, Purpose::Rollout));
         assert_eq!(store.trajectory(12345).await.unwrap(), None);
-
-        let scores = store.scores(1, 1).await.unwrap();
-        assert_eq!(scores.len(), 32);
-        assert!(scores.is_sorted_by_key(|(id, s)| (*id, s.scorer)));
-        let rewards = store.rewards(1, 1).await.unwrap();
-        let given = scores.iter().filter(|(_, s)| s.scorer == ScorerKind::Reward);
-        assert!(given.clone().count() > 0 && given.clone().count() == rewards.len());
-        assert!(given.clone().all(|(id, s)| rewards[id] == s.value));
-        assert!(store.rewards(1, 7).await.unwrap().is_empty());
-        let unscorable: Vec<_> =
-            scores.iter().filter(|(_, s)| s.value == Err(ScoreError::NoAnswer)).collect();
-        assert!(unscorable.len() == 4 && unscorable.iter().all(|(id, _)| id % 4 == 0));
 
         let checkpoints = store.checkpoints(1).await.unwrap();
         assert_eq!(checkpoints.len(), 2);

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::{BLOCK, Operand, PANEL, Tile, TileSource, ZERO, steps};
 use crate::ops::kernels::aligned::Line;
 use crate::ops::kernels::simd::LANES;
+use crate::profile::{self, Operator};
 
 /// A weight (out, in): tiles (out / 32, in / 32, part, half of the 32 outputs), padded with zeros.
 #[derive(Clone, Debug)]
@@ -24,7 +25,10 @@ impl HeldTiles {
         let blocks = inp.div_ceil(BLOCK);
         let mut tiles = vec![ZERO; out.div_ceil(PANEL) * blocks * parts * 2];
         let panels = tiles.par_chunks_exact_mut((blocks * parts * 2).max(1)).enumerate();
-        panels.for_each(|(panel, tiles)| source.fill(panel, 0..blocks, parts, tiles));
+        panels.for_each(|(panel, tiles)| {
+            let _span = profile::span(Operator::Unpacking);
+            source.fill(panel, 0..blocks, parts, tiles);
+        });
         Self { out, inp, parts, tiles }
     }
 
