@@ -148,9 +148,15 @@ fn pointwise(rows: usize) -> Result<()> {
 fn attention(rows: usize) -> Result<()> {
     let inputs = [var(&[rows, WIDTH])?, var(&[rows, WIDTH])?, var(&[rows, WIDTH])?];
     let starts = Arc::new((0..=rows).step_by(rows.min(128)).collect::<Vec<_>>());
-    let fused: Operator = &|t| ops::attention(&t[0], &t[1], &t[2], &SHAPE, &starts);
-    let candle: Operator = &|t| composed::attention(&t[0], &t[1], &t[2], &SHAPE, &starts);
-    compare(&format!("attention, {} sequences of {}", starts.len() - 1, starts[1]), fused, candle, &inputs)
+    for window in [None, Some(8)] {
+        let shape = AttentionShape { window, ..SHAPE };
+        let fused: Operator = &|t| ops::attention(&t[0], &t[1], &t[2], &shape, &starts);
+        let candle: Operator = &|t| composed::attention(&t[0], &t[1], &t[2], &shape, &starts);
+        let sees = window.map_or_else(String::new, |keys| format!(" seeing {keys}"));
+        let name = format!("attention, {} sequences of {}{sees}", starts.len() - 1, starts[1]);
+        compare(&name, fused, candle, &inputs)?;
+    }
+    Ok(())
 }
 
 fn outputs(rows: usize) -> Result<()> {
