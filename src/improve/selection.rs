@@ -79,10 +79,9 @@ fn correct(session: &Session, trees: &[StoredTree]) -> Result<Vec<bool>> {
 
 /// The text of every leaf, in order.
 fn texts(trees: &[StoredTree]) -> Vec<String> {
-    let of_tree = |tree: &'_ Tree| -> Vec<String> {
-        tree.leaves.iter().map(|leaf| tree.completion_text(leaf)).collect()
-    };
-    trees.iter().flat_map(|stored| of_tree(&stored.tree)).collect()
+    let leaves =
+        trees.iter().flat_map(|stored| stored.tree.leaves.iter().map(move |leaf| (&stored.tree, leaf)));
+    leaves.map(|(tree, leaf)| tree.completion_text(leaf)).collect()
 }
 
 /// Every leaf with its text, as selection sees it.

@@ -16,12 +16,6 @@ pub(crate) fn numbers(lines: &[Line]) -> &[f32] {
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
 }
 
-/// As [`numbers`], to be written.
-pub(crate) fn numbers_mut(lines: &mut [Line]) -> &mut [f32] {
-    // SAFETY: as for `numbers`; the borrow is unique.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * LANES) }
-}
-
 /// Numbers that start on a 64-byte boundary, zero when made: f32, or others whose every bit pattern is one.
 #[derive(Clone, Debug)]
 pub struct AlignedVec<N = f32> {

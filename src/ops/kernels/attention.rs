@@ -266,22 +266,6 @@ pub(crate) fn softmax<S: Simd>(s: S, p: &mut [f32], low: usize, high: usize) -> 
     1.0 / s.sum(sum)
 }
 
-/// Turns undivided weights `p` and the weights' gradients `ds` into weights and the scores' gradients, given the inverse of
-/// the weights' sum.
-#[inline(always)]
-pub(crate) fn softmax_backward<S: Simd>(s: S, p: &mut [f32], ds: &mut [f32], inverse: f32) {
-    let mut dot = s.splat(0.0);
-    for i in (0..p.len()).step_by(LANES) {
-        let weight = s.mul(s.get(p, i), s.splat(inverse));
-        s.put(weight, p, i);
-        dot = s.fma(weight, s.get(ds, i), dot);
-    }
-    let dot = s.splat(s.sum(dot));
-    for i in (0..p.len()).step_by(LANES) {
-        s.put(s.mul(s.get(p, i), s.sub(s.get(ds, i), dot)), ds, i);
-    }
-}
-
 /// `p = query · key` of every key in a block with a seen one.
 #[inline(always)]
 fn scores<S: Simd, N: KvNumber>(s: S, query: &[f32], seen: &Seen<'_, N>, kv_head: usize, p: &mut [f32]) {

@@ -59,6 +59,10 @@ fn scores_and_rewards() {
         assert!(given.clone().count() > 0 && given.clone().count() == rewards.len());
         assert!(given.clone().all(|(id, s)| rewards[id] == s.value));
         assert!(store.rewards(1, 7).await.unwrap().is_empty());
+        let (id, again) = (scores[0].0, Score::new(ScorerKind::Reward, 0.125));
+        store.put_scores(1, 1, "h2", &[(id, again)]).await.unwrap();
+        let repeated = store.rewards(1, 1).await.unwrap();
+        assert_eq!((repeated.len(), repeated[&id]), (rewards.len(), Ok(0.125)), "the last counts");
         let unscorable: Vec<_> =
             scores.iter().filter(|(_, s)| s.value == Err(ScoreError::NoAnswer)).collect();
         assert!(unscorable.len() == 4 && unscorable.iter().all(|(id, _)| id % 4 == 0));

@@ -1,4 +1,4 @@
-//! Rows of one head among those of all of them.
+//! Rows of one head: among those of all of them, and one after another.
 
 use super::super::attention::KvPrecision;
 use super::super::gemm::Output;
@@ -11,30 +11,55 @@ const AHEAD: usize = 16;
 /// Vectors of 16 numbers.
 pub(super) type Lines<'a> = &'a [[f32; LANES]];
 
-/// The rows of one head among those of all of them.
+/// Rows one after another, of whole vectors.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     lines: Lines<'a>,
-    /// Of the first row.
-    first: usize,
-    /// Between rows.
-    stride: usize,
-    /// Of a row.
+    /// Vectors of a row.
     pub width: usize,
 }
 
 impl<'a> Rows<'a> {
-    /// Rows of `d` elements, which begin `stride` elements apart, from element `first` on; all of them multiples of 16.
-    pub(super) fn apart(elements: &'a [f32], first: usize, stride: usize, d: usize) -> Self {
-        let (lines, rest) = elements.as_chunks::<LANES>();
-        let whole = [first, stride, d].iter().all(|n| n.is_multiple_of(LANES)) && rest.is_empty();
-        assert!(whole, "rows of {d} elements, {stride} apart from {first}, in vectors of {LANES}");
-        Self { lines, first: first / LANES, stride: stride / LANES, width: d / LANES }
+    /// Of rows of `d` elements, a multiple of 16.
+    pub(super) fn of(elements: &'a [f32], d: usize) -> Self {
+        let (lines, rest) = elements.as_chunks();
+        assert!(rest.is_empty() && d.is_multiple_of(LANES), "rows of {d} elements, in vectors of {LANES}");
+        Self { lines, width: d / LANES }
     }
 
     #[inline(always)]
     pub(super) fn row(&self, i: usize) -> Lines<'a> {
-        &self.lines[self.first + i * self.stride..][..self.width]
+        &self.lines[i * self.width..][..self.width]
+    }
+
+    /// By blocks of 16 rows: (blocks, d) vectors of 16 positions, zeros past the last one.
+    pub(super) fn columns(self, isa: Isa) -> Vec<[f32; LANES]> {
+        let d = self.width * LANES;
+        let mut blocks = vec![[0.0; LANES]; self.lines.len().div_ceil(d) * d];
+        dispatch(isa, Columns { rows: self, to: &mut blocks });
+        blocks
+    }
+}
+
+struct Columns<'a> {
+    rows: Rows<'a>,
+    to: &'a mut [[f32; LANES]],
+}
+
+impl Kernel for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Rows { lines, width } = self.rows;
+        let d = width * LANES;
+        for (block, rows) in self.to.chunks_exact_mut(d).zip(lines.chunks(d)) {
+            for (v, to) in block.chunks_exact_mut(LANES).enumerate() {
+                let row = |r: usize| rows.get(r * width + v).map_or(s.splat(0.0), |row| s.load(row));
+                let columns = s.transposed(array(row));
+                to.iter_mut().zip(columns).for_each(|(to, column)| s.store(column, to));
+            }
+        }
     }
 }
 
@@ -64,65 +89,7 @@ impl RowsOut {
     }
 }
 
-/// The rows of one head, one after another.
-pub(super) struct Copied {
-    lines: Vec<[f32; LANES]>,
-    width: usize,
-}
-
-impl Copied {
-    fn of(isa: Isa, rows: Rows<'_>, count: usize, change: Change) -> Self {
-        let mut lines = vec![[0.0; LANES]; count * rows.width];
-        dispatch(isa, Copy { rows, change, to: &mut lines });
-        Self { lines, width: rows.width }
-    }
-
-    /// Keys or values, as a cache holds them.
-    pub(super) fn kept(isa: Isa, rows: Rows<'_>, count: usize, kv: KvPrecision) -> Self {
-        let change = if kv == KvPrecision::Bf16 { Change::Round } else { Change::Scale(1.0) };
-        Self::of(isa, rows, count, change)
-    }
-
-    /// Scaled queries.
-    pub(super) fn scaled(isa: Isa, rows: Rows<'_>, count: usize, scale: f32) -> Self {
-        Self::of(isa, rows, count, Change::Scale(scale))
-    }
-
-    pub(super) fn rows(&self) -> Rows<'_> {
-        Rows { lines: &self.lines, first: 0, stride: self.width, width: self.width }
-    }
-
-    /// By blocks of 16 rows: (blocks, d) vectors of 16 positions, zeros past the last one.
-    pub(super) fn columns(&self, isa: Isa) -> Vec<[f32; LANES]> {
-        let d = self.width * LANES;
-        let mut blocks = vec![[0.0; LANES]; self.lines.len().div_ceil(d) * d];
-        dispatch(isa, Columns { rows: &self.lines, width: self.width, to: &mut blocks });
-        blocks
-    }
-}
-
-struct Columns<'a> {
-    rows: Lines<'a>,
-    width: usize,
-    to: &'a mut [[f32; LANES]],
-}
-
-impl Kernel for Columns<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let d = self.width * LANES;
-        for (block, rows) in self.to.chunks_exact_mut(d).zip(self.rows.chunks(d)) {
-            for (v, to) in block.chunks_exact_mut(LANES).enumerate() {
-                let row = |r: usize| rows.get(r * self.width + v).map_or(s.splat(0.0), |row| s.load(row));
-                let columns = s.transposed(array(row));
-                to.iter_mut().zip(columns).for_each(|(to, column)| s.store(column, to));
-            }
-        }
-    }
-}
-
+/// What becomes of numbers as they are copied.
 #[derive(Clone, Copy)]
 enum Change {
     Scale(f32),
@@ -130,10 +97,13 @@ enum Change {
     Round,
 }
 
+/// Copies rows of `d` elements that begin `stride` elements apart.
 struct Copy<'a> {
-    rows: Rows<'a>,
+    from: &'a [f32],
+    stride: usize,
+    d: usize,
     change: Change,
-    to: &'a mut [[f32; LANES]],
+    to: &'a mut [f32],
 }
 
 impl Kernel for Copy<'_> {
@@ -141,29 +111,58 @@ impl Kernel for Copy<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for (i, to) in self.to.chunks_exact_mut(self.rows.width).enumerate() {
-            for (from, to) in self.rows.row(i).iter().zip(to) {
+        let Self { from, stride, d, change, to } = self;
+        for (from, to) in from.chunks(stride).zip(to.chunks_exact_mut(d)) {
+            for i in (0..d).step_by(LANES) {
                 // Rows lie too far apart for the processor to foresee the next ones.
-                s.fetch(from.as_ptr().wrapping_add(AHEAD * self.rows.stride * LANES));
-                let from = s.load(from);
-                let changed = match self.change {
-                    Change::Scale(scale) => s.mul(from, s.splat(scale)),
-                    Change::Round => s.to_bf16(from),
+                s.fetch(from.as_ptr().wrapping_add(AHEAD * stride + i));
+                let x = s.get(&from[..d], i);
+                let changed = match change {
+                    Change::Scale(scale) => s.mul(x, s.splat(scale)),
+                    Change::Round => s.to_bf16(x),
                 };
-                s.store(changed, to);
+                s.put(changed, to, i);
             }
         }
     }
 }
 
 impl Unit<'_> {
-    /// This unit's rows of a head in (N, heads, d).
-    pub(super) fn rows_of<'a>(&self, all: &'a [f32], heads: usize, head: usize) -> Rows<'a> {
+    /// From this head's first row on, of (N, heads, head_dim).
+    pub(super) fn head<'a>(&self, all: &'a [f32], heads: usize, head: usize) -> &'a [f32] {
         let d = self.shape.head_dim;
-        Rows::apart(all, (self.start * heads + head) * d, heads * d, d)
+        &all[(self.start * heads + head) * d..][..((self.count - 1) * heads + 1) * d]
     }
 
-    /// The same, to be written.
+    /// A head's rows in (N, heads, d), one after another.
+    fn copied(&self, all: &[f32], heads: usize, head: usize, change: Change) -> Vec<f32> {
+        let d = self.shape.head_dim;
+        let mut rows = vec![0.0; self.count * d];
+        let from = self.head(all, heads, head);
+        dispatch(self.isa, Copy { from, stride: heads * d, d, change, to: &mut rows });
+        rows
+    }
+
+    /// This head's queries, scaled.
+    pub(super) fn queries(&self, q: &[f32], head: usize) -> Vec<f32> {
+        self.copied(q, self.shape.heads, head, Change::Scale(self.shape.scale))
+    }
+
+    /// The gradients of what a query head read.
+    pub(super) fn given(&self, dout: &[f32], head: usize) -> Vec<f32> {
+        self.copied(dout, self.shape.heads, head, Change::Scale(1.0))
+    }
+
+    /// Keys or values, as a cache holds them.
+    pub(super) fn kept(&self, all: &[f32]) -> Vec<f32> {
+        let change = match self.shape.kv {
+            KvPrecision::F32 => Change::Scale(1.0),
+            KvPrecision::Bf16 => Change::Round,
+        };
+        self.copied(all, self.shape.kv_heads, self.kv_head, change)
+    }
+
+    /// This unit's rows of a head in (N, heads, d), to be written.
     pub(super) fn rows_out(&self, to: Output, heads: usize, head: usize) -> RowsOut {
         let d = self.shape.head_dim;
         RowsOut { to, first: (self.start * heads + head) * d, stride: heads * d }

@@ -1,7 +1,7 @@
 //! Queries by tiles of 32, as matrix products with all keys they may see.
 
-use super::super::aligned;
-use super::super::attention::{AttentionShape, KvPrecision, softmax, softmax_backward};
+use super::super::aligned::Line;
+use super::super::attention::{AttentionShape, KvPrecision, softmax};
 use super::super::gemm::{Left, Output, Part};
 use super::super::panels::{PANEL, Packed};
 use super::super::simd::{Isa, Kernel, LANES, Simd, dispatch};
@@ -75,12 +75,6 @@ struct Placed {
 }
 
 impl Unit<'_> {
-    /// From this head's first row on, of (N, heads, head_dim).
-    fn head<'a>(&self, all: &'a [f32], heads: usize, head: usize) -> &'a [f32] {
-        let d = self.shape.head_dim;
-        &all[(self.start * heads + head) * d..][..((self.count - 1) * heads + 1) * d]
-    }
-
     /// Keys or values, (head_dim, count)
     fn columns(&self, all: &[f32]) -> Packed {
         let (d, heads) = (self.shape.head_dim, self.shape.kv_heads);
@@ -95,7 +89,7 @@ impl Unit<'_> {
     /// Of keys or values what a cache holds of them. Their gradients are those of what was rounded.
     fn rounded(&self, mut packed: Packed) -> Packed {
         if self.shape.kv == KvPrecision::Bf16 {
-            dispatch(self.isa, Round(aligned::numbers_mut(packed.lines_mut())));
+            dispatch(self.isa, Round(packed.lines_mut()));
         }
         packed
     }
@@ -104,15 +98,6 @@ impl Unit<'_> {
     fn rows(&self, all: &[f32], heads: usize, head: usize) -> Packed {
         let d = self.shape.head_dim;
         Packed::from_rows_apart(self.head(all, heads, head), heads * d, self.count, d)
-    }
-
-    /// This head's queries, scaled.
-    fn queries(&self, q: &[f32], head: usize) -> Vec<f32> {
-        let (d, heads) = (self.shape.head_dim, self.shape.heads);
-        let (from, mut rows) = (self.head(q, heads, head), vec![0.0; self.count * d]);
-        let each = Apart { from, stride: heads * d, d, scale: self.shape.scale, to: &mut rows };
-        dispatch(self.isa, each);
-        rows
     }
 
     /// Writes (count, d) to (N, kv_heads, d).
@@ -268,37 +253,15 @@ impl Kernel for ScaleRows<'_> {
 }
 
 /// Every number becomes the nearest bf16 number.
-struct Round<'a>(&'a mut [f32]);
+struct Round<'a>(&'a mut [Line]);
 
 impl Kernel for Round<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for i in (0..self.0.len()).step_by(LANES) {
-            s.put(s.to_bf16(s.get(self.0, i)), self.0, i);
-        }
-    }
-}
-
-/// Rows of `d` elements that begin `stride` elements apart, scaled and one after another.
-struct Apart<'a> {
-    from: &'a [f32],
-    stride: usize,
-    d: usize,
-    scale: f32,
-    to: &'a mut [f32],
-}
-
-impl Kernel for Apart<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for (from, to) in self.from.chunks(self.stride).zip(self.to.chunks_exact_mut(self.d)) {
-            for i in (0..self.d).step_by(LANES) {
-                s.put(s.mul(s.get(&from[..self.d], i), s.splat(self.scale)), to, i);
-            }
+        for line in self.0 {
+            s.store(s.to_bf16(s.load(&line.0)), &mut line.0);
         }
     }
 }
@@ -352,7 +315,16 @@ impl Kernel for SoftmaxBackward<'_> {
             let (_, high, end) = seen(self.tile, self.shape, i);
             // Padding past the sequence's last key was never computed.
             ds[high..].fill(0.0);
-            softmax_backward(s, &mut p[..end], &mut ds[..end], inverse);
+            let mut dot = s.splat(0.0);
+            for i in (0..end).step_by(LANES) {
+                let weight = s.mul(s.get(p, i), s.splat(inverse));
+                s.put(weight, p, i);
+                dot = s.fma(weight, s.get(ds, i), dot);
+            }
+            let dot = s.splat(s.sum(dot));
+            for i in (0..end).step_by(LANES) {
+                s.put(s.mul(s.get(p, i), s.sub(s.get(ds, i), dot)), ds, i);
+            }
         }
     }
 }

@@ -7,9 +7,9 @@
 use super::super::attention::AttentionShape;
 use super::super::gemm::Output;
 use super::super::pointwise::exp_lanes;
-use super::super::simd::{Isa, Kernel, LANES, Simd, array, dispatch};
+use super::super::simd::{Kernel, LANES, Simd, array, dispatch};
 use super::Unit;
-use super::rows::{Copied, Lines, Rows, RowsOut};
+use super::rows::{Lines, Rows, RowsOut};
 
 /// Blocks of keys that a query sees at most.
 const BLOCKS: usize = 3;
@@ -25,21 +25,19 @@ pub(super) fn fits(shape: &AttentionShape) -> bool {
 }
 
 impl Unit<'_> {
-    /// Keys and values as queries with a short window meet them.
-    fn window(&self, k: &[f32], v: &[f32]) -> Window<'_> {
-        let rows = [k, v].map(|all| self.rows_of(all, self.shape.kv_heads, self.kv_head));
-        Window::new(self.isa, self.shape, self.count, rows)
-    }
-
     /// As [`Unit::forward`], for a window that [`fits`].
     ///
     /// # Safety
     /// As there.
     pub(super) unsafe fn forward_in_window(&self, q: &[f32], k: &[f32], v: &[f32], out: Output) {
-        let (window, heads) = (self.window(k, v), self.shape.heads);
+        let (d, heads) = (self.shape.head_dim, self.shape.heads);
+        let (keys, values) = (self.kept(k), self.kept(v));
+        let window = Window::new(self, Rows::of(&keys, d), Rows::of(&values, d));
         for head in self.query_heads() {
-            // SAFETY: rows and head are this unit's and lie within the result.
-            unsafe { window.forward(self.rows_of(q, heads, head), self.rows_out(out, heads, head)) };
+            let queries = self.queries(q, head);
+            let (window, queries) = (&window, Rows::of(&queries, d));
+            // As the caller promises: rows and head are this unit's and lie within the result.
+            dispatch(self.isa, Forward { window, queries, out: self.rows_out(out, heads, head) });
         }
     }
 
@@ -52,14 +50,19 @@ impl Unit<'_> {
         [q, k, v, dout]: [&[f32]; 4],
         [dq_all, dk_all, dv_all]: [Output; 3],
     ) {
-        let (heads, kv_heads) = (self.shape.heads, self.shape.kv_heads);
-        let head = |head| {
-            let (queries, dout) = (self.rows_of(q, heads, head), self.rows_of(dout, heads, head));
-            (queries, dout, self.rows_out(dq_all, heads, head))
-        };
-        let gradients = [dk_all, dv_all].map(|all| self.rows_out(all, kv_heads, self.kv_head));
-        // SAFETY: rows and heads are this unit's and lie within the gradients.
-        unsafe { self.window(k, v).backward(self.query_heads().map(head), gradients) };
+        let (d, heads) = (self.shape.head_dim, self.shape.heads);
+        let (keys, values) = (self.kept(k), self.kept(v));
+        let window = &Window::new(self, Rows::of(&keys, d), Rows::of(&values, d));
+        let value_columns = &window.values.columns(self.isa);
+        let [dk, dv] = [dk_all, dv_all].map(|all| self.rows_out(all, self.shape.kv_heads, self.kv_head));
+        for (i, head) in self.query_heads().enumerate() {
+            let (queries, dout) = (self.queries(q, head), self.given(dout, head));
+            let (queries, dout) = (Rows::of(&queries, d), Rows::of(&dout, d));
+            // As the caller promises: rows and heads are this unit's and lie within the gradients.
+            let dq = self.rows_out(dq_all, heads, head);
+            let is_first = i == 0;
+            dispatch(self.isa, Backward { window, value_columns, queries, dout, dq, dk, dv, is_first });
+        }
     }
 }
 
@@ -67,53 +70,15 @@ impl Unit<'_> {
 struct Window<'a> {
     shape: &'a AttentionShape,
     count: usize,
-    keys: Copied,
+    keys: Rows<'a>,
     key_columns: Vec<[f32; LANES]>,
-    values: Copied,
-    isa: Isa,
+    values: Rows<'a>,
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn new(
-        isa: Isa,
-        shape: &'a AttentionShape,
-        count: usize,
-        [keys, values]: [Rows<'_>; 2],
-    ) -> Self {
-        let [keys, values] = [keys, values].map(|rows| Copied::kept(isa, rows, count, shape.kv));
-        Self { shape, count, key_columns: keys.columns(isa), keys, values, isa }
-    }
-
-    /// Writes what a head's queries read.
-    ///
-    /// # Safety
-    /// `out` has all rows, and nobody else reads or writes them meanwhile.
-    unsafe fn forward(&self, queries: Rows<'_>, out: RowsOut) {
-        let queries = Copied::scaled(self.isa, queries, self.count, self.shape.scale);
-        dispatch(self.isa, Forward { window: self, queries: queries.rows(), out });
-    }
-
-    /// Writes the gradients of each head's queries, and of the keys and values: heads are (queries, gradients of what they
-    /// read, gradients of the queries).
-    ///
-    /// # Safety
-    /// All that is written has as many rows, and nobody else reads or writes them meanwhile.
-    unsafe fn backward<'r>(
-        &self,
-        heads: impl Iterator<Item = (Rows<'r>, Rows<'r>, RowsOut)>,
-        [dk, dv]: [RowsOut; 2],
-    ) {
-        let value_columns = self.values.columns(self.isa);
-        for (i, (queries, dout, dq)) in heads.enumerate() {
-            let queries = Copied::scaled(self.isa, queries, self.count, self.shape.scale);
-            let dout = Copied::scaled(self.isa, dout, self.count, 1.0);
-            let (window, value_columns) = (self, value_columns.as_slice());
-            let (queries, dout) = (queries.rows(), dout.rows());
-            dispatch(
-                self.isa,
-                Backward { window, value_columns, queries, dout, dq, dk, dv, is_first: i == 0 },
-            );
-        }
+    fn new(unit: &Unit<'a>, keys: Rows<'a>, values: Rows<'a>) -> Self {
+        let key_columns = keys.columns(unit.isa);
+        Self { shape: unit.shape, count: unit.count, keys, key_columns, values }
     }
 
     /// Groups of queries that see the same blocks.
@@ -252,6 +217,7 @@ impl Group {
     }
 }
 
+/// Of one query head, whose rows of the result are this thread's to write: whoever makes one promises it.
 struct Forward<'a, 'w> {
     window: &'a Window<'w>,
     queries: Rows<'a>,
@@ -284,13 +250,14 @@ impl Forward<'_, '_> {
         for (q, (p, inverse)) in p.chunks_exact(WIDTH).zip(inverses).take(group.rows).enumerate() {
             let query = group.from + q;
             let seen = group.seen(window.shape, query);
-            // SAFETY: as the caller of `forward` promises.
-            unsafe { group.weigh(s, (p, inverse), window.values.rows(), seen, (out, query)) };
+            // SAFETY: as whoever made this promises.
+            unsafe { group.weigh(s, (p, inverse), window.values, seen, (out, query)) };
         }
     }
 }
 
-/// Of one query head. With P the weights: dV = Pᵀ dO, dP = dO Vᵀ, dS = P (dP - Σ P dP), dQ = dS K, dK = dSᵀ Q.
+/// Of one query head, whose rows of the gradients are this thread's to write: whoever makes one promises it. With P the
+/// weights: dV = Pᵀ dO, dP = dO Vᵀ, dS = P (dP - Σ P dP), dQ = dS K, dK = dSᵀ Q.
 struct Backward<'a, 'w> {
     window: &'a Window<'w>,
     value_columns: &'a [[f32; LANES]],
@@ -332,8 +299,8 @@ impl Backward<'_, '_> {
         for (q, ds) in ds.chunks_exact(WIDTH).take(group.rows).enumerate() {
             let (query, scale) = (group.from + q, window.shape.scale);
             let seen = group.seen(window.shape, query);
-            // SAFETY: as the caller of `Window::backward` promises.
-            unsafe { group.weigh(s, (ds, scale), window.keys.rows(), seen, (self.dq, query)) };
+            // SAFETY: as whoever made this promises.
+            unsafe { group.weigh(s, (ds, scale), window.keys, seen, (self.dq, query)) };
         }
     }
 
@@ -345,7 +312,7 @@ impl Backward<'_, '_> {
         for key in 0..self.window.count {
             let saw = key..self.window.count.min(key.saturating_add(length));
             for v in 0..self.queries.width {
-                // SAFETY: as the caller of `Window::backward` promises; the first head wrote them.
+                // SAFETY: as whoever made this promises; the first head wrote them.
                 let (mut k, mut value) = match self.is_first {
                     true => (s.splat(0.0), s.splat(0.0)),
                     false => unsafe { (self.dk.get(s, key, v), self.dv.get(s, key, v)) },
@@ -396,6 +363,7 @@ mod tests {
 
     use super::*;
     use crate::ops::kernels::KvPrecision;
+    use crate::ops::kernels::simd::Isa;
 
     fn numbers(count: usize, seed: usize) -> Vec<f32> {
         let number = |i: usize| ((i * 31 + seed * 7 + 1) as u32).wrapping_mul(2_654_435_761) >> 8;
