@@ -16,6 +16,7 @@ OURS = {
     "bf16 weights, bf16": ["none", "1"],
     "bf16 weights, f32": ["none", "f32"],
     "q8_0 weights, bf16": ["q8_0", "1"],
+    "q8_0 weights, f32": ["q8_0", "f32"],
 }
 
 

@@ -15,7 +15,7 @@ use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
 use crate::improve::{
-    Policy, PolicyKind, Use, check_referees, check_tasks, dataset, ensure_space, memory_advice,
+    Lengths, Policy, PolicyKind, Use, check_referees, check_tasks, dataset, ensure_space, memory_advice,
     memory_needed, replay_notice, trainee, with_tools,
 };
 use crate::rollout::{self, Job};
@@ -149,7 +149,7 @@ fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
     let trained_parameters = trainee(model, config, 1)?.trainable_count();
     let prompt_tokens_max = tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0);
     let longest = prompt_tokens_max + config.rollout.tokens_max;
-    let memory_needed = memory_needed(config, model, longest)?.0 as u64;
+    let memory_needed = memory_needed(config, model, Lengths { longest, drawn: drawn as usize })?.0 as u64;
     let checkpoints = (config.checkpoints.keep as u64 + 3) * trained_parameters as u64 * 4;
     let mut diagnosis = Diagnosis {
         threads: rayon::current_num_threads(),

@@ -8,12 +8,13 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::inspect::{RunWithProfile, pretty, style};
+use super::process::give_back_freed_memory;
 use super::profile::{ProfileArgs, Profiler};
 use super::progress::Progress;
 use super::{Common, EXIT_STOPPED, block_on};
 use crate::config::Config;
 use crate::domain::{Arm, RunState};
-use crate::improve::{self, Host, Outcome, PolicyKind};
+use crate::improve::{self, Event, Host, Outcome, PolicyKind};
 use crate::inspect;
 use crate::profile::Report;
 
@@ -61,6 +62,9 @@ pub fn perform(common: &Common, config: &Config, args: &RunArgs) -> Result<ExitC
         memory_free: &|| super::doctor::memory_free().ok(),
         stop: &STOP,
         on_event: &|event| {
+            if matches!(event, Event::PhaseDone { .. }) {
+                give_back_freed_memory();
+            }
             if let Some(profiler) = &profiler {
                 profiler.on_event(&event);
             }

@@ -32,7 +32,7 @@ pub use beside::check_referees;
 pub use checkpoints::{FOLDER as CHECKPOINTS_FOLDER, ensure_space, write as write_checkpoint};
 pub use export::{ExportFormat, export};
 pub use host::{Event, Host};
-pub use memory::{advice as memory_advice, memory_needed};
+pub use memory::{Lengths, advice as memory_advice, memory_needed};
 pub use policy::{ModelPolicy, Policy, PolicyKind, Use, with_tools};
 pub use session::{STORE_FILE, Session};
 pub use tasks::{check_tasks, dataset, ensure_gradable, replay_notice};
