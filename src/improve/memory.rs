@@ -27,8 +27,8 @@ pub struct Lengths {
 
 /// Bytes needed in all, and how many of them hold the policy.
 ///
-/// Rollouts' cache and training never have work at a time, but memory that was freed is not always given back, so the
-/// larger counts whole; so does what critique reads of an iteration's trajectories.
+/// Rollouts' cache and training never have work at a time, so the larger counts. What critique reads of an iteration's
+/// trajectories counts beside it: within a phase, memory that was freed is not always given back.
 pub fn memory_needed(config: &Config, model: &ModelPolicy, lengths: Lengths) -> Result<(usize, usize)> {
     let Lengths { longest, drawn } = lengths;
     let (shape, policy) = (model.body.config(), model.body.bytes());
