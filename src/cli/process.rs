@@ -1,4 +1,4 @@
-//! What is settled for a whole process, before it does anything.
+//! What is settled for a whole process: before it does anything, and memory between phases.
 
 /// Prepares this process to compute: threads and memory.
 ///

@@ -16,12 +16,12 @@ const THOUGHT_TOKENS: usize = 8;
 /// Bytes of a thought beside what grows with the model: its text, numbers of its tokens, rereadings, their places.
 const THOUGHT: usize = 600;
 
-/// Sequences as long as they get, in tokens.
+/// How long sequences are, in tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Lengths {
     /// A prompt and all that may be drawn after it.
     pub longest: usize,
-    /// What is usually drawn.
+    /// What is drawn of a trajectory: the mean where it is known, else the bound.
     pub drawn: usize,
 }
 

@@ -1,8 +1,8 @@
 //! The loop: rollout, critique, selection, training, evaluation, promotion, and round again.
 //!
 //! It owns no state but the store's: every phase asks the store what is missing, does it in bounded units, and
-//! commits each unit. What it remembers between phases saves time alone. Resuming is not a feature; it is the only way the loop runs. Control arms
-//! ([`crate::domain::Arm`]) are runs of their own beside the loop proper, in the same store.
+//! commits each unit. What it remembers between phases saves time alone. Resuming is not a feature; it is the only way
+//! the loop runs. Control arms ([`crate::domain::Arm`]) are runs of their own beside the loop proper, in the same store.
 
 mod adapter;
 mod beside;
