@@ -6,7 +6,7 @@
 turn; the others have random weights, 8 prompts of 256 tokens and 16 trajectories each of exactly so many tokens as the
 heading says. Figures are drawn tokens per second of the best repetition; reading the prompts counts as time, loading
 doesn't. transformers and llama.cpp read a prompt once and share it between its trajectories, as we do; each is given
-several batch sizes and its best counts. Of the seed's prompts the peers draw a share, in batches of similar lengths.
+several batch sizes, transformers also both types, and its best counts. Of the seed's prompts the peers draw a share, in batches of similar lengths.
 WORK_DIR keeps the checkpoints between calls. `--tokens 128` gives reading less weight, and takes four times as long.
 
 llama.cpp keeps its cache in f16 and samples one row after another, as it does; `rows` of its context are streams of their

@@ -149,7 +149,8 @@ fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
     let trained_parameters = trainee(model, config, 1)?.trainable_count();
     let prompt_tokens_max = tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0);
     let longest = prompt_tokens_max + config.rollout.tokens_max;
-    let memory_needed = memory_needed(config, model, Lengths { longest, drawn: drawn as usize })?.0 as u64;
+    let (memory_needed, _) =
+        memory_needed(config, model, &tasks, Lengths { longest, drawn: drawn.ceil() as usize })?;
     let checkpoints = (config.checkpoints.keep as u64 + 3) * trained_parameters as u64 * 4;
     let mut diagnosis = Diagnosis {
         threads: rayon::current_num_threads(),
@@ -169,7 +170,7 @@ fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
         context_max: policy.engine().context_max(),
         generation_tokens_per_s: generation,
         training_tokens_per_s: training,
-        memory_needed_mib: memory_needed >> 20,
+        memory_needed_mib: memory_needed as u64 >> 20,
         disk_needed_mib: (checkpoints + work.stored_bytes()) >> 20,
         estimated_seconds: work.drawn_tokens / generation + work.trained_tokens / training,
         notes: replay_notice(config, &tasks).into_iter().collect(),

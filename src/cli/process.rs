@@ -1,4 +1,4 @@
-//! What is settled for a whole process: before it does anything, and memory between phases.
+//! Threads and memory of the whole process: settled before it does anything, given back between phases.
 
 /// Prepares this process to compute: threads and memory.
 ///

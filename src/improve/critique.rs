@@ -39,7 +39,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
             let annotated = annotate(session, iteration, &trajectories).await?;
             let count = annotated.len();
             let address = Address::new(session.config.run.seed, Purpose::Critic, iteration, "", &[1]);
-            let sets = [graded.easy.as_slice(), &annotated].concat();
+            let sets: Vec<_> = graded.easy.iter().cloned().chain(annotated).collect();
             let critic = Critic::fit(&sets, &session.config.critic, &address)?;
             let calibration = graded.calibration(&critic);
             let voting = calibration.auc.is_some_and(|auc| auc >= session.config.critic.auc_min);

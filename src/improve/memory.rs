@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::adapter;
 use super::policy::{ModelPolicy, Policy};
 use crate::config::Config;
-use crate::domain::Task;
+use crate::domain::{Split, Strategy, Task};
 use crate::text::Text;
 use crate::train;
 
@@ -13,8 +13,10 @@ use crate::train;
 const PROGRAM: usize = 64 << 20;
 /// Drawn tokens of a thought: what the built-in tasks have, and a line of prose at least.
 const THOUGHT_TOKENS: usize = 8;
-/// Bytes of a thought beside what grows with the model: its text, numbers of its tokens, rereadings, their places.
-const THOUGHT: usize = 600;
+/// Bytes of a thought beside what grows with its tokens and with the model.
+const THOUGHT: usize = 440;
+/// Bytes of a drawn token: its number, its letters, its log-probability as drawn and reread.
+const TOKEN: usize = 20;
 
 /// How long sequences are, in tokens.
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +29,14 @@ pub struct Lengths {
 
 /// Bytes needed in all, and how many of them hold the policy.
 ///
-/// Rollouts' cache and training never have work at a time, so the larger counts. What critique reads of an iteration's
-/// trajectories counts beside it: within a phase, memory that was freed is not always given back.
-pub fn memory_needed(config: &Config, model: &ModelPolicy, lengths: Lengths) -> Result<(usize, usize)> {
+/// Rollouts' cache and training never have work at a time, so the larger counts. What an iteration's trajectories take
+/// counts beside it: they are reread with such a cache, and still held as training begins.
+pub fn memory_needed(
+    config: &Config,
+    model: &ModelPolicy,
+    tasks: &[Task],
+    lengths: Lengths,
+) -> Result<(usize, usize)> {
     let Lengths { longest, drawn } = lengths;
     let (shape, policy) = (model.body.config(), model.body.bytes());
     let kv = model.body.parameters().arithmetic().kv();
@@ -38,17 +45,29 @@ pub fn memory_needed(config: &Config, model: &ModelPolicy, lengths: Lengths) -> 
     let micro_batches = config.train.step_tokens.div_ceil(config.train.micro_batch_tokens.max(1)).max(1);
     let at_once = rayon::current_num_threads().min(micro_batches);
     let training = train::memory_bytes(&trainee, (&config.train).into(), longest, at_once);
-    let trajectories = trajectories_bytes(config, shape.hidden_size, drawn);
-    Ok((PROGRAM + policy + trajectories + cache.max(training), policy))
+    let practised = tasks.iter().filter(|task| task.split == Split::Train).count();
+    let trajectories = trajectories_bytes(config, shape.hidden_size, practised, drawn);
+    Ok(((PROGRAM + policy + cache.max(training)).saturating_add(trajectories), policy))
 }
 
-/// What an iteration's trajectories take while the critique head sees them: hidden states in halves, and features twice,
-/// as they are and normalised.
-fn trajectories_bytes(config: &Config, hidden_size: usize, drawn: usize) -> usize {
+/// What an iteration's trajectories take while the critique head sees them, of `practised` tasks: hidden states in
+/// halves, features as they are, and those that it learns from twice more, as given and normalised.
+fn trajectories_bytes(config: &Config, hidden_size: usize, practised: usize, drawn: usize) -> usize {
     let rollout = &config.rollout;
-    let count = rollout.tasks * rollout.variants as usize * rollout.samples as usize;
+    let (leaves, expanded) = match rollout.strategy {
+        Strategy::Cot => (1, 1),
+        Strategy::Tot => {
+            (config.tree.beam as usize, config.tree.beam as usize * config.tree.proposals as usize)
+        }
+    };
+    let product = |factors: &[usize]| factors.iter().fold(1, |all: usize, &n| all.saturating_mul(n));
+    let trees = product(&[rollout.tasks.min(practised), rollout.variants as usize, rollout.samples as usize]);
     let thoughts = drawn.div_ceil(THOUGHT_TOKENS).min(rollout.thoughts_max);
-    count * thoughts * (THOUGHT + (2 + 4 + 4) * hidden_size)
+    let texts = product(&[trees, expanded, thoughts * (THOUGHT + 2 * hidden_size) + drawn * TOKEN]);
+    let trajectories = product(&[trees, leaves]);
+    let learnt = trajectories.min(config.critic.annotated_max);
+    let features = product(&[trajectories.saturating_add(2 * learnt), thoughts, 4 * hidden_size]);
+    texts.saturating_add(features)
 }
 
 /// What to say if less than that is free, beside a policy that is in memory already.
@@ -65,7 +84,7 @@ pub(super) fn shortage(
         longest = longest.max(text.prompt_ids_of(task.kind, &task.question)?.len());
     }
     let drawn = config.rollout.tokens_max;
-    let (needed, held) = memory_needed(config, model, Lengths { longest: longest + drawn, drawn })?;
+    let (needed, held) = memory_needed(config, model, tasks, Lengths { longest: longest + drawn, drawn })?;
     let more = (needed - held) as u64;
     Ok((more > free).then(|| advice(more >> 20, free >> 20)))
 }
@@ -73,33 +92,68 @@ pub(super) fn shortage(
 /// What to do about too little memory, in MiB.
 pub fn advice(needed: u64, free: u64) -> String {
     format!(
-        "about {needed} MiB of memory are needed and {free} are free: lower engine.batch_tokens or \
-         train.micro_batch_tokens, or set train.method = \"lora\" or model.quantize"
+        "about {needed} MiB of memory are needed and {free} are free: lower engine.batch_tokens, \
+         train.micro_batch_tokens or rollout.tasks, or set train.method = \"lora\" or model.quantize"
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::improve::{PolicyKind, Use};
+    use crate::improve::{PolicyKind, Use, dataset};
 
     #[test]
     fn a_shortage_is_found_before_anything_is_drawn() {
         let needed = |method: &str| {
             let config = Config::load(None, &[("train.method".into(), method.into())]).unwrap();
             let text = PolicyKind::Model.text(&config).unwrap();
+            let tasks = dataset(&config).unwrap().tasks;
             let policy = PolicyKind::Model.base(&config, &text, Use::Train, None).unwrap();
             let said = |free| shortage(&config, &policy, &text, &[], free).unwrap();
             let message = said(1 << 20).unwrap();
             assert!(message.contains("1 are free") && message.contains("engine.batch_tokens"), "{message}");
             assert_eq!(said(u64::MAX), None);
             let Policy::Model(model) = &policy else { panic!() };
-            let of = |longest, drawn| memory_needed(&config, model, Lengths { longest, drawn }).unwrap().0;
+            let of =
+                |longest, drawn| memory_needed(&config, model, &tasks, Lengths { longest, drawn }).unwrap().0;
             let all = of(300, 100);
             assert!(of(100_000, 100) > all, "a longer example needs more");
             assert!(of(300, 200) > all, "so do more thoughts");
             all
         };
         assert!(needed("lora") < needed("full"));
+    }
+
+    #[test]
+    fn trajectories_count_with_their_thoughts_and_branches() {
+        let bytes = |pairs: &[(&str, &str)], practised, drawn| {
+            let pairs: Vec<_> =
+                pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            trajectories_bytes(&Config::load(None, &pairs).unwrap(), 128, practised, drawn)
+        };
+        let few = [("rollout.tasks", "10"), ("rollout.variants", "1"), ("rollout.samples", "2")];
+        // 20 trajectories of 13 thoughts, all of which the head may learn from.
+        let expected = 20 * (13 * (440 + 256) + 100 * 20) + 60 * 13 * 512;
+        assert_eq!(bytes(&few, 300, 100), expected);
+        assert_eq!(
+            bytes(&[few[0], few[1], few[2], ("critic.annotated_max", "5")], 300, 100),
+            expected - 30 * 13 * 512
+        );
+        assert_eq!(bytes(&few, 5, 100), expected / 2, "there are no more tasks");
+        let tree = [
+            few[0],
+            few[1],
+            few[2],
+            ("rollout.strategy", "tot"),
+            ("tree.beam", "2"),
+            ("tree.proposals", "3"),
+        ];
+        assert_eq!(bytes(&tree, 300, 100), 6 * (expected - 60 * 13 * 512) + 2 * 60 * 13 * 512);
+        assert_eq!(
+            bytes(&[("rollout.thoughts_max", "4")], 1, 10_000),
+            bytes(&[("rollout.thoughts_max", "4")], 1, 32) + 8 * 9968 * 20
+        );
+        let all = [("rollout.tasks", "1000000"), ("rollout.variants", "1024"), ("rollout.samples", "1024")];
+        assert!(bytes(&all, usize::MAX, 100) > 1 << 50);
     }
 }

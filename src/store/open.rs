@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use sqlx::ConnectOptions;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqlSafeStr};
 
 use super::fault::explain;
 use crate::domain::Arm;
@@ -17,11 +18,16 @@ use crate::domain::Arm;
 /// `PRAGMA application_id` of a trajectory store.
 const APPLICATION_ID: i64 = 0x6175_7469;
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+/// Every file of `migrations/`: its number, its name and what it says. A list, because the macro that reads the folder
+/// builds sqlx and SQLite once more, for the compiler.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "ground state", include_str!("../../migrations/0001_ground_state.sql")),
+    (2, "views and search", include_str!("../../migrations/0002_views_and_search.sql")),
+];
 
 /// The schema this program writes: how many migrations it knows.
 pub fn schema_version() -> i64 {
-    MIGRATIONS.iter().count() as i64
+    MIGRATIONS.len() as i64
 }
 
 /// What a file turned out to be.
@@ -76,9 +82,17 @@ pub(super) async fn writer(path: &Path) -> Result<SqlitePool> {
     Ok(pool)
 }
 
+/// What brings a store up to date.
+pub(super) fn migrator() -> Migrator {
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.map(migration).into())
+}
+
 async fn migrate(path: &Path, pool: &SqlitePool) -> Result<()> {
-    MIGRATIONS.run(pool).await.map_err(|e| match e {
-        sqlx::migrate::MigrateError::Execute(e) | sqlx::migrate::MigrateError::ExecuteMigration(e, _) => {
+    migrator().run(pool).await.map_err(|e| match e {
+        MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => {
             explain(path, "create or migrate the schema", e)
         }
         other => anyhow!("couldn't migrate `{}`: {other}", path.display()),

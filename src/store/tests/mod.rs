@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod drive;
 mod faults;
+mod migrations;
 mod round_trip;
 mod views;
 
