@@ -1,12 +1,14 @@
 """Drawing trajectories here, with transformers and with llama.cpp, from the same weights and the same prompts.
 
     python benches/peers/generate.py WORK_DIR [--shapes seed,smollm2-135m,qwen2.5-0.5b] [--threads 1,2] [--tokens 32]
+                                      [--dtypes float32,bfloat16]
 
 `seed` is the embedded model on 12 variants of relation tasks of 14 to 19 hops, one trajectory each, until it ends its
 turn; the others have random weights, 8 prompts of 256 tokens and 16 trajectories each of exactly so many tokens as the
 heading says. Figures are drawn tokens per second of the best repetition; reading the prompts counts as time, loading
 doesn't. transformers and llama.cpp read a prompt once and share it between its trajectories, as we do; each is given
-several batch sizes, transformers also both types, and its best counts. Of the seed's prompts the peers draw a share, in batches of similar lengths.
+several batch sizes, transformers also both types, and its best counts (where the processor has no bf16, it emulates that, and
+`--dtypes float32` saves the time). Of the seed's prompts the peers draw a share, in batches of similar lengths.
 WORK_DIR keeps the checkpoints between calls. `--tokens 128` gives reading less weight, and takes four times as long.
 
 llama.cpp keeps its cache in f16 and samples one row after another, as it does; `rows` of its context are streams of their
@@ -171,26 +173,25 @@ def gguf(work, folder, dtype):
     return file
 
 
-def compare_seed(work, threads, binary):
+def compare_seed(work, threads, dtypes, binary):
     folder, wanted = checkpoint(work, "seed"), work / "seed.json"
     prompts = hard_prompts(folder / "tokenizer.json", 200, 12)
     wanted.write_text(json.dumps({"prompts": prompts, "each": 1, "tokens_max": 256, "temperature": 0.6, "eos_ids": [2]}))
     print(f"seed, {len(prompts)} prompts of {sum(map(len, prompts)) // len(prompts)} tokens, {threads} threads")
     theirs = [measured("transformers", [*own("--transformers"), folder, wanted, dtype, rows], threads)
-              for dtype in ["float32", "bfloat16"] for rows in BATCHES["seed"]]
+              for dtype in dtypes for rows in BATCHES["seed"]]
     ours = {name: measured(f"autodidact, {name}", [*bench("generate", binary), folder, wanted, *how], threads)
             for name, how in [("f32", ["none", "f32"]), ("bf16", ["none", "1"])]}
     compare(ours, {"transformers": fastest(theirs)})
 
 
-def compare_checkpoint(work, shape, threads, new, binary):
+def compare_checkpoint(work, shape, threads, dtypes, new, binary):
     folder, wanted = checkpoint(work, shape), work / f"{shape}-{new}.json"
     wanted.write_text(json.dumps({"prompts": random_prompts(folder), "each": EACH, "tokens_max": new, "temperature": 1.0,
                                   "eos_ids": []}))
     print(f"{shape}, {PROMPTS} prompts of {PROMPT_TOKENS} tokens x {EACH} trajectories of {new}, {threads} threads")
-    # Where the processor has no bf16, f32 is the better one.
     torch = [measured("transformers", [*own("--transformers"), folder, wanted, dtype, rows], threads)
-             for dtype in ["bfloat16", "float32"] for rows in BATCHES["other"]]
+             for dtype in dtypes for rows in BATCHES["other"]]
     theirs = {"transformers": fastest(torch)}
     for dtype in ["f16", "q8_0"]:
         runs = [measured(f"llama.cpp, {dtype}", [*own("--llama-cpp"), gguf(work, folder, dtype), wanted, *how], threads)
@@ -208,15 +209,17 @@ def main():
     parser.add_argument("--shapes", default="seed,smollm2-135m,qwen2.5-0.5b")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--dtypes", default="float32,bfloat16")
     parser.add_argument("--bench")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    dtypes = options.dtypes.split(",")
     for shape in options.shapes.split(","):
         for threads in map(int, options.threads.split(",")):
             if shape == "seed":
-                compare_seed(options.work, threads, options.bench)
+                compare_seed(options.work, threads, dtypes, options.bench)
             else:
-                compare_checkpoint(options.work, shape, threads, options.tokens, options.bench)
+                compare_checkpoint(options.work, shape, threads, dtypes, options.tokens, options.bench)
 
 
 WORKERS = {"--transformers": with_transformers, "--llama-cpp": with_llama_cpp}

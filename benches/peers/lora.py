@@ -1,12 +1,12 @@
-"""Trains an adapter beside the same checkpoint here and with PEFT in bf16, one after the other, and compares.
+"""Trains an adapter beside the same checkpoint here and with PEFT, one after the other, and compares.
 
     python benches/peers/checkpoint.py /tmp/qwen && python benches/peers/lora.py /tmp/qwen [SEQUENCES] [TOKENS] [THREADS]
-    python benches/peers/lora.py /tmp/smol,/tmp/qwen 2,1 512,2048 1,2 [--bench FILE]
+    python benches/peers/lora.py /tmp/smol,/tmp/qwen 2,1 512,2048 1,2 [--dtypes float32] [--bench FILE]
 
 Each may be a list: SEQUENCES goes with TOKENS, and every folder and number of threads with all of these. Rank 16 on every
 linear layer, AdamW, one update over all sequences; the best of three updates behind a first one, and the most memory
 each process held. Needs torch, transformers and peft; seen with 2.15.0, 5.23.0 and 0.21.2. `--bench FILE` takes a built
-bench instead of asking cargo.
+bench instead of asking cargo. PEFT trains in bf16 unless `--dtypes` says otherwise: a processor without it emulates it.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from common import OURS, bench, compare, measured, own, timed
 UPDATES = 3
 
 
-def with_peft(folder, sequences, tokens, checkpointing):
+def with_peft(folder, sequences, tokens, dtype, checkpointing):
     import peft
     import torch
     import transformers
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     if checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
@@ -44,11 +44,13 @@ def with_peft(folder, sequences, tokens, checkpointing):
     timed(update, sequences * tokens, "", at_most=UPDATES)
 
 
-def compare_shape(folder, sequences, tokens, threads, binary):
+def compare_shape(folder, sequences, tokens, threads, dtypes, binary):
     print(f"{Path(folder).name}, {sequences} x {tokens} tokens, {threads} threads")
     peft = [*own("--peft"), folder, sequences, tokens]
-    theirs = {"peft": measured("peft, bf16", [*peft, 0], threads),
-              "peft with checkpointing": measured("peft, bf16, checkpointing", [*peft, 1], threads)}
+    theirs = {}
+    for dtype in dtypes:
+        theirs[f"peft, {dtype}"] = measured(f"peft, {dtype}", [*peft, dtype, 0], threads)
+        theirs[f"peft, {dtype}, checkpointing"] = measured(f"peft, {dtype}, checkpointing", [*peft, dtype, 1], threads)
     for name, how in OURS.items():
         ours = measured(f"autodidact, {name}", [*bench("lora", binary), folder, sequences, tokens, *how], threads)
         compare({name: ours}, theirs)
@@ -64,17 +66,18 @@ def main():
     parser.add_argument("sequences", nargs="?", default="2")
     parser.add_argument("tokens", nargs="?", default="512")
     parser.add_argument("threads", nargs="?", default=str(os.cpu_count()))
+    parser.add_argument("--dtypes", default="bfloat16")
     parser.add_argument("--bench")
     options = parser.parse_args()
     batches = list(zip(options.sequences.split(","), options.tokens.split(","), strict=True))
     for folder in options.folders.split(","):
         for sequences, tokens in batches:
             for threads in options.threads.split(","):
-                compare_shape(folder, sequences, tokens, threads, options.bench)
+                compare_shape(folder, sequences, tokens, threads, options.dtypes.split(","), options.bench)
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] == "--peft":
-        with_peft(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "1")
+        with_peft(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], sys.argv[6] == "1")
     else:
         main()
