@@ -32,7 +32,9 @@ def measured(name, command, threads):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment(threads))
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
-        print(f"  {name:<34} failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}", flush=True)
+        said = done.stderr.strip().splitlines() or ["no output"]
+        # Behind the error there may be a backtrace.
+        print(f"  {name:<34} failed: {next((line for line in reversed(said) if 'Error' in line), said[-1])}", flush=True)
         return None
     report = json.loads(lines[-1])
     cpu = report.get("tokens_per_cpu_s", float("nan"))
