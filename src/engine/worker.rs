@@ -17,7 +17,7 @@ use super::{Boundary, Completion, Request};
 use crate::domain::FinishReason;
 use crate::model::cache::KvCache;
 use crate::model::{Packed, Scratch, Span, decode};
-use crate::ops::kernels::{KV_BLOCK, logprob};
+use crate::ops::kernels::{KV_BLOCK, KvPrecision, logprob};
 use crate::profile::{self, Operator, Tokens};
 
 /// How many sequences one thread decodes together.
@@ -32,11 +32,14 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Weights that no cache holds are read from memory in every pass, so more rows have to share that.
+    /// Weights that no cache holds are read from memory in every pass, so more rows have to share that. Where a cache holds
+    /// them, it should hold the sequences' keys and values, too: of f32 that is a dozen sequences, which fill a tile of
+    /// rows; of bf16 more, which tiles of 16 rows need.
     pub fn of(model: &Packed) -> Self {
         const CACHED_BYTES: usize = 32 << 20;
-        match model.bytes() {
-            0..=CACHED_BYTES => Self { slots_max: 32, rows_max: 64, read_max: 64 },
+        match (model.bytes(), model.kv()) {
+            (0..=CACHED_BYTES, KvPrecision::F32) => Self { slots_max: 12, rows_max: 64, read_max: 64 },
+            (0..=CACHED_BYTES, KvPrecision::Bf16) => Self { slots_max: 32, rows_max: 64, read_max: 64 },
             _ => Self { slots_max: 128, rows_max: 192, read_max: 128 },
         }
     }

@@ -115,10 +115,10 @@ fn check(model: &Packed, spans: &[Span]) -> Result<()> {
             model.policy()
         );
         ensure!(
-            span.cache.precision() == model.arithmetic.kv(),
+            span.cache.precision() == model.kv(),
             "a cache of {:?} can't be read by a model that keeps {:?}",
             span.cache.precision(),
-            model.arithmetic.kv()
+            model.kv()
         );
     }
     Ok(())

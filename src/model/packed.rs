@@ -11,8 +11,8 @@ use super::cache::PagePool;
 use super::config::{Activation, QkNorm};
 use super::{Adapter, Frozen, Lora, ModelConfig, Weights};
 use crate::ops::kernels::{
-    Arithmetic, AttentionShape, PackedWeight, RopeTable, Routing, add_bias, geglu, linear, rms_norm, softcap,
-    swiglu,
+    AttentionShape, KvPrecision, PackedWeight, RopeTable, Routing, add_bias, geglu, linear, rms_norm,
+    softcap, swiglu,
 };
 use crate::profile::{self, Operator};
 
@@ -29,7 +29,7 @@ pub struct Packed {
     pub(super) norm: PackedNorm,
     /// (vocab, hidden)
     output: Arc<PackedWeight>,
-    pub(super) arithmetic: Arithmetic,
+    kv: KvPrecision,
 }
 
 /// One decoder layer; fields are named like the checkpoint's keys.
@@ -258,13 +258,18 @@ impl Packed {
             layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
             norm: source(String::new()).norm("model.norm")?,
             output: frozen.packed(config.output_name())?.clone(),
-            arithmetic: frozen.arithmetic(),
+            kv: frozen.arithmetic().kv(),
             config,
         })
     }
 
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The numbers that keys and values are kept in.
+    pub fn kv(&self) -> KvPrecision {
+        self.kv
     }
 
     /// What the matrices that every token goes through take of memory.
@@ -279,7 +284,7 @@ impl Packed {
 
     /// A new pool of cache pages for this policy.
     pub fn page_pool(&self) -> Arc<PagePool> {
-        PagePool::new(self.policy.clone(), self.layers.len(), self.config.kv_size(), self.arithmetic.kv())
+        PagePool::new(self.policy.clone(), self.layers.len(), self.config.kv_size(), self.kv)
     }
 
     /// Logits (rows, vocab) of final-norm hidden states (rows, hidden), into `logits`.
