@@ -47,8 +47,8 @@ fn main() -> Result<()> {
     // One sequence on each thread.
     let passes = Passes { tokens, ..Passes::default() };
     let at_once = rayon::current_num_threads().min(sequences);
-    let predicted = memory_bytes(&trainee, passes, tokens, at_once);
     let hyper = Hyper::from(&Config::load(None, &[])?.train);
+    let predicted = memory_bytes(&trainee, &hyper, passes, tokens, at_once);
     let mut trainer = Trainer::new(trainee, hyper, 1 + UPDATES)?.in_passes(passes);
 
     let example = |n: u32| -> Example {

@@ -134,6 +134,30 @@ pub enum OptimizerKind {
     AdamW,
 }
 
+/// What optimizers keep their moments in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MomentPrecision {
+    #[default]
+    F32,
+    /// Half the memory; rounded at random, with the odds by which the mean is exact.
+    Bf16,
+}
+
+impl MomentPrecision {
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+
+    /// Of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
 /// What training changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -213,6 +237,8 @@ pub struct TrainConfig {
     #[serde(skip_serializing)]
     pub checkpointing: Checkpointing,
     pub optimizer: OptimizerKind,
+    #[serde(skip_serializing_if = "MomentPrecision::is_f32")]
+    pub moments: MomentPrecision,
     pub learning_rate_matrix: f32,
     pub learning_rate: f32,
     pub weight_decay: f32,
@@ -394,7 +420,7 @@ mod tests {
         for key in ["chat", "system", "thinking", "date"] {
             assert!(!has("model", key), "{key}");
         }
-        assert!(!has("tree", "propose") && !has("tree", "value"));
+        assert!(!has("tree", "propose") && !has("tree", "value") && !has("train", "moments"));
         assert!(stored.get("judge").is_none() && stored.get("reference").is_none());
         let base = load(&[]).unwrap().hash();
         for pair in [
@@ -406,6 +432,7 @@ mod tests {
             ("reference.model", "base"),
             ("tree.propose", "prompt"),
             ("tree.value", "prompt"),
+            ("train.moments", "bf16"),
         ] {
             assert_ne!(load(&[pair]).unwrap().hash(), base, "{pair:?}");
         }

@@ -136,7 +136,7 @@ fn train(rows: &[&Row], inputs: usize, config: &CriticConfig, address: &Address)
     let mut normals = Normals::new(&address.child(STREAM_NOISE));
     let pool: Vec<f32> = (0..NOISE_POOL).map(|_| config.noise * normals.draw()).collect();
     let updates = config.epochs as usize * rows.len().div_ceil(BATCH);
-    let mut update = 0;
+    let mut update: u32 = 0;
     for epoch in 0..config.epochs {
         let mut stream = address.child(STREAM_ORDER).child(epoch).stream();
         let order = shuffled(rows.len(), &mut stream);
@@ -146,9 +146,9 @@ fn train(rows: &[&Row], inputs: usize, config: &CriticConfig, address: &Address)
                 .map(|_| [0; 2].map(|_: usize| stream.next_u32() as usize % NOISE_POOL))
                 .collect();
             let gradient = batch_gradient(&network, rows, batch, &places, &pool, config.inconsistency);
-            let rate = f64::from(config.learning_rate) * (1.0 - update as f64 / updates as f64);
-            step(&mut optimizer, &mut network, &gradient, rate, f64::from(config.weight_decay))?;
+            let rate = f64::from(config.learning_rate) * (1.0 - f64::from(update) / updates as f64);
             update += 1;
+            step(&mut optimizer, &mut network, &gradient, update, [rate, f64::from(config.weight_decay)])?;
         }
     }
     Ok(network)
@@ -159,8 +159,8 @@ fn step(
     optimizer: &mut AdamW,
     network: &mut Network,
     gradient: &[f32],
-    learning_rate: f64,
-    decay: f64,
+    update: u32,
+    [learning_rate, decay]: [f64; 2],
 ) -> Result<()> {
     let tensors = network.tensors();
     let (mut rest, mut parameters) = (network.parameters.as_mut_slice(), Vec::new());
@@ -168,7 +168,7 @@ fn step(
         let (values, after) = rest.split_at_mut(range.len());
         let weight_decay = if shape.len() > 1 { decay } else { 0.0 };
         let gradient = &gradient[range.clone()];
-        parameters.push(Parameter { name, shape, values, gradient, learning_rate, weight_decay });
+        parameters.push(Parameter { name, shape, values, gradient, learning_rate, weight_decay, update });
         rest = after;
     }
     optimizer.step(&mut parameters)

@@ -47,6 +47,7 @@ pub use peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 pub use place::Place;
 pub use rope::{RopeParameters, RopeScaling};
 pub use shards::files as checkpoint_files;
+pub(crate) use shards::open as open_safetensors;
 pub use stored::StoredLayout;
 pub use tensor_cache::{TensorCache, advance, last_rows, logits};
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};

@@ -213,7 +213,7 @@ fn name(config: &ModelConfig, stored: &str) -> Option<String> {
 }
 
 /// A safetensors file, its header, and where its tensors begin.
-fn open(path: &Path) -> Result<(File, Metadata, u64)> {
+pub(crate) fn open(path: &Path) -> Result<(File, Metadata, u64)> {
     let mut file = File::open(path)?;
     let found = file.metadata()?.len();
     let incomplete = |why: String| anyhow!("not a complete safetensors file ({found} bytes): {why}");

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, bail, ensure};
@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, View};
 use serde_json::{Value, json};
 
 use super::shards::{Checkpoint, INDEX_FILE};
-use super::weights::{le_bytes, read_config, save_config};
+use super::weights::{le_bytes, read_config, save_config, write_tensors};
 use super::{CONFIG_FILE, GgufModel, ModelConfig, WEIGHTS_FILE};
 
 /// In which type and file a checkpoint stores each parameter.
@@ -90,10 +90,7 @@ impl StoredLayout {
             let tensors = tensors.map(|(name, shape)| {
                 (name, Lazy { name, shape, dtype: self.of_parameter(name).0, made: &made })
             });
-            let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-            let path = dir.join(file);
-            safetensors::serialize_to_file(tensors, Some(metadata), &path)
-                .with_context(|| format!("can't write {}", path.display()))?;
+            write_tensors(tensors, dir, file)?;
             if let Some(error) = made.failed.take() {
                 return Err(error);
             }
@@ -190,7 +187,7 @@ mod tests {
         config.num_key_value_heads = 1;
         config.head_dim = 8;
         let weights = Weights::init(config, &Address::new(1, Purpose::Init, 0, "", &[])).unwrap();
-        let bytes = weights.to_bytes().unwrap();
+        let bytes = weights.to_bytes();
         let mut layout = StoredLayout::of_bytes(&weights.config.to_json(), &bytes).unwrap();
         for (n, place) in layout.by_name.values_mut().enumerate() {
             *place = ([Dtype::BF16, Dtype::F16, Dtype::F32][n % 3], format!("model-{}.safetensors", n % 2));

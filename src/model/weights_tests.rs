@@ -1,6 +1,6 @@
 //! Tests of reading, checking and writing checkpoints.
 
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, TensorView};
 
 use super::*;
 use crate::domain::{Address, Purpose};
@@ -43,14 +43,16 @@ fn a_checkpoint_round_trips_and_keeps_its_hash() {
     let weights = tiny();
     let dir = tempfile::tempdir().unwrap();
     weights.save(dir.path()).unwrap();
+    let permissions = |file| std::fs::metadata(dir.path().join(file)).unwrap().permissions();
+    assert_eq!(permissions(WEIGHTS_FILE), permissions(CONFIG_FILE), "who may read one may read the other");
     let loaded = Weights::load(dir.path()).unwrap();
     assert_eq!(loaded.config, weights.config);
     assert_eq!(loaded.hash(), weights.hash());
-    assert_eq!(loaded.to_bytes().unwrap(), weights.to_bytes().unwrap());
+    assert_eq!(loaded.to_bytes(), weights.to_bytes());
     for name in weights.tensors.keys() {
         assert_eq!(data(&loaded, name), data(&weights, name), "{name}");
     }
-    let header = String::from_utf8_lossy(&weights.to_bytes().unwrap()[8..60]).into_owned();
+    let header = String::from_utf8_lossy(&weights.to_bytes()[8..60]).into_owned();
     assert!(header.contains(r#""__metadata__":{"format":"pt"}"#), "{header}");
 }
 

@@ -4,8 +4,9 @@ use crate::config::{Checkpointing, TrainConfig};
 use crate::model::ModelConfig;
 use crate::ops::kernels::Arithmetic;
 
-use super::Trainee;
 use super::pack::CHUNK_TOKENS;
+use super::update::moments_bytes;
+use super::{Hyper, Trainee};
 
 /// What `auto` keeps of the forward passes under way, in bytes, rather than computing it again.
 const KEPT_MAX: usize = 1 << 30;
@@ -69,7 +70,13 @@ fn per_layer(config: &ModelConfig) -> usize {
 
 /// Most memory, in bytes, that training takes beside what holds the policy: the trained copy, its gradient and moments,
 /// and passes over micro-batches, `at_once` beside each other, of which each may hold an example of `longest` tokens.
-pub fn memory_bytes(trainee: &Trainee, passes: Passes, longest: usize, at_once: usize) -> usize {
+pub fn memory_bytes(
+    trainee: &Trainee,
+    hyper: &Hyper,
+    passes: Passes,
+    longest: usize,
+    at_once: usize,
+) -> usize {
     let config = trainee.config();
     let tokens = passes.tokens.max(longest);
     let (layers, layer) = (config.layers.len(), F32 * tokens * per_layer(config));
@@ -94,7 +101,8 @@ pub fn memory_bytes(trainee: &Trainee, passes: Passes, longest: usize, at_once: 
         }
         Trainee::Lora { .. } => 0,
     };
-    5 * trained + at_once * (pass + trained + LOGITS + output)
+    // The copy, its gradient, and what an update makes of the copy.
+    3 * trained + moments_bytes(hyper, trainee.trainable()) + at_once * (pass + trained + LOGITS + output)
 }
 
 #[cfg(test)]

@@ -5,14 +5,21 @@
 //! It is written beside its final name, synced, and renamed into place: a directory under the final name is
 //! complete.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use anyhow::{Context, Result, ensure};
+use candle_core::Var;
+use safetensors::Dtype;
+use safetensors::tensor::View;
 use serde::{Deserialize, Serialize};
+
+use super::gradient::read as lend;
+use crate::model::open_safetensors;
+use crate::ops::optimizer::Moment;
 
 const TENSORS: &str = "tensors.safetensors";
 const HEADER: &str = "state.json";
@@ -21,7 +28,7 @@ const HASH: &str = "blake3";
 const FORMAT: u32 = 1;
 
 /// Named tensors: shape and values in row-major order.
-pub(super) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+pub(super) type Tensors = BTreeMap<String, (Vec<usize>, Moment)>;
 
 #[derive(Serialize, Deserialize)]
 struct Envelope<H> {
@@ -29,13 +36,68 @@ struct Envelope<H> {
     header: H,
 }
 
+/// A tensor to be saved. Its bytes exist while it is written, and no other's beside them.
+pub(super) struct Saved<'a> {
+    shape: Vec<usize>,
+    values: Values<'a>,
+}
+
+enum Values<'a> {
+    Weights(&'a Var),
+    Buffer(Cow<'a, Moment>),
+}
+
+impl<'a> Saved<'a> {
+    /// A tensor of f32 in memory.
+    pub fn weights(var: &'a Var) -> Self {
+        Self { shape: var.dims().to_vec(), values: Values::Weights(var) }
+    }
+
+    /// A vector.
+    pub fn buffer(buffer: Cow<'a, Moment>) -> Self {
+        Self { shape: vec![buffer.len()], values: Values::Buffer(buffer) }
+    }
+}
+
+impl View for Saved<'_> {
+    fn dtype(&self) -> Dtype {
+        match &self.values {
+            Values::Buffer(buffer) if matches!(**buffer, Moment::Bf16(_)) => Dtype::BF16,
+            _ => Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let of_f32 = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        Cow::Owned(match &self.values {
+            Values::Weights(var) => lend(var.as_tensor(), of_f32).expect("what is trained is f32 in memory"),
+            Values::Buffer(buffer) => match &**buffer {
+                Moment::F32(x) => of_f32(x),
+                Moment::Bf16(bits) => bits.iter().flat_map(|bits| bits.to_le_bytes()).collect(),
+            },
+        })
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype().bitsize() / 8
+    }
+}
+
 /// Writes a state to `dir`, replacing the one that is there.
-pub(super) fn save(dir: &Path, header: &impl Serialize, tensors: &Tensors) -> Result<()> {
-    let bytes = serialize(tensors)?;
+pub(super) fn save(dir: &Path, header: &impl Serialize, tensors: BTreeMap<String, Saved<'_>>) -> Result<()> {
     let json = serde_json::to_vec_pretty(&Envelope { format: FORMAT, header })?;
-    let hash = hash(&json, &bytes);
-    replace_dir(dir, &[(TENSORS, &bytes), (HEADER, &json), (HASH, hash.as_bytes())])
-        .with_context(|| format!("can't save the trainer's state to {}", dir.display()))
+    let fill = |fresh: &Path| -> Result<()> {
+        let path = fresh.join(TENSORS);
+        safetensors::serialize_to_file(tensors, None, &path)?;
+        File::open(&path)?.sync_all()?;
+        write(&fresh.join(HEADER), &json)?;
+        write(&fresh.join(HASH), hash(&json, &path)?.as_bytes())
+    };
+    replace_dir(dir, fill).with_context(|| format!("can't save the trainer's state to {}", dir.display()))
 }
 
 /// Reads the state at `dir`, checking its hash.
@@ -49,8 +111,9 @@ pub(super) fn load<H: for<'de> Deserialize<'de>>(dir: &Path) -> Result<(H, Tenso
 
 fn read<H: for<'de> Deserialize<'de>>(dir: &Path) -> Result<(H, Tensors)> {
     let open = |name: &str| fs::read(dir.join(name)).with_context(|| format!("can't read {name}"));
-    let (json, bytes, written) = (open(HEADER)?, open(TENSORS)?, open(HASH)?);
-    let found = hash(&json, &bytes);
+    let (json, written) = (open(HEADER)?, open(HASH)?);
+    let path = dir.join(TENSORS);
+    let found = hash(&json, &path)?;
     ensure!(
         found.as_bytes() == written,
         "its hash is {found} instead of {}: it is damaged or was cut short",
@@ -60,7 +123,8 @@ fn read<H: for<'de> Deserialize<'de>>(dir: &Path) -> Result<(H, Tensors)> {
     ensure!(format == FORMAT, "it has format {format}, this program reads {FORMAT}");
     let envelope: Envelope<H> =
         serde_json::from_slice(&json).with_context(|| format!("{HEADER} is damaged"))?;
-    Ok((envelope.header, deserialize(&bytes)?))
+    let tensors = read_tensors(&path).with_context(|| format!("{TENSORS} is damaged"))?;
+    Ok((envelope.header, tensors))
 }
 
 /// Of an [`Envelope`], what every format has.
@@ -69,36 +133,31 @@ struct Format {
     format: u32,
 }
 
-fn hash(json: &[u8], tensors: &[u8]) -> String {
+/// Over the header and the bytes of the tensors' file.
+fn hash(json: &[u8], tensors: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(json.len() as u64).to_le_bytes());
     hasher.update(json);
-    hasher.update(tensors);
-    hasher.finalize().to_hex().to_string()
+    let file = File::open(tensors).with_context(|| format!("can't read {TENSORS}"))?;
+    hasher.update_reader(file).with_context(|| format!("can't read {TENSORS}"))?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
-fn serialize(tensors: &Tensors) -> Result<Vec<u8>> {
-    let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, (shape, values))| (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-        .collect();
-    let views = bytes
-        .iter()
-        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(safetensors::serialize(views, None)?)
-}
-
-fn deserialize(bytes: &[u8]) -> Result<Tensors> {
-    let file = SafeTensors::deserialize(bytes).with_context(|| format!("{TENSORS} is damaged"))?;
+/// Tensor by tensor, so that hardly more than their values is in memory.
+fn read_tensors(path: &Path) -> Result<Tensors> {
+    let (mut file, header, start) = open_safetensors(path)?;
     let mut tensors = Tensors::new();
-    for (name, view) in file.tensors() {
-        if view.dtype() != Dtype::F32 {
-            bail!("tensor `{name}` has type {:?} instead of F32", view.dtype());
-        }
-        let (values, _) = view.data().as_chunks();
-        let values = values.iter().map(|&b| f32::from_le_bytes(b)).collect();
-        tensors.insert(name, (view.shape().to_vec(), values));
+    for (name, info) in header.tensors() {
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        file.seek(SeekFrom::Start(start + from as u64))?;
+        file.read_exact(&mut bytes)?;
+        let values = match info.dtype {
+            Dtype::F32 => Moment::F32(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
+            Dtype::BF16 => Moment::Bf16(bytes.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b)).collect()),
+            other => anyhow::bail!("tensor `{name}` has type {other:?} instead of F32 or BF16"),
+        };
+        tensors.insert(name, (info.shape.clone(), values));
     }
     Ok(tensors)
 }
@@ -109,8 +168,8 @@ fn beside(dir: &Path, suffix: &str) -> Result<PathBuf> {
     Ok(dir.with_file_name(format!(".{}.{suffix}", name.to_string_lossy())))
 }
 
-/// Makes `dir` hold exactly `files`; a crash at any moment leaves the old or the new content, whole.
-fn replace_dir(dir: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+/// Makes `dir` hold exactly what `fill` writes; a crash at any moment leaves the old or the new content, whole.
+fn replace_dir(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let (fresh, old) = (beside(dir, "new")?, beside(dir, "old")?);
     let parent = fresh.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent)?;
@@ -118,11 +177,7 @@ fn replace_dir(dir: &Path, files: &[(&str, &[u8])]) -> Result<()> {
         fs::remove_dir_all(&fresh)?;
     }
     fs::create_dir(&fresh)?;
-    for (name, bytes) in files {
-        let mut file = File::create(fresh.join(name))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-    }
+    fill(&fresh)?;
     File::open(&fresh)?.sync_all()?;
     if dir.exists() {
         if old.exists() {
@@ -138,13 +193,26 @@ fn replace_dir(dir: &Path, files: &[(&str, &[u8])]) -> Result<()> {
     Ok(())
 }
 
+/// A file that has reached the disk.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    Ok(file.sync_all()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn tensors() -> Tensors {
-        let values = vec![1.5, -0.0, f32::MIN_POSITIVE / 2.0, 3.0, f32::MAX, 7.25];
-        [("b".to_string(), (vec![2, 3], values)), ("a".to_string(), (vec![1], vec![0.1]))].into()
+        let (values, halves) =
+            (Moment::F32(vec![1.5, -0.0, f32::MAX, 7.25]), Moment::Bf16(vec![1, 0x3f80, 0x8000]));
+        [("b".to_string(), (vec![4], values)), ("a".to_string(), (vec![3], halves))].into()
+    }
+
+    fn save(dir: &Path, header: &u32, tensors: &Tensors) -> Result<()> {
+        let saved = tensors.iter().map(|(name, (_, x))| (name.clone(), Saved::buffer(Cow::Borrowed(x))));
+        super::save(dir, header, saved.collect())
     }
 
     #[test]

@@ -4,13 +4,16 @@ mod experts;
 mod lora;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 use safetensors::SafeTensors;
 
 use super::gradient::StepGradient;
+use super::update::moments_bytes;
 use super::*;
+use crate::config::MomentPrecision::{Bf16, F32};
 use crate::config::{Checkpointing, Config, OptimizerKind};
 use crate::domain::{Address, Purpose};
 use crate::model::{self, ModelConfig, Weights};
@@ -214,8 +217,9 @@ fn checkpointing_changes_no_bit() {
 
 #[test]
 fn going_on_from_a_saved_state_gives_the_same_bits() {
-    for optimizer in [OptimizerKind::Muon, OptimizerKind::AdamW] {
-        let hyper = Hyper { optimizer, ..hyper() };
+    let kinds = [OptimizerKind::Muon, OptimizerKind::AdamW];
+    for (optimizer, moments) in kinds.into_iter().flat_map(|o| [(o, F32), (o, Bf16)]) {
+        let hyper = Hyper { optimizer, moments, ..hyper() };
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("state");
         let mut straight = trainer(&weights(6), hyper.clone(), 6, 2);
@@ -226,6 +230,12 @@ fn going_on_from_a_saved_state_gives_the_same_bits() {
                 straight.save_state(&dir).unwrap();
             }
         }
+        let file = fs::read(dir.join("tensors.safetensors")).unwrap();
+        let values = file.len() - 8 - u64::from_le_bytes(*file.first_chunk().unwrap()) as usize;
+        let trained = straight.trainee().trainable();
+        let expected = 4 * straight.trainee().trainable_count() + moments_bytes(&hyper, trained);
+        // Beside them AdamW's number of steps, for every tensor.
+        assert!((expected..=expected + 4 * trained.len()).contains(&values), "{values}, not {expected}");
         let mut resumed = trainer(&weights(6), hyper.clone(), 6, 1);
         resumed.load_state(&dir).unwrap();
         assert_eq!(resumed.steps_done(), 3);

@@ -14,7 +14,7 @@ use super::gradient::{self, StepGradient, sources};
 use super::memory::Passes;
 use super::update::Update;
 use super::{Example, LearningRate, Trainee, state};
-use crate::config::{OptimizerKind, PretrainConfig, TrainConfig};
+use crate::config::{MomentPrecision, OptimizerKind, PretrainConfig, TrainConfig};
 use crate::ops::optimizer::clip_global_norm;
 use crate::profile::{self, Tokens};
 
@@ -28,6 +28,9 @@ const COSINE_FLOOR: f64 = 0.1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hyper {
     pub optimizer: OptimizerKind,
+    /// What moments are kept in.
+    #[serde(default, skip_serializing_if = "MomentPrecision::is_f32")]
+    pub moments: MomentPrecision,
     /// Base rate of the matrices inside blocks, if Muon updates them.
     pub learning_rate_matrix: f32,
     /// Base rate of everything that AdamW updates.
@@ -50,6 +53,7 @@ impl From<&TrainConfig> for Hyper {
     fn from(config: &TrainConfig) -> Self {
         Self {
             optimizer: config.optimizer,
+            moments: config.moments,
             learning_rate_matrix: config.learning_rate_matrix,
             learning_rate: config.learning_rate,
             betas: [0.9, 0.98],
@@ -67,6 +71,7 @@ impl From<&PretrainConfig> for Hyper {
     fn from(config: &PretrainConfig) -> Self {
         Self {
             optimizer: OptimizerKind::Muon,
+            moments: MomentPrecision::F32,
             learning_rate_matrix: config.learning_rate_matrix,
             learning_rate: config.learning_rate,
             betas: [0.9, 0.98],
@@ -196,7 +201,9 @@ impl Trainer {
         // As of the gradient: what waited in this update is audited in the next.
         let waiting = self.audit && self.trainee.is_waiting()?;
         let factor = self.hyper.schedule.factor(self.step, self.steps_total);
-        self.pool.install(|| self.update.apply(self.trainee.trainable(), &gradients, &self.hyper, factor))?;
+        self.pool.install(|| {
+            self.update.apply(self.trainee.trainable(), &gradients, &self.hyper, (number, factor))
+        })?;
         self.step = number;
         self.audit = self.audit && waiting;
         let tokens = examples.iter().map(|e| e.tokens()).sum();
@@ -234,7 +241,7 @@ impl Trainer {
     pub fn save_state(&self, dir: &Path) -> Result<()> {
         let header =
             Header { step: self.step, settings: self.settings()?, model: self.trainee.config().to_json() };
-        state::save(dir, &header, &self.update.save(self.trainee.trainable())?)
+        state::save(dir, &header, self.update.save(self.trainee.trainable()))
     }
 
     /// Goes on from the state at `dir`, which must have been saved with the same model, hyper-parameters and

@@ -4,15 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Tensor, Var};
 
 use super::Hyper;
 use super::gradient::read;
-use super::state::Tensors;
+use super::state::{Saved, Tensors};
 use crate::config::OptimizerKind;
 use crate::ops::kernels::Arithmetic;
-use crate::ops::optimizer::{AdamW, Muon, Parameter, State};
+use crate::ops::optimizer::{AdamW, Moment, Muon, Parameter, State};
 
 // Prefixes under which a saved state holds weights and each optimizer's buffers.
 const WEIGHTS: &str = "weights/";
@@ -29,21 +29,24 @@ impl Update {
     /// Products by `arithmetic`.
     pub fn new(hyper: &Hyper, arithmetic: Arithmetic) -> Self {
         let [beta1, beta2] = hyper.betas;
-        Self { adamw: AdamW::new(beta1, beta2, hyper.eps), muon: Muon::new(hyper.momentum, arithmetic) }
+        Self {
+            adamw: AdamW::new(beta1, beta2, hyper.eps).keeping(hyper.moments),
+            muon: Muon::new(hyper.momentum, arithmetic).keeping(hyper.moments),
+        }
     }
 
-    /// Moves every tensor by its gradient (in order of name), at `factor` times the base rates.
+    /// Moves every tensor by its gradient (in order of name) in update `number`, at `factor` times the base rates.
     pub fn apply(
         &mut self,
         trainable: &BTreeMap<String, Var>,
         gradients: &[Vec<f32>],
         hyper: &Hyper,
-        factor: f64,
+        (number, factor): (u32, f64),
     ) -> Result<()> {
         let mut values = trainable.values().map(values).collect::<Result<Vec<_>>>()?;
         let (mut matrices, mut rest) = (Vec::new(), Vec::new());
         for (((name, var), values), gradient) in trainable.iter().zip(&mut values).zip(gradients) {
-            let by_muon = hyper.optimizer == OptimizerKind::Muon && is_block_matrix(name, var);
+            let by_muon = by_muon(hyper, name, var);
             let rate = if by_muon { hyper.learning_rate_matrix } else { hyper.learning_rate };
             let parameter = Parameter {
                 name,
@@ -53,6 +56,7 @@ impl Update {
                 learning_rate: f64::from(rate) * factor,
                 // A norm's scale has no reason to be small.
                 weight_decay: if var.rank() == 2 { f64::from(hyper.weight_decay) } else { 0.0 },
+                update: number,
             };
             if by_muon { &mut matrices } else { &mut rest }.push(parameter);
         }
@@ -65,24 +69,22 @@ impl Update {
     }
 
     /// Weights and buffers by prefixed name.
-    pub fn save(&self, trainable: &BTreeMap<String, Var>) -> Result<Tensors> {
-        let mut tensors = Tensors::new();
-        for (name, var) in trainable {
-            tensors.insert(format!("{WEIGHTS}{name}"), (var.dims().to_vec(), values(var)?));
-        }
+    pub fn save<'a>(&'a self, trainable: &'a BTreeMap<String, Var>) -> BTreeMap<String, Saved<'a>> {
+        let weights = trainable.iter().map(|(name, var)| (format!("{WEIGHTS}{name}"), Saved::weights(var)));
+        let mut tensors: BTreeMap<String, Saved> = weights.collect();
         for (prefix, state) in [(ADAMW, self.adamw.state()), (MUON, self.muon.state())] {
-            for (name, values) in state {
-                tensors.insert(format!("{prefix}{name}"), (vec![values.len()], values));
-            }
+            let buffers = state.into_iter();
+            tensors.extend(buffers.map(|(name, x)| (format!("{prefix}{name}"), Saved::buffer(x))));
         }
-        Ok(tensors)
+        tensors
     }
 
     /// Goes on from what [`Update::save`] gave. On an error neither weights nor buffers have changed.
     pub fn restore(&mut self, trainable: &BTreeMap<String, Var>, tensors: Tensors) -> Result<()> {
-        let (mut saved, mut adamw, mut muon) = (Tensors::new(), State::new(), State::new());
+        let (mut saved, mut adamw, mut muon) = (BTreeMap::new(), State::new(), State::new());
         for (name, (shape, values)) in tensors {
             if let Some(name) = name.strip_prefix(WEIGHTS) {
+                let Moment::F32(values) = values else { bail!("tensor `{name}` is not in f32") };
                 saved.insert(name.to_owned(), (shape, values));
             } else if let Some(name) = name.strip_prefix(ADAMW) {
                 adamw.insert(name.to_owned(), values);
@@ -107,9 +109,15 @@ impl Update {
     }
 }
 
-/// A matrix inside a decoder block: what Muon is for.
-fn is_block_matrix(name: &str, var: &Var) -> bool {
-    name.starts_with("model.layers.") && var.rank() == 2
+/// Muon is for matrices inside decoder blocks.
+fn by_muon(hyper: &Hyper, name: &str, var: &Var) -> bool {
+    hyper.optimizer == OptimizerKind::Muon && name.starts_with("model.layers.") && var.rank() == 2
+}
+
+/// Bytes of all moments: AdamW has two of each element, Muon one.
+pub(super) fn moments_bytes(hyper: &Hyper, trainable: &BTreeMap<String, Var>) -> usize {
+    let of = |(name, var): (&String, &Var)| var.elem_count() * if by_muon(hyper, name, var) { 1 } else { 2 };
+    hyper.moments.bytes() * trainable.iter().map(of).sum::<usize>()
 }
 
 fn values(var: &Var) -> Result<Vec<f32>> {

@@ -1,14 +1,20 @@
 //! Adam with decoupled weight decay (Loshchilov & Hutter 2019), as `torch.optim.AdamW` computes it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use super::super::kernels::simd::{Isa, Kernel, LANES, Simd, dispatch};
-use super::{Buffers, Parameter, State, restore_all, save_all, step_all};
+use super::moment::Rounding;
+use super::{Buffers, Held, Moment, Parameter, State, restore_all, save_all, step_all};
+use crate::config::MomentPrecision;
 use crate::profile::{self, Operator};
 
+// PyTorch's names of the buffers.
+const MEAN: &str = "exp_avg";
+const MEAN_SQUARE: &str = "exp_avg_sq";
 /// Elements worth a thread.
 const SHARE: usize = 1 << 15;
 
@@ -21,36 +27,39 @@ pub struct AdamW {
     pub beta2: f64,
     /// Added to the root of the mean square.
     pub eps: f64,
+    precision: MomentPrecision,
     moments: BTreeMap<String, Moments>,
 }
 
 #[derive(Clone, Debug)]
 struct Moments {
     step: u32,
-    mean: Vec<f32>,
-    mean_square: Vec<f32>,
+    mean: Moment,
+    mean_square: Moment,
 }
 
 impl Buffers for Moments {
-    fn new(count: usize) -> Self {
-        Self { step: 0, mean: vec![0.0; count], mean_square: vec![0.0; count] }
+    fn new(precision: MomentPrecision, count: usize) -> Self {
+        let zeros = || Moment::new(precision, count);
+        Self { step: 0, mean: zeros(), mean_square: zeros() }
     }
 
     fn count(&self) -> usize {
         self.mean.len()
     }
 
-    fn save(&self) -> Vec<(&'static str, Vec<f32>)> {
+    fn save(&self) -> Vec<(&'static str, Cow<'_, Moment>)> {
         // Exact: f32 counts to 16 million.
-        let step = vec![self.step as f32];
-        vec![("step", step), ("exp_avg", self.mean.clone()), ("exp_avg_sq", self.mean_square.clone())]
+        let step = Moment::F32(vec![self.step as f32]);
+        let (mean, mean_square) = (Cow::Borrowed(&self.mean), Cow::Borrowed(&self.mean_square));
+        vec![("step", Cow::Owned(step)), (MEAN, mean), (MEAN_SQUARE, mean_square)]
     }
 
-    fn restore(take: &mut dyn FnMut(&str) -> Result<Vec<f32>>) -> Result<Self> {
-        let (step, mean, mean_square) = (take("step")?, take("exp_avg")?, take("exp_avg_sq")?);
-        ensure!(step.len() == 1, "an optimizer's step has {} values instead of one", step.len());
+    fn restore(precision: MomentPrecision, take: &mut dyn FnMut(&str) -> Result<Moment>) -> Result<Self> {
+        let step = take("step")?.single()? as u32;
+        let (mean, mean_square) = (take(MEAN)?.of(precision)?, take(MEAN_SQUARE)?.of(precision)?);
         ensure!(mean.len() == mean_square.len(), "moments of {} and {}", mean.len(), mean_square.len());
-        Ok(Self { step: step[0] as u32, mean, mean_square })
+        Ok(Self { step, mean, mean_square })
     }
 }
 
@@ -62,15 +71,20 @@ impl Default for AdamW {
 }
 
 impl AdamW {
-    /// An optimizer that has seen nothing.
+    /// An optimizer that has seen nothing, with moments in f32.
     pub fn new(beta1: f64, beta2: f64, eps: f64) -> Self {
-        Self { beta1, beta2, eps, moments: BTreeMap::new() }
+        Self { beta1, beta2, eps, precision: MomentPrecision::F32, moments: BTreeMap::new() }
+    }
+
+    /// The same, with moments in this precision.
+    pub fn keeping(self, precision: MomentPrecision) -> Self {
+        Self { precision, ..self }
     }
 
     /// One update of every parameter. An error leaves all as they were.
     pub fn step(&mut self, parameters: &mut [Parameter<'_>]) -> Result<()> {
         let (beta1, beta2, eps) = (self.beta1, self.beta2, self.eps);
-        step_all(&mut self.moments, parameters, |p, moments| {
+        step_all(self.precision, &mut self.moments, parameters, |p, moments| {
             moments.step += 1;
             let correction1 = 1.0 - beta1.powi(moments.step as i32);
             let correction2 = 1.0 - beta2.powi(moments.step as i32);
@@ -83,23 +97,29 @@ impl AdamW {
                 eps: eps as f32,
                 step: (p.learning_rate / correction1) as f32,
             };
-            let state = moments.mean.par_chunks_mut(SHARE).zip(moments.mean_square.par_chunks_mut(SHARE));
+            let rounding = |buffer| Rounding { parameter: p.name, buffer, update: p.update };
+            let (of_mean, of_square) = (rounding(MEAN), rounding(MEAN_SQUARE));
+            let shares = moments.mean.shares(SHARE).into_par_iter().zip(moments.mean_square.shares(SHARE));
             let values = p.values.par_chunks_mut(SHARE).zip(p.gradient.par_chunks(SHARE));
-            values.zip(state).for_each(|((values, gradient), (mean, mean_square))| {
+            values.zip(shares).for_each(|((values, gradient), (mean, mean_square))| {
                 let _span = profile::span(Operator::Optimizer);
-                dispatch(Isa::best(), Update { values, gradient, mean, mean_square, factors });
+                mean.update(&of_mean, |mean| {
+                    mean_square.update(&of_square, |mean_square| {
+                        dispatch(Isa::best(), Update { values, gradient, mean, mean_square, factors });
+                    });
+                });
             });
         })
     }
 
     /// All buffers, by `<parameter>.{step,exp_avg,exp_avg_sq}`.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> Held<'_> {
         save_all(&self.moments)
     }
 
     /// Goes on from what [`AdamW::state`] gave.
     pub fn restore(&mut self, state: State) -> Result<()> {
-        self.moments = restore_all(state, "exp_avg")?;
+        self.moments = restore_all(self.precision, state, MEAN)?;
         Ok(())
     }
 }

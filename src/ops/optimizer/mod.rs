@@ -2,24 +2,31 @@
 //!
 //! Contract: an update is a pure function of parameter, gradient and state, computed in f32 (Muon's iteration by the
 //! arithmetic it is asked for) with a fixed order of every sum; parameters are shared among threads, which changes no
-//! bit. State is a map from `<parameter>.<PyTorch's name of the buffer>` to values, to be saved and restored as it is.
+//! bit. Moments are kept in f32 or bf16. State is a map from `<parameter>.<PyTorch's name of the buffer>` to values, to be
+//! saved and restored as it is.
 
 mod adamw;
+mod moment;
 mod muon;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 
 use super::kernels::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::config::MomentPrecision;
 use crate::profile::{self, Operator};
 
 pub use adamw::AdamW;
+pub use moment::Moment;
 pub use muon::Muon;
 
 /// An optimizer's buffers, by `<parameter>.<buffer>`.
-pub type State = BTreeMap<String, Vec<f32>>;
+pub type State = BTreeMap<String, Moment>;
+/// The same, as the optimizer holds it.
+pub type Held<'a> = BTreeMap<String, Cow<'a, Moment>>;
 
 /// One parameter in one step.
 pub struct Parameter<'a> {
@@ -31,6 +38,8 @@ pub struct Parameter<'a> {
     pub learning_rate: f64,
     /// Decoupled: `values *= 1 - learning_rate * weight_decay` before the update. Usually 0 for norms.
     pub weight_decay: f64,
+    /// Number of the update: with it, moments in bf16 are rounded otherwise each time.
+    pub update: u32,
 }
 
 impl Parameter<'_> {
@@ -49,17 +58,18 @@ impl Parameter<'_> {
 
 /// What one parameter keeps between steps.
 trait Buffers: Sized + Send {
-    fn new(count: usize) -> Self;
+    fn new(precision: MomentPrecision, count: usize) -> Self;
     /// Elements it belongs to.
     fn count(&self) -> usize;
     /// (name, values) of each buffer.
-    fn save(&self) -> Vec<(&'static str, Vec<f32>)>;
+    fn save(&self) -> Vec<(&'static str, Cow<'_, Moment>)>;
     /// From what `save` gave; `take` removes a buffer by name.
-    fn restore(take: &mut dyn FnMut(&str) -> Result<Vec<f32>>) -> Result<Self>;
+    fn restore(precision: MomentPrecision, take: &mut dyn FnMut(&str) -> Result<Moment>) -> Result<Self>;
 }
 
 /// Updates every parameter by `update`, in parallel; buffers that are missing start at zero.
 fn step_all<B: Buffers>(
+    precision: MomentPrecision,
     buffers: &mut BTreeMap<String, B>,
     parameters: &mut [Parameter<'_>],
     update: impl Fn(&mut Parameter<'_>, &mut B) + Sync,
@@ -71,21 +81,26 @@ fn step_all<B: Buffers>(
         let known = buffers.get(p.name).map_or(p.values.len(), B::count);
         ensure!(known == p.values.len(), "the optimizer knows {} with {known} elements", p.name);
     }
-    let mut taken: Vec<B> =
-        parameters.iter().map(|p| buffers.remove(p.name).unwrap_or_else(|| B::new(p.values.len()))).collect();
+    let mut take =
+        |p: &Parameter<'_>| buffers.remove(p.name).unwrap_or_else(|| B::new(precision, p.values.len()));
+    let mut taken: Vec<B> = parameters.iter().map(&mut take).collect();
     parameters.par_iter_mut().zip(&mut taken).for_each(|(p, b)| update(p, b));
     buffers.extend(parameters.iter().map(|p| p.name.to_owned()).zip(taken));
     Ok(())
 }
 
-fn save_all<B: Buffers>(buffers: &BTreeMap<String, B>) -> State {
+fn save_all<B: Buffers>(buffers: &BTreeMap<String, B>) -> Held<'_> {
     let each =
         buffers.iter().flat_map(|(name, b)| b.save().into_iter().map(move |(kind, x)| (name, kind, x)));
     each.map(|(name, kind, x)| (format!("{name}.{kind}"), x)).collect()
 }
 
 /// `kind` is one of the buffer names that [`Buffers::save`] gives.
-fn restore_all<B: Buffers>(mut state: State, kind: &str) -> Result<BTreeMap<String, B>> {
+fn restore_all<B: Buffers>(
+    precision: MomentPrecision,
+    mut state: State,
+    kind: &str,
+) -> Result<BTreeMap<String, B>> {
     let suffix = format!(".{kind}");
     let names: Vec<String> =
         state.keys().filter_map(|k| k.strip_suffix(&suffix)).map(str::to_owned).collect();
@@ -95,7 +110,7 @@ fn restore_all<B: Buffers>(mut state: State, kind: &str) -> Result<BTreeMap<Stri
             let key = format!("{name}.{kind}");
             state.remove(&key).ok_or_else(|| anyhow::anyhow!("the optimizer's state lacks {key}"))
         };
-        let buffers = B::restore(&mut take)?;
+        let buffers = B::restore(precision, &mut take)?;
         all.insert(name, buffers);
     }
     if let Some(key) = state.keys().next() {

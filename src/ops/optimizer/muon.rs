@@ -4,6 +4,7 @@
 //!
 //! For matrices of hidden layers; embeddings, output layers and norms belong to AdamW.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
@@ -11,12 +12,16 @@ use anyhow::{Result, ensure};
 use super::super::kernels::Arithmetic;
 use super::super::kernels::dense::Dense;
 use super::super::kernels::gemm::Left;
-use super::{Buffers, Parameter, State, global_norm, restore_all, save_all, step_all};
+use super::moment::Rounding;
+use super::{Buffers, Held, Moment, Parameter, State, global_norm, restore_all, save_all, step_all};
+use crate::config::MomentPrecision;
 use crate::profile::{self, Operator};
 
 /// Coefficients of the quintic, chosen for the steepest slope at zero.
 const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
 const ITERATIONS: usize = 5;
+/// PyTorch's name of the buffer.
+const MOMENTUM: &str = "momentum_buffer";
 /// Below it a gradient counts as zero.
 const NORM_MIN: f64 = 1e-7;
 
@@ -27,27 +32,28 @@ pub struct Muon {
     pub momentum: f64,
     /// Of the iteration's products.
     pub arithmetic: Arithmetic,
+    precision: MomentPrecision,
     buffers: BTreeMap<String, Momentum>,
 }
 
 #[derive(Clone, Debug)]
-struct Momentum(Vec<f32>);
+struct Momentum(Moment);
 
 impl Buffers for Momentum {
-    fn new(count: usize) -> Self {
-        Self(vec![0.0; count])
+    fn new(precision: MomentPrecision, count: usize) -> Self {
+        Self(Moment::new(precision, count))
     }
 
     fn count(&self) -> usize {
         self.0.len()
     }
 
-    fn save(&self) -> Vec<(&'static str, Vec<f32>)> {
-        vec![("momentum_buffer", self.0.clone())]
+    fn save(&self) -> Vec<(&'static str, Cow<'_, Moment>)> {
+        vec![(MOMENTUM, Cow::Borrowed(&self.0))]
     }
 
-    fn restore(take: &mut dyn FnMut(&str) -> Result<Vec<f32>>) -> Result<Self> {
-        Ok(Self(take("momentum_buffer")?))
+    fn restore(precision: MomentPrecision, take: &mut dyn FnMut(&str) -> Result<Moment>) -> Result<Self> {
+        Ok(Self(take(MOMENTUM)?.of(precision)?))
     }
 }
 
@@ -59,9 +65,14 @@ impl Default for Muon {
 }
 
 impl Muon {
-    /// An optimizer that has seen nothing.
+    /// An optimizer that has seen nothing, with its momentum in f32.
     pub fn new(momentum: f64, arithmetic: Arithmetic) -> Self {
-        Self { momentum, arithmetic, buffers: BTreeMap::new() }
+        Self { momentum, arithmetic, precision: MomentPrecision::F32, buffers: BTreeMap::new() }
+    }
+
+    /// The same, with its momentum in this precision.
+    pub fn keeping(self, precision: MomentPrecision) -> Self {
+        Self { precision, ..self }
     }
 
     /// One update of every parameter, each a matrix. An error leaves all as they were.
@@ -70,14 +81,17 @@ impl Muon {
             ensure!(p.shape.len() == 2, "Muon updates matrices; {} has shape {:?}", p.name, p.shape);
         }
         let (old, new, arithmetic) = (self.momentum as f32, (1.0 - self.momentum) as f32, self.arithmetic);
-        step_all(&mut self.buffers, parameters, |p, buffer| {
+        step_all(self.precision, &mut self.buffers, parameters, |p, buffer| {
             let _products = profile::named(Operator::Optimizer);
             let _span = profile::span(Operator::Optimizer);
             let mut ahead = Vec::with_capacity(p.values.len());
-            for (mean, &g) in buffer.0.iter_mut().zip(p.gradient) {
-                *mean += (g - *mean) * new;
-                ahead.push(g + (*mean - g) * old);
-            }
+            let rounding = Rounding { parameter: p.name, buffer: MOMENTUM, update: p.update };
+            buffer.0.whole().update(&rounding, |means| {
+                for (mean, &g) in means.iter_mut().zip(p.gradient) {
+                    *mean += (g - *mean) * new;
+                    ahead.push(g + (*mean - g) * old);
+                }
+            });
             let (rows, columns) = (p.shape[0], p.shape[1]);
             let update = orthogonalised(arithmetic, ahead, rows, columns);
             let stretch = (rows as f64 / columns.max(1) as f64).max(1.0).sqrt();
@@ -90,13 +104,13 @@ impl Muon {
     }
 
     /// All buffers, by `<parameter>.momentum_buffer`.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> Held<'_> {
         save_all(&self.buffers)
     }
 
     /// Goes on from what [`Muon::state`] gave.
     pub fn restore(&mut self, state: State) -> Result<()> {
-        self.buffers = restore_all(state, "momentum_buffer")?;
+        self.buffers = restore_all(self.precision, state, MOMENTUM)?;
         Ok(())
     }
 }

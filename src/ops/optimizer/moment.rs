@@ -1,0 +1,169 @@
+//! What optimizers keep of a parameter between steps: in f32, or in half of that memory.
+//!
+//! bf16 has 8 bits, and a moment often moves by less than the last of them: rounded to the nearest number it would stay
+//! where it is. So it is rounded up or down at random, with the odds by which its mean is exact (stochastic rounding;
+//! Zamirai et al. 2021, "Revisiting BFloat16 Training"). The draws have an address, of parameter, buffer, update and
+//! element: the bits depend on nothing else.
+
+use anyhow::{Result, ensure};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::config::MomentPrecision;
+
+/// A buffer of an optimizer, as long as the parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Moment {
+    F32(Vec<f32>),
+    /// The bits of bf16 numbers.
+    Bf16(Vec<u16>),
+}
+
+impl Moment {
+    /// Zeros.
+    pub(super) fn new(precision: MomentPrecision, count: usize) -> Self {
+        match precision {
+            MomentPrecision::F32 => Self::F32(vec![0.0; count]),
+            MomentPrecision::Bf16 => Self::Bf16(vec![0; count]),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(bits) => bits.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same buffer, which must be of this precision.
+    pub(super) fn of(self, precision: MomentPrecision) -> Result<Self> {
+        let own = match self {
+            Self::F32(_) => MomentPrecision::F32,
+            Self::Bf16(_) => MomentPrecision::Bf16,
+        };
+        ensure!(own == precision, "a moment is kept in {own:?}, where {precision:?} is wanted");
+        Ok(self)
+    }
+
+    /// The only element of a buffer in f32.
+    pub(super) fn single(&self) -> Result<f32> {
+        match self {
+            Self::F32(values) if values.len() == 1 => Ok(values[0]),
+            other => anyhow::bail!("an optimizer's step has {} values instead of one of f32", other.len()),
+        }
+    }
+
+    /// Lends the buffer in shares of so many elements, an even number.
+    pub(super) fn shares(&mut self, length: usize) -> Vec<Share<'_>> {
+        let first = |i: usize| i * length;
+        match self {
+            Self::F32(values) => {
+                let shares = values.chunks_mut(length).enumerate();
+                shares.map(|(i, values)| Share { first: first(i), part: Part::F32(values) }).collect()
+            }
+            Self::Bf16(bits) => {
+                let shares = bits.chunks_mut(length).enumerate();
+                shares.map(|(i, bits)| Share { first: first(i), part: Part::Bf16(bits) }).collect()
+            }
+        }
+    }
+
+    /// Lends all of it, in one share.
+    pub(super) fn whole(&mut self) -> Share<'_> {
+        let part = match self {
+            Self::F32(values) => Part::F32(values),
+            Self::Bf16(bits) => Part::Bf16(bits),
+        };
+        Share { first: 0, part }
+    }
+}
+
+/// Elements of a buffer that one thread updates.
+pub(super) struct Share<'a> {
+    /// Where in the buffer it begins.
+    first: usize,
+    part: Part<'a>,
+}
+
+enum Part<'a> {
+    F32(&'a mut [f32]),
+    Bf16(&'a mut [u16]),
+}
+
+impl Share<'_> {
+    /// Has the elements changed as f32; where they are kept in bf16, what comes out is rounded.
+    pub fn update(self, rounding: &Rounding<'_>, change: impl FnOnce(&mut [f32])) {
+        match self.part {
+            Part::F32(values) => change(values),
+            Part::Bf16(bits) => {
+                let mut values: Vec<f32> = bits.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect();
+                change(&mut values);
+                rounding.round(self.first, &values, bits);
+            }
+        }
+    }
+}
+
+/// Where the draws stand that round one buffer in one update.
+pub(super) struct Rounding<'a> {
+    pub parameter: &'a str,
+    pub buffer: &'a str,
+    pub update: u32,
+}
+
+impl Rounding<'_> {
+    /// Rounds elements `first..` of the buffer, which are finite: 16 drawn bits are added below those that stay.
+    fn round(&self, first: usize, values: &[f32], to: &mut [u16]) {
+        let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 rounding of moments v1");
+        for name in [self.parameter, self.buffer] {
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+        }
+        hasher.update(&self.update.to_le_bytes());
+        let mut stream = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
+        // A word of the stream serves two elements.
+        stream.set_word_pos(first as u128 / 2);
+        let mut drawn = vec![0; 2 * to.len().next_multiple_of(2)];
+        stream.fill_bytes(&mut drawn);
+        for ((to, x), drawn) in to.iter_mut().zip(values).zip(drawn.as_chunks().0) {
+            *to = ((x.to_bits() + u32::from(u16::from_le_bytes(*drawn))) >> 16) as u16;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounded(buffer: &str, update: u32, first: usize, values: &[f32]) -> Vec<f32> {
+        let mut bits = vec![0; values.len()];
+        Rounding { parameter: "p", buffer, update }.round(first, values, &mut bits);
+        bits.into_iter().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect()
+    }
+
+    #[test]
+    fn a_number_goes_up_as_often_as_its_place_between_neighbours_says() {
+        // The next bf16 number behind 1 is 1 + 1/128.
+        for (x, share) in [(1.0, 0.0), (1.0 + 0.25 / 128.0, 0.25), (1.0 + 0.9 / 128.0, 0.9), (0.0, 0.0)] {
+            for sign in [1.0, -1.0] {
+                let all = rounded("b", 3, 0, &[x * sign; 20_000]);
+                let up = all.iter().filter(|&&y| y.abs() > x).count() as f64 / 20_000.0;
+                assert!((up - share).abs() < 0.01, "{x} went up in {up}");
+                assert!(all.iter().all(|&y| (y - x * sign).abs() < 1.0 / 128.0 && y.signum() == sign));
+            }
+        }
+    }
+
+    #[test]
+    fn draws_depend_on_their_address_alone() {
+        let values = [1.003; 99];
+        let whole = rounded("b", 3, 0, &values);
+        assert_eq!([rounded("b", 3, 0, &values[..34]), rounded("b", 3, 34, &values[34..])].concat(), whole);
+        for other in [rounded("b", 4, 0, &values), rounded("c", 3, 0, &values), rounded("b", 3, 2, &values)] {
+            assert_ne!(other, whole);
+        }
+    }
+}
