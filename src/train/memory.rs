@@ -90,19 +90,22 @@ pub fn memory_bytes(
         (_, recomputed) => recomputed * F32 * tokens * config.hidden_size + 2 * layer,
     };
     let trained = F32 * trainee.trainable_count();
-    // The output layer is packed twice where it is trained.
-    let output = match trainee {
+    // The output layer is packed twice where it is trained, and has its gradient before any layer does.
+    let (packed, first) = match trainee {
         Trainee::Full(_, arithmetic) => {
             let element = match arithmetic {
                 Arithmetic::F32 => F32,
                 Arithmetic::Tiles { parts } => 2 * parts,
             };
-            2 * element * config.vocab_size * config.hidden_size
+            let count = config.vocab_size * config.hidden_size;
+            (2 * element * count, F32 * count)
         }
-        Trainee::Lora { .. } => 0,
+        Trainee::Lora { .. } => (0, 0),
     };
-    // The copy, its gradient, and what an update makes of the copy.
-    3 * trained + moments_bytes(hyper, trainee.trainable()) + at_once * (pass + trained + LOGITS + output)
+    // On the way back gradients take the place of activations.
+    let pass = (pass + first).max(trained);
+    // The copy and the sum of its gradients.
+    2 * trained + moments_bytes(hyper, trainee.trainable()) + at_once * (pass + LOGITS + packed)
 }
 
 #[cfg(test)]

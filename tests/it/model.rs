@@ -118,6 +118,30 @@ fn gold_answers_of_practice_and_held_out_tasks_decide_nothing() {
     }
 }
 
+/// Moments in bf16 are rounded by draws, which have addresses, too; a trainer's state holds the bits.
+#[test]
+fn moments_in_bf16_end_the_same_over_crashes_and_threads() {
+    let steps = |settings: &[&str]| {
+        let sandbox = Sandbox::new();
+        sandbox.run(&tiny(&["run"], settings)).success();
+        let losses = "SELECT step, loss FROM steps ORDER BY step";
+        (sandbox.run(&["inspect", "sql", losses, "--json"]).success(), verified(&sandbox))
+    };
+    let (losses, end) = steps(&["train.moments=bf16", "run.threads=1"]);
+    assert_ne!(steps(&[]).0, losses, "the rounding shows");
+    let sandbox = Sandbox::new();
+    let (mut args, mut deaths) = (tiny(&["run"], &["train.moments=bf16"]), 0);
+    while sandbox.run(&[args.as_slice(), &["--crash-at", "4"]].concat()).code != Some(0) {
+        deaths += 1;
+        assert!(deaths < 100, "no progress between crashes");
+    }
+    assert!(deaths > 3 && verified(&sandbox) == end, "{deaths} deaths");
+    args.pop();
+    args.push("train.moments=f32");
+    let refused = sandbox.run(&args);
+    assert!(refused.code == Some(1) && refused.stderr.contains("train.moments"), "{}", refused.stderr);
+}
+
 #[test]
 fn a_damaged_trainer_state_costs_its_updates_and_nothing_else() {
     let candidate = |sandbox: &Sandbox| {
