@@ -140,7 +140,7 @@ pub enum OptimizerKind {
 pub enum MomentPrecision {
     #[default]
     F32,
-    /// Half the memory; rounded at random, with the odds by which the mean is exact.
+    /// Half the memory, by stochastic rounding.
     Bf16,
 }
 

@@ -23,7 +23,7 @@ use crate::profile::{self, Operator, Tokens};
 /// How many sequences one thread decodes together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batch {
-    /// Most of them: enough to reuse each weight many times while it is in the cache.
+    /// Most of them.
     slots_max: usize,
     /// Most rows of one forward pass, more than slots; what decoding leaves is filled with prefill.
     rows_max: usize,
@@ -33,8 +33,8 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Weights that no cache holds are read from memory in every pass, so more rows have to share that. Where a cache holds
-    /// them, it should hold the sequences' keys and values, too: of f32 that is a dozen sequences, which fill a tile of
-    /// rows; of bf16 more, which tiles of 16 rows need.
+    /// them, it should hold the sequences' keys and values, too: a dozen of the embedded model's in f32, measured with
+    /// AVX2, which fill a tile of rows; more in bf16, whose tiles have 16 rows.
     pub fn of(model: &Packed) -> Self {
         const CACHED_BYTES: usize = 32 << 20;
         match (model.bytes(), model.kv()) {

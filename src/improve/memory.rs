@@ -94,7 +94,8 @@ pub(super) fn shortage(
 pub fn advice(needed: u64, free: u64) -> String {
     format!(
         "about {needed} MiB of memory are needed and {free} are free: lower engine.batch_tokens, \
-         train.micro_batch_tokens or rollout.tasks, or set train.method = \"lora\" or model.quantize"
+         train.micro_batch_tokens or rollout.tasks, or set train.moments = \"bf16\", train.method = \"lora\" or \
+         model.quantize"
     )
 }
 

@@ -128,7 +128,9 @@ async fn train_model(
 
     let hyper = train::Hyper::from(config);
     let trainee = adapter::trainee(model, session.config, iteration)?;
-    let mut trainer = Trainer::new(trainee, hyper, config.steps)?.in_passes(config.into());
+    let moments = Address { task: "moments".to_owned(), ..address };
+    let mut trainer =
+        Trainer::new(trainee, hyper, config.steps)?.in_passes(config.into()).drawing_at(moments);
     let first = resume_state(session, iteration, &mut trainer).await?;
     let every = if config.checkpoint_steps == 0 { config.steps } else { config.checkpoint_steps } as usize;
     session.announce(iteration, Phase::Train, schedule.len() - first);

@@ -32,6 +32,7 @@ mod shards;
 mod stored;
 mod tensor_cache;
 mod weights;
+mod write;
 
 pub use config::{
     Activation, AttentionBias, Blocks, Experts, LayerConfig, ModelConfig, NormPlacement, QkNorm,
@@ -51,6 +52,8 @@ pub(crate) use shards::open as open_safetensors;
 pub use stored::StoredLayout;
 pub use tensor_cache::{TensorCache, advance, last_rows, logits};
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};
+pub(crate) use weights::{lazy, le_bytes};
+pub(crate) use write::{Lazy, write_tensors};
 
 #[cfg(test)]
 mod family_tests;

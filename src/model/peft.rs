@@ -3,16 +3,16 @@
 //! What would change the result and isn't done here (DoRA, ranks per layer, trained biases or embeddings) is refused by
 //! name. The same adapter gives the same bytes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
 use super::lora::{adaptable, suffix};
-use super::weights::{finite_f32, little_endian, var};
+use super::weights::{finite_f32, lazy, var};
+use super::write::{PYTORCH, write_tensors};
 use super::{Adapter, LoraSettings, ModelConfig};
 
 /// The file that says what the adapter is; a folder that has it is an adapter.
@@ -43,20 +43,11 @@ impl Adapter {
     /// Writes both files into `dir`, which must exist. `base` is the name or path of the base model, for tools that
     /// look it up.
     pub fn save(&self, config: &ModelConfig, base: &str, dir: &Path) -> Result<()> {
-        let write = |name: &str, bytes: &[u8]| {
-            let path = dir.join(name);
-            std::fs::write(&path, bytes).with_context(|| format!("can't write {}", path.display()))
-        };
-        let bytes = self.tensors.values().map(little_endian).collect::<Result<Vec<_>>>()?;
-        let tensors = self.tensors.iter().zip(&bytes);
-        let views = tensors
-            .map(|((name, var), bytes)| {
-                Ok((format!("{PREFIX}{name}"), TensorView::new(Dtype::F32, var.dims().to_vec(), bytes)?))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        write(ADAPTER_WEIGHTS, &safetensors::serialize(views, Some(metadata))?)?;
-        write(ADAPTER_CONFIG, format!("{:#}\n", self.config_json(config, base)).as_bytes())
+        let tensors = self.tensors.iter().map(|(name, var)| lazy(format!("{PREFIX}{name}"), var));
+        write_tensors(&dir.join(ADAPTER_WEIGHTS), PYTORCH, tensors)?;
+        let path = dir.join(ADAPTER_CONFIG);
+        let json = format!("{:#}\n", self.config_json(config, base));
+        std::fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))
     }
 
     fn config_json(&self, config: &ModelConfig, base: &str) -> Value {

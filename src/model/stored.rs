@@ -1,17 +1,16 @@
 //! A policy written as a checkpoint was stored: its types and its files. bf16 and f16 are rounded to nearest, ties to
 //! even. Tensors are made one at a time, so that a policy larger than half of the memory can be written.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context, Error, Result, bail, ensure};
-use safetensors::tensor::{Dtype, View};
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
 use super::shards::{Checkpoint, INDEX_FILE};
-use super::weights::{le_bytes, read_config, save_config, write_tensors};
+use super::weights::{le_bytes, read_config, save_config};
+use super::write::{Lazy, PYTORCH, write_tensors};
 use super::{CONFIG_FILE, GgufModel, ModelConfig, WEIGHTS_FILE};
 
 /// In which type and file a checkpoint stores each parameter.
@@ -84,16 +83,14 @@ impl StoredLayout {
 
         let parameters: BTreeMap<String, Vec<usize>> = config.parameters().into_iter().collect();
         let files: BTreeSet<&str> = parameters.keys().map(|name| self.of_parameter(name).1).collect();
-        let made = Made { elements, failed: RefCell::new(None) };
         for file in &files {
             let tensors = parameters.iter().filter(|(name, _)| self.of_parameter(name).1 == *file);
             let tensors = tensors.map(|(name, shape)| {
-                (name, Lazy { name, shape, dtype: self.of_parameter(name).0, made: &made })
+                let dtype = self.of_parameter(name).0;
+                let bytes = Box::new(move || narrowed(name, &elements(name)?, dtype));
+                Lazy { name: name.clone(), dtype, shape: shape.clone(), bytes }
             });
-            write_tensors(tensors, dir, file)?;
-            if let Some(error) = made.failed.take() {
-                return Err(error);
-            }
+            write_tensors(&dir.join(file), PYTORCH, tensors)?;
         }
         if files.len() > 1 || !files.contains(WEIGHTS_FILE) {
             let bytes = |(name, shape): (&String, &Vec<usize>)| {
@@ -111,42 +108,6 @@ impl StoredLayout {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
-}
-
-/// Where tensors come from, and what went wrong: the library that writes them knows no errors of its source.
-struct Made<'a> {
-    elements: &'a dyn Fn(&str) -> Result<Vec<f32>>,
-    failed: RefCell<Option<Error>>,
-}
-
-/// A tensor that is made when it is written.
-struct Lazy<'a> {
-    name: &'a str,
-    shape: &'a [usize],
-    dtype: Dtype,
-    made: &'a Made<'a>,
-}
-
-impl View for Lazy<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let bytes = (self.made.elements)(self.name).and_then(|x| narrowed(self.name, &x, self.dtype));
-        Cow::Owned(bytes.unwrap_or_else(|error| {
-            self.made.failed.borrow_mut().get_or_insert(error);
-            vec![0; self.data_len()]
-        }))
-    }
-
-    fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
-    }
 }
 
 /// The bytes of f32 numbers in another type.
@@ -218,7 +179,7 @@ mod tests {
             assert!(read(dir.path()) == read(copy.path()), "{file}");
         }
         let error = layout.save(&weights.config, &|name| bail!("no {name}"), copy.path()).unwrap_err();
-        assert!(error.to_string().contains("no model."), "{error}");
+        assert!(format!("{error:#}").contains("no model."), "{error:#}");
         assert!(narrowed("w", &[1e6], Dtype::F16).is_err());
     }
 }

@@ -5,18 +5,17 @@
 //! widened exactly. Knows nothing about how a checkpoint becomes durable: the caller writes into a temporary directory,
 //! syncs and renames.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor, Var};
-use safetensors::tensor::{Dtype, View};
+use safetensors::tensor::Dtype;
 
 use super::rope::RopeTables;
 use super::shards::Checkpoint;
+use super::write::{Lazy, PYTORCH, write_tensors};
 use super::{GgufModel, ModelConfig, Place};
 use crate::ops::kernels::RopeTable;
 use crate::profile::{self, Operator};
@@ -92,8 +91,9 @@ impl Weights {
     /// Writes `model.safetensors` and `config.json` into `dir`, which must exist. The same weights give the
     /// same bytes.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        save_config(&self.config, dir)?;
-        write_tensors(self.tensors.iter().map(|(name, var)| (name, Stored(var))), dir, WEIGHTS_FILE)
+        let tensors = self.tensors.iter().map(|(name, var)| lazy(name.clone(), var));
+        write_tensors(&dir.join(WEIGHTS_FILE), PYTORCH, tensors)?;
+        save_config(&self.config, dir)
     }
 
     /// The bytes of a `model.safetensors`.
@@ -193,48 +193,16 @@ pub(super) fn little_endian(var: &Var) -> Result<Vec<u8>> {
     Ok(le_bytes(&elements(var)?))
 }
 
-pub(super) fn le_bytes(elements: &[f32]) -> Vec<u8> {
+/// A tensor of f32 to be written under this name.
+pub(crate) fn lazy(name: String, var: &Var) -> Lazy<'_> {
+    let bytes = Box::new(|| little_endian(var));
+    Lazy { name, dtype: Dtype::F32, shape: var.dims().to_vec(), bytes }
+}
+
+pub(crate) fn le_bytes(elements: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; 4 * elements.len()];
     bytes.as_chunks_mut().0.iter_mut().zip(elements).for_each(|(bytes, x)| *bytes = x.to_le_bytes());
     bytes
-}
-
-/// A tensor as a file holds it, in bytes that exist only while they are written.
-struct Stored<'a>(&'a Var);
-
-impl View for Stored<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.0.dims()
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(little_endian(self.0).expect("weights are f32 on the CPU"))
-    }
-
-    fn data_len(&self) -> usize {
-        4 * self.0.elem_count()
-    }
-}
-
-/// Writes tensors to `file` in `dir`, one at a time. Whoever may read the configuration there, which must be written
-/// already, may read them: the library leaves its files to their owner alone.
-pub(super) fn write_tensors<N: AsRef<str> + Ord + Display, V: View>(
-    tensors: impl IntoIterator<Item = (N, V)>,
-    dir: &Path,
-    file: &str,
-) -> Result<()> {
-    let path = dir.join(file);
-    let write = || -> Result<()> {
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        safetensors::serialize_to_file(tensors, Some(metadata), &path)?;
-        let readers = std::fs::metadata(dir.join(CONFIG_FILE))?.permissions();
-        Ok(std::fs::set_permissions(&path, readers)?)
-    };
-    write().with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Writes `config.json` into `dir`.

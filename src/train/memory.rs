@@ -80,37 +80,70 @@ pub fn memory_bytes(
     let config = trainee.config();
     let tokens = passes.tokens.max(longest);
     let (layers, layer) = (config.layers.len(), F32 * tokens * per_layer(config));
-    // In the backward pass of a layer the gradients of its largest activations live beside them.
-    let pass = match (passes.checkpointing, passes.recomputed(config, tokens, at_once)) {
-        (_, 0) => (layers + 1) * layer,
+    let inputs = |recomputed: usize| recomputed * F32 * tokens * config.hidden_size;
+    let recomputed = passes.recomputed(config, tokens, at_once);
+    let kept = match (passes.checkpointing, recomputed) {
+        (_, 0) => layers * layer,
         // A shorter micro-batch keeps more layers: up to the limit, whatever this one keeps.
-        (Checkpointing::Auto, recomputed) => {
-            recomputed * F32 * tokens * config.hidden_size + kept_max(at_once).max(layer) + layer
-        }
-        (_, recomputed) => recomputed * F32 * tokens * config.hidden_size + 2 * layer,
+        (Checkpointing::Auto, recomputed) => inputs(recomputed) + kept_max(at_once).max(layer),
+        (_, recomputed) => inputs(recomputed) + layer,
     };
     let trained = F32 * trainee.trainable_count();
-    // The output layer is packed twice where it is trained, and has its gradient before any layer does.
-    let (packed, first) = match trainee {
+    // In the backward pass of a layer the gradients of its largest activations live beside them.
+    let working = layer;
+    match trainee {
+        // Little beside the rest: as if AdamW kept two moments of everything.
+        Trainee::Lora { .. } => 5 * trained + at_once * (kept + working + trained + LOGITS),
         Trainee::Full(_, arithmetic) => {
             let element = match arithmetic {
                 Arithmetic::F32 => F32,
                 Arithmetic::Tiles { parts } => 2 * parts,
             };
             let count = config.vocab_size * config.hidden_size;
-            (2 * element * count, F32 * count)
+            // The output layer is packed twice, and has its gradient before any layer; on the way back gradients take the
+            // place of activations. The embedding's comes last, beside what tied weights have of it already: added in
+            // place, but where layers are computed again.
+            let (packed, output) = (2 * element * count, F32 * count);
+            let last = output * if recomputed > 0 { 2 } else { 1 };
+            let pass = ((kept + output).max(trained) + working).max(trained + last);
+            // The copy and the sum of its gradients.
+            2 * trained + moments_bytes(hyper, trainee.trainable()) + at_once * (pass + LOGITS + packed)
         }
-        Trainee::Lora { .. } => (0, 0),
-    };
-    // On the way back gradients take the place of activations.
-    let pass = (pass + first).max(trained);
-    // The copy and the sum of its gradients.
-    2 * trained + moments_bytes(hyper, trainee.trainable()) + at_once * (pass + LOGITS + packed)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, MomentPrecision, OptimizerKind};
+    use crate::domain::{Address, Purpose};
+    use crate::model::Weights;
+
+    #[test]
+    fn full_training_holds_weights_gradients_moments_and_passes() {
+        let shape = ModelConfig::seed(100);
+        let weights = Weights::init(shape.clone(), &Address::new(1, Purpose::Init, 0, "", &[])).unwrap();
+        let trainee = Trainee::from(weights);
+        let trained = 4 * trainee.trainable_count();
+        let hyper = |optimizer, moments| Hyper {
+            optimizer,
+            moments,
+            ..Hyper::from(&Config::load(None, &[]).unwrap().train)
+        };
+        let passes = Passes { tokens: 1, checkpointing: Checkpointing::Off };
+        let bytes = |hyper: &Hyper, at_once| memory_bytes(&trainee, hyper, passes, 1, at_once);
+        let adamw = hyper(OptimizerKind::AdamW, MomentPrecision::F32);
+        let output = 4 * shape.vocab_size * shape.hidden_size;
+        // So few tokens that the gradients are more than the activations ever were.
+        let pass = trained + output + LOGITS + 2 * output;
+        assert!(output > 4 * per_layer(&shape), "a small output layer");
+        assert_eq!(bytes(&adamw, 1), 4 * trained + pass);
+        assert_eq!(bytes(&adamw, 3), 4 * trained + 3 * pass);
+        let halved = hyper(OptimizerKind::AdamW, MomentPrecision::Bf16);
+        assert_eq!(bytes(&halved, 1), 3 * trained + pass);
+        let muon = bytes(&hyper(OptimizerKind::Muon, MomentPrecision::F32), 1);
+        assert!((3 * trained + pass..4 * trained + pass).contains(&muon), "one moment of most");
+    }
 
     #[test]
     fn of_large_passes_some_layers_are_computed_again() {

@@ -12,13 +12,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use candle_core::Var;
 use safetensors::Dtype;
-use safetensors::tensor::View;
 use serde::{Deserialize, Serialize};
 
-use super::gradient::read as lend;
-use crate::model::open_safetensors;
+use crate::model::{Lazy, le_bytes, open_safetensors, write_tensors};
 use crate::ops::optimizer::Moment;
 
 const TENSORS: &str = "tensors.safetensors";
@@ -36,63 +33,31 @@ struct Envelope<H> {
     header: H,
 }
 
-/// A tensor to be saved. Its bytes exist while it is written, and no other's beside them.
-pub(super) struct Saved<'a> {
-    shape: Vec<usize>,
-    values: Values<'a>,
-}
-
-enum Values<'a> {
-    Weights(&'a Var),
-    Buffer(Cow<'a, Moment>),
-}
-
-impl<'a> Saved<'a> {
-    /// A tensor of f32 in memory.
-    pub fn weights(var: &'a Var) -> Self {
-        Self { shape: var.dims().to_vec(), values: Values::Weights(var) }
-    }
-
-    /// A vector.
-    pub fn buffer(buffer: Cow<'a, Moment>) -> Self {
-        Self { shape: vec![buffer.len()], values: Values::Buffer(buffer) }
-    }
-}
-
-impl View for Saved<'_> {
-    fn dtype(&self) -> Dtype {
-        match &self.values {
-            Values::Buffer(buffer) if matches!(**buffer, Moment::Bf16(_)) => Dtype::BF16,
-            _ => Dtype::F32,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let of_f32 = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-        Cow::Owned(match &self.values {
-            Values::Weights(var) => lend(var.as_tensor(), of_f32).expect("what is trained is f32 in memory"),
-            Values::Buffer(buffer) => match &**buffer {
-                Moment::F32(x) => of_f32(x),
-                Moment::Bf16(bits) => bits.iter().flat_map(|bits| bits.to_le_bytes()).collect(),
-            },
+/// A buffer to be saved, as a vector.
+pub(super) fn buffer<'a>(name: String, buffer: Cow<'a, Moment>) -> Lazy<'a> {
+    let (shape, dtype) = match &*buffer {
+        Moment::F32(values) => (vec![values.len()], Dtype::F32),
+        Moment::Bf16(bits) => (vec![bits.len()], Dtype::BF16),
+    };
+    let bytes = move || {
+        Ok(match &*buffer {
+            Moment::F32(values) => le_bytes(values),
+            Moment::Bf16(bits) => bits.iter().flat_map(|bits| bits.to_le_bytes()).collect(),
         })
-    }
-
-    fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype().bitsize() / 8
-    }
+    };
+    Lazy { name, dtype, shape, bytes: Box::new(bytes) }
 }
 
 /// Writes a state to `dir`, replacing the one that is there.
-pub(super) fn save(dir: &Path, header: &impl Serialize, tensors: BTreeMap<String, Saved<'_>>) -> Result<()> {
+pub(super) fn save<'a>(
+    dir: &Path,
+    header: &impl Serialize,
+    tensors: impl Iterator<Item = Lazy<'a>>,
+) -> Result<()> {
     let json = serde_json::to_vec_pretty(&Envelope { format: FORMAT, header })?;
     let fill = |fresh: &Path| -> Result<()> {
         let path = fresh.join(TENSORS);
-        safetensors::serialize_to_file(tensors, None, &path)?;
+        write_tensors(&path, None, tensors)?;
         File::open(&path)?.sync_all()?;
         write(&fresh.join(HEADER), &json)?;
         write(&fresh.join(HASH), hash(&json, &path)?.as_bytes())
@@ -123,7 +88,7 @@ fn read<H: for<'de> Deserialize<'de>>(dir: &Path) -> Result<(H, Tensors)> {
     ensure!(format == FORMAT, "it has format {format}, this program reads {FORMAT}");
     let envelope: Envelope<H> =
         serde_json::from_slice(&json).with_context(|| format!("{HEADER} is damaged"))?;
-    let tensors = read_tensors(&path).with_context(|| format!("{TENSORS} is damaged"))?;
+    let tensors = read_tensors(&path).with_context(|| format!("can't read {TENSORS}"))?;
     Ok((envelope.header, tensors))
 }
 
@@ -133,7 +98,7 @@ struct Format {
     format: u32,
 }
 
-/// Over the header and the bytes of the tensors' file.
+/// Over the header and the bytes of the tensors' file: as it is read back, so that none of it has to be held.
 fn hash(json: &[u8], tensors: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(json.len() as u64).to_le_bytes());
@@ -147,7 +112,8 @@ fn hash(json: &[u8], tensors: &Path) -> Result<String> {
 fn read_tensors(path: &Path) -> Result<Tensors> {
     let (mut file, header, start) = open_safetensors(path)?;
     let mut tensors = Tensors::new();
-    for (name, info) in header.tensors() {
+    for name in header.offset_keys() {
+        let info = header.info(&name).context("a tensor that its own header doesn't know")?;
         let (from, to) = info.data_offsets;
         let mut bytes = vec![0; to - from];
         file.seek(SeekFrom::Start(start + from as u64))?;
@@ -211,8 +177,7 @@ mod tests {
     }
 
     fn save(dir: &Path, header: &u32, tensors: &Tensors) -> Result<()> {
-        let saved = tensors.iter().map(|(name, (_, x))| (name.clone(), Saved::buffer(Cow::Borrowed(x))));
-        super::save(dir, header, saved.collect())
+        super::save(dir, header, tensors.iter().map(|(name, (_, x))| buffer(name.clone(), Cow::Borrowed(x))))
     }
 
     #[test]
@@ -223,6 +188,8 @@ mod tests {
         save(&dir, &2u32, &tensors()).unwrap();
         assert_eq!(load::<u32>(&dir).unwrap(), (2, tensors()));
         assert_eq!(fs::read_dir(dir.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        let permissions = |file| fs::metadata(dir.join(file)).unwrap().permissions();
+        assert_eq!(permissions(TENSORS), permissions(HEADER), "who may read one may read the other");
     }
 
     #[test]

@@ -15,7 +15,8 @@ use super::memory::Passes;
 use super::update::Update;
 use super::{Example, LearningRate, Trainee, state};
 use crate::config::{MomentPrecision, OptimizerKind, PretrainConfig, TrainConfig};
-use crate::ops::optimizer::clip_global_norm;
+use crate::domain::Address;
+use crate::ops::optimizer::{Keeping, clip_global_norm};
 use crate::profile::{self, Tokens};
 
 /// candle, which goes back on other devices than the CPU, walks a graph recursively: its depth, some fifteen operators a
@@ -139,7 +140,7 @@ impl Trainer {
             .build()
             .context("can't start the training threads")?;
         let trainee = trainee.into().deep_copy()?;
-        let update = Update::new(&hyper, trainee.arithmetic());
+        let update = Update::new(&hyper, trainee.arithmetic(), Keeping::default().address);
         Ok(Self {
             trainee,
             hyper,
@@ -150,6 +151,11 @@ impl Trainer {
             pool,
             audit: true,
         })
+    }
+
+    /// The same trainer, before its first update, with its random draws below `address`.
+    pub fn drawing_at(self, address: Address) -> Self {
+        Self { update: Update::new(&self.hyper, self.trainee.arithmetic(), address), ..self }
     }
 
     /// The same trainer, going over an update's examples in other passes.

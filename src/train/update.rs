@@ -9,10 +9,12 @@ use candle_core::{Tensor, Var};
 
 use super::Hyper;
 use super::gradient::read;
-use super::state::{Saved, Tensors};
+use super::state::{Tensors, buffer};
 use crate::config::OptimizerKind;
+use crate::domain::Address;
+use crate::model::{Lazy, lazy};
 use crate::ops::kernels::Arithmetic;
-use crate::ops::optimizer::{AdamW, Moment, Muon, Parameter, State};
+use crate::ops::optimizer::{AdamW, Keeping, Moment, Muon, Parameter, State};
 
 // Prefixes under which a saved state holds weights and each optimizer's buffers.
 const WEIGHTS: &str = "weights/";
@@ -26,12 +28,13 @@ pub(super) struct Update {
 }
 
 impl Update {
-    /// Products by `arithmetic`.
-    pub fn new(hyper: &Hyper, arithmetic: Arithmetic) -> Self {
+    /// Products by `arithmetic`; moments in bf16 are rounded by draws below `address`.
+    pub fn new(hyper: &Hyper, arithmetic: Arithmetic, address: Address) -> Self {
+        let keeping = Keeping { precision: hyper.moments, address };
         let [beta1, beta2] = hyper.betas;
         Self {
-            adamw: AdamW::new(beta1, beta2, hyper.eps).keeping(hyper.moments),
-            muon: Muon::new(hyper.momentum, arithmetic).keeping(hyper.moments),
+            adamw: AdamW::new(beta1, beta2, hyper.eps).keeping(keeping.clone()),
+            muon: Muon::new(hyper.momentum, arithmetic).keeping(keeping),
         }
     }
 
@@ -69,14 +72,13 @@ impl Update {
     }
 
     /// Weights and buffers by prefixed name.
-    pub fn save<'a>(&'a self, trainable: &'a BTreeMap<String, Var>) -> BTreeMap<String, Saved<'a>> {
-        let weights = trainable.iter().map(|(name, var)| (format!("{WEIGHTS}{name}"), Saved::weights(var)));
-        let mut tensors: BTreeMap<String, Saved> = weights.collect();
-        for (prefix, state) in [(ADAMW, self.adamw.state()), (MUON, self.muon.state())] {
-            let buffers = state.into_iter();
-            tensors.extend(buffers.map(|(name, x)| (format!("{prefix}{name}"), Saved::buffer(x))));
-        }
-        tensors
+    pub fn save<'a>(&'a self, trainable: &'a BTreeMap<String, Var>) -> impl Iterator<Item = Lazy<'a>> {
+        let weights = trainable.iter().map(|(name, var)| lazy(format!("{WEIGHTS}{name}"), var));
+        let states = [(ADAMW, self.adamw.state()), (MUON, self.muon.state())];
+        let buffers = states.into_iter().flat_map(|(prefix, state)| {
+            state.into_iter().map(move |(name, moment)| buffer(format!("{prefix}{name}"), moment))
+        });
+        weights.chain(buffers)
     }
 
     /// Goes on from what [`Update::save`] gave. On an error neither weights nor buffers have changed.

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use super::super::kernels::simd::{Isa, Kernel, LANES, Simd, dispatch};
-use super::moment::Rounding;
+use super::moment::{Keeping, Rounding};
 use super::{Buffers, Held, Moment, Parameter, State, restore_all, save_all, step_all};
 use crate::config::MomentPrecision;
 use crate::profile::{self, Operator};
@@ -27,7 +27,7 @@ pub struct AdamW {
     pub beta2: f64,
     /// Added to the root of the mean square.
     pub eps: f64,
-    precision: MomentPrecision,
+    keeping: Keeping,
     moments: BTreeMap<String, Moments>,
 }
 
@@ -45,7 +45,7 @@ impl Buffers for Moments {
     }
 
     fn count(&self) -> usize {
-        self.mean.len()
+        self.mean.count()
     }
 
     fn save(&self) -> Vec<(&'static str, Cow<'_, Moment>)> {
@@ -57,8 +57,13 @@ impl Buffers for Moments {
 
     fn restore(precision: MomentPrecision, take: &mut dyn FnMut(&str) -> Result<Moment>) -> Result<Self> {
         let step = take("step")?.single()? as u32;
-        let (mean, mean_square) = (take(MEAN)?.of(precision)?, take(MEAN_SQUARE)?.of(precision)?);
-        ensure!(mean.len() == mean_square.len(), "moments of {} and {}", mean.len(), mean_square.len());
+        let (mean, mean_square) = (take(MEAN)?.expect(precision)?, take(MEAN_SQUARE)?.expect(precision)?);
+        ensure!(
+            mean.count() == mean_square.count(),
+            "moments of {} and {}",
+            mean.count(),
+            mean_square.count()
+        );
         Ok(Self { step, mean, mean_square })
     }
 }
@@ -73,18 +78,18 @@ impl Default for AdamW {
 impl AdamW {
     /// An optimizer that has seen nothing, with moments in f32.
     pub fn new(beta1: f64, beta2: f64, eps: f64) -> Self {
-        Self { beta1, beta2, eps, precision: MomentPrecision::F32, moments: BTreeMap::new() }
+        Self { beta1, beta2, eps, keeping: Keeping::default(), moments: BTreeMap::new() }
     }
 
-    /// The same, with moments in this precision.
-    pub fn keeping(self, precision: MomentPrecision) -> Self {
-        Self { precision, ..self }
+    /// The same, with moments kept so.
+    pub fn keeping(self, keeping: Keeping) -> Self {
+        Self { keeping, ..self }
     }
 
     /// One update of every parameter. An error leaves all as they were.
     pub fn step(&mut self, parameters: &mut [Parameter<'_>]) -> Result<()> {
-        let (beta1, beta2, eps) = (self.beta1, self.beta2, self.eps);
-        step_all(self.precision, &mut self.moments, parameters, |p, moments| {
+        let (beta1, beta2, eps, keeping) = (self.beta1, self.beta2, self.eps, &self.keeping);
+        step_all(keeping.precision, &mut self.moments, parameters, |p, moments| {
             moments.step += 1;
             let correction1 = 1.0 - beta1.powi(moments.step as i32);
             let correction2 = 1.0 - beta2.powi(moments.step as i32);
@@ -97,7 +102,8 @@ impl AdamW {
                 eps: eps as f32,
                 step: (p.learning_rate / correction1) as f32,
             };
-            let rounding = |buffer| Rounding { parameter: p.name, buffer, update: p.update };
+            let rounding =
+                |buffer| Rounding { address: &keeping.address, parameter: p.name, buffer, update: p.update };
             let (of_mean, of_square) = (rounding(MEAN), rounding(MEAN_SQUARE));
             let shares = moments.mean.shares(SHARE).into_par_iter().zip(moments.mean_square.shares(SHARE));
             let values = p.values.par_chunks_mut(SHARE).zip(p.gradient.par_chunks(SHARE));
@@ -119,7 +125,7 @@ impl AdamW {
 
     /// Goes on from what [`AdamW::state`] gave.
     pub fn restore(&mut self, state: State) -> Result<()> {
-        self.moments = restore_all(self.precision, state, MEAN)?;
+        self.moments = restore_all(self.keeping.precision, state, MEAN)?;
         Ok(())
     }
 }

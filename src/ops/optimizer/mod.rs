@@ -20,7 +20,7 @@ use crate::config::MomentPrecision;
 use crate::profile::{self, Operator};
 
 pub use adamw::AdamW;
-pub use moment::Moment;
+pub use moment::{Keeping, Moment};
 pub use muon::Muon;
 
 /// An optimizer's buffers, by `<parameter>.<buffer>`.

@@ -1,15 +1,31 @@
 //! What optimizers keep of a parameter between steps: in f32, or in half of that memory.
 //!
-//! bf16 has 8 bits, and a moment often moves by less than the last of them: rounded to the nearest number it would stay
+//! bf16 has 8 bits of precision, and a moment often moves by less than the last of them: rounded to the nearest number it would stay
 //! where it is. So it is rounded up or down at random, with the odds by which its mean is exact (stochastic rounding;
-//! Zamirai et al. 2021, "Revisiting BFloat16 Training"). The draws have an address, of parameter, buffer, update and
-//! element: the bits depend on nothing else.
+//! Zamirai et al. 2021, "Revisiting BFloat16 Training"). The draws have an address, below the one that an optimizer is given,
+//! by parameter, buffer, update and element: the bits depend on nothing else.
 
 use anyhow::{Result, ensure};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 
 use crate::config::MomentPrecision;
+use crate::domain::{Address, Purpose};
+
+/// How an optimizer keeps its moments.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    pub precision: MomentPrecision,
+    /// Below it stand the draws that round moments in bf16.
+    pub address: Address,
+}
+
+impl Default for Keeping {
+    /// In f32.
+    fn default() -> Self {
+        let address = Address::new(0, Purpose::Training, 0, "moments", &[]);
+        Self { precision: MomentPrecision::F32, address }
+    }
+}
 
 /// A buffer of an optimizer, as long as the parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,19 +44,16 @@ impl Moment {
         }
     }
 
-    pub fn len(&self) -> usize {
+    /// Elements.
+    pub(super) fn count(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
             Self::Bf16(bits) => bits.len(),
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The same buffer, which must be of this precision.
-    pub(super) fn of(self, precision: MomentPrecision) -> Result<Self> {
+    /// The same buffer, if it is of this precision.
+    pub(super) fn expect(self, precision: MomentPrecision) -> Result<Self> {
         let own = match self {
             Self::F32(_) => MomentPrecision::F32,
             Self::Bf16(_) => MomentPrecision::Bf16,
@@ -53,12 +66,13 @@ impl Moment {
     pub(super) fn single(&self) -> Result<f32> {
         match self {
             Self::F32(values) if values.len() == 1 => Ok(values[0]),
-            other => anyhow::bail!("an optimizer's step has {} values instead of one of f32", other.len()),
+            other => anyhow::bail!("an optimizer's step is {} values instead of one of f32", other.count()),
         }
     }
 
     /// Lends the buffer in shares of so many elements, an even number.
     pub(super) fn shares(&mut self, length: usize) -> Vec<Share<'_>> {
+        debug_assert!(length.is_multiple_of(2), "shares of {length} elements");
         let first = |i: usize| i * length;
         match self {
             Self::F32(values) => {
@@ -110,6 +124,7 @@ impl Share<'_> {
 
 /// Where the draws stand that round one buffer in one update.
 pub(super) struct Rounding<'a> {
+    pub address: &'a Address,
     pub parameter: &'a str,
     pub buffer: &'a str,
     pub update: u32,
@@ -118,12 +133,10 @@ pub(super) struct Rounding<'a> {
 impl Rounding<'_> {
     /// Rounds elements `first..` of the buffer, which are finite: 16 drawn bits are added below those that stay.
     fn round(&self, first: usize, values: &[f32], to: &mut [u16]) {
-        let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 rounding of moments v1");
-        for name in [self.parameter, self.buffer] {
-            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
-        }
-        hasher.update(&self.update.to_le_bytes());
-        let mut stream = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
+        let mut address = self.address.child(self.update);
+        // Names hold no slash.
+        address.task = format!("{}/{}/{}", address.task, self.parameter, self.buffer);
+        let mut stream = address.stream();
         // A word of the stream serves two elements.
         stream.set_word_pos(first as u128 / 2);
         let mut drawn = vec![0; 2 * to.len().next_multiple_of(2)];
@@ -140,7 +153,8 @@ mod tests {
 
     fn rounded(buffer: &str, update: u32, first: usize, values: &[f32]) -> Vec<f32> {
         let mut bits = vec![0; values.len()];
-        Rounding { parameter: "p", buffer, update }.round(first, values, &mut bits);
+        let address = &Keeping::default().address;
+        Rounding { address, parameter: "p", buffer, update }.round(first, values, &mut bits);
         bits.into_iter().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect()
     }
 
@@ -164,6 +178,16 @@ mod tests {
         assert_eq!([rounded("b", 3, 0, &values[..34]), rounded("b", 3, 34, &values[34..])].concat(), whole);
         for other in [rounded("b", 4, 0, &values), rounded("c", 3, 0, &values), rounded("b", 3, 2, &values)] {
             assert_ne!(other, whole);
+        }
+        let base = Keeping::default().address;
+        for address in [Address { seed: 1, ..base.clone() }, Address { iteration: 1, ..base }] {
+            let mut bits = vec![0; 99];
+            Rounding { address: &address, parameter: "p", buffer: "b", update: 3 }
+                .round(0, &values, &mut bits);
+            assert!(
+                bits.iter().zip(&whole).any(|(bits, x)| u32::from(*bits) << 16 != x.to_bits()),
+                "{address}"
+            );
         }
     }
 }

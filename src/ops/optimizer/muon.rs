@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use super::super::kernels::Arithmetic;
 use super::super::kernels::dense::Dense;
 use super::super::kernels::gemm::Left;
-use super::moment::Rounding;
+use super::moment::{Keeping, Rounding};
 use super::{Buffers, Held, Moment, Parameter, State, global_norm, restore_all, save_all, step_all};
 use crate::config::MomentPrecision;
 use crate::profile::{self, Operator};
@@ -32,7 +32,7 @@ pub struct Muon {
     pub momentum: f64,
     /// Of the iteration's products.
     pub arithmetic: Arithmetic,
-    precision: MomentPrecision,
+    keeping: Keeping,
     buffers: BTreeMap<String, Momentum>,
 }
 
@@ -45,7 +45,7 @@ impl Buffers for Momentum {
     }
 
     fn count(&self) -> usize {
-        self.0.len()
+        self.0.count()
     }
 
     fn save(&self) -> Vec<(&'static str, Cow<'_, Moment>)> {
@@ -53,7 +53,7 @@ impl Buffers for Momentum {
     }
 
     fn restore(precision: MomentPrecision, take: &mut dyn FnMut(&str) -> Result<Moment>) -> Result<Self> {
-        Ok(Self(take(MOMENTUM)?.of(precision)?))
+        Ok(Self(take(MOMENTUM)?.expect(precision)?))
     }
 }
 
@@ -67,12 +67,12 @@ impl Default for Muon {
 impl Muon {
     /// An optimizer that has seen nothing, with its momentum in f32.
     pub fn new(momentum: f64, arithmetic: Arithmetic) -> Self {
-        Self { momentum, arithmetic, precision: MomentPrecision::F32, buffers: BTreeMap::new() }
+        Self { momentum, arithmetic, keeping: Keeping::default(), buffers: BTreeMap::new() }
     }
 
-    /// The same, with its momentum in this precision.
-    pub fn keeping(self, precision: MomentPrecision) -> Self {
-        Self { precision, ..self }
+    /// The same, with its momentum kept so.
+    pub fn keeping(self, keeping: Keeping) -> Self {
+        Self { keeping, ..self }
     }
 
     /// One update of every parameter, each a matrix. An error leaves all as they were.
@@ -80,12 +80,14 @@ impl Muon {
         for p in parameters.iter() {
             ensure!(p.shape.len() == 2, "Muon updates matrices; {} has shape {:?}", p.name, p.shape);
         }
+        let keeping = &self.keeping;
         let (old, new, arithmetic) = (self.momentum as f32, (1.0 - self.momentum) as f32, self.arithmetic);
-        step_all(self.precision, &mut self.buffers, parameters, |p, buffer| {
+        step_all(keeping.precision, &mut self.buffers, parameters, |p, buffer| {
             let _products = profile::named(Operator::Optimizer);
             let _span = profile::span(Operator::Optimizer);
             let mut ahead = Vec::with_capacity(p.values.len());
-            let rounding = Rounding { parameter: p.name, buffer: MOMENTUM, update: p.update };
+            let rounding =
+                Rounding { address: &keeping.address, parameter: p.name, buffer: MOMENTUM, update: p.update };
             buffer.0.whole().update(&rounding, |means| {
                 for (mean, &g) in means.iter_mut().zip(p.gradient) {
                     *mean += (g - *mean) * new;
@@ -110,7 +112,7 @@ impl Muon {
 
     /// Goes on from what [`Muon::state`] gave.
     pub fn restore(&mut self, state: State) -> Result<()> {
-        self.buffers = restore_all(self.precision, state, MOMENTUM)?;
+        self.buffers = restore_all(self.keeping.precision, state, MOMENTUM)?;
         Ok(())
     }
 }
