@@ -171,9 +171,9 @@ mod tests {
     use super::*;
 
     fn tensors() -> Tensors {
-        let (values, halves) =
-            (Moment::F32(vec![1.5, -0.0, f32::MAX, 7.25]), Moment::Bf16(vec![1, 0x3f80, 0x8000]));
-        [("b".to_string(), (vec![4], values)), ("a".to_string(), (vec![3], halves))].into()
+        let values = Moment::F32(vec![1.5, -0.0, f32::MIN_POSITIVE / 2.0, 3.0, f32::MAX, 7.25]);
+        let halves = Moment::Bf16(vec![1, 0x3f80, 0x8000]);
+        [("b".to_string(), (vec![6], values)), ("a".to_string(), (vec![3], halves))].into()
     }
 
     fn save(dir: &Path, header: &u32, tensors: &Tensors) -> Result<()> {

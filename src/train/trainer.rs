@@ -153,7 +153,7 @@ impl Trainer {
         })
     }
 
-    /// The same trainer, before its first update, with its random draws below `address`.
+    /// The same trainer, before its first update, with the draws that round its moments below `address`.
     pub fn drawing_at(self, address: Address) -> Self {
         Self { update: Update::new(&self.hyper, self.trainee.arithmetic(), address), ..self }
     }

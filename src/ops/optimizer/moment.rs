@@ -1,9 +1,9 @@
 //! What optimizers keep of a parameter between steps: in f32, or in half of that memory.
 //!
-//! bf16 has 8 bits of precision, and a moment often moves by less than the last of them: rounded to the nearest number it would stay
-//! where it is. So it is rounded up or down at random, with the odds by which its mean is exact (stochastic rounding;
-//! Zamirai et al. 2021, "Revisiting BFloat16 Training"). The draws have an address, below the one that an optimizer is given,
-//! by parameter, buffer, update and element: the bits depend on nothing else.
+//! bf16 has 8 bits of precision, and a moment often moves by less than the last of them: rounded to the nearest number it
+//! would stay where it is. So it is rounded up or down at random, with the odds by which its mean is exact (stochastic
+//! rounding; Zamirai et al. 2021, "Revisiting BFloat16 Training"). The draws have an address, below the one that an
+//! optimizer is given, by parameter, buffer, update and element: the bits depend on nothing else.
 
 use anyhow::{Result, ensure};
 use rand_chacha::rand_core::Rng;
@@ -73,17 +73,11 @@ impl Moment {
     /// Lends the buffer in shares of so many elements, an even number.
     pub(super) fn shares(&mut self, length: usize) -> Vec<Share<'_>> {
         debug_assert!(length.is_multiple_of(2), "shares of {length} elements");
-        let first = |i: usize| i * length;
-        match self {
-            Self::F32(values) => {
-                let shares = values.chunks_mut(length).enumerate();
-                shares.map(|(i, values)| Share { first: first(i), part: Part::F32(values) }).collect()
-            }
-            Self::Bf16(bits) => {
-                let shares = bits.chunks_mut(length).enumerate();
-                shares.map(|(i, bits)| Share { first: first(i), part: Part::Bf16(bits) }).collect()
-            }
-        }
+        let parts: Vec<Part> = match self {
+            Self::F32(values) => values.chunks_mut(length).map(Part::F32).collect(),
+            Self::Bf16(bits) => bits.chunks_mut(length).map(Part::Bf16).collect(),
+        };
+        parts.into_iter().enumerate().map(|(i, part)| Share { first: i * length, part }).collect()
     }
 
     /// Lends all of it, in one share.
