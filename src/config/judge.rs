@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use autodidact_domain::check::Check;
 use serde::{Deserialize, Serialize};
 
-use super::validate::Check;
 use super::{Config, Snapshot};
 
 /// What a judge is asked about.

@@ -16,6 +16,12 @@ pub use judge::{Criterion, JudgeConfig, Propose, ReferenceConfig, ValueBy};
 pub use model::{ChatMode, Matmul, ModelSource, Quantize, Snapshot, Thinking};
 pub use tasks::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
 
+pub use crate::engine::EngineConfig;
+pub use crate::train::settings::{
+    Checkpointing, LoraConfig, MomentPrecision, OptimizerKind, PretrainConfig, TargetModules, TrainConfig,
+    TrainMethod,
+};
+
 use crate::domain::Strategy;
 
 /// The built-in defaults, commented: what `autodidact init` writes.
@@ -38,7 +44,7 @@ pub struct Config {
     pub reward: RewardConfig,
     pub select: SelectConfig,
     pub train: TrainConfig,
-    #[serde(skip_serializing_if = "LoraConfig::is_default")]
+    #[serde(skip_serializing_if = "is_default_lora")]
     pub lora: LoraConfig,
     pub gate: GateConfig,
     pub eval: EvalConfig,
@@ -88,12 +94,6 @@ pub struct TreeConfig {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EngineConfig {
-    pub batch_tokens: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct CriticConfig {
     pub bootstrap: usize,
     pub corrupted: f64,
@@ -126,128 +126,6 @@ pub struct SelectConfig {
     pub total_max: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Matrices inside the blocks by Muon, everything else by AdamW.
-    Muon,
-    AdamW,
-}
-
-/// What optimizers keep their moments in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MomentPrecision {
-    #[default]
-    F32,
-    /// Half the memory, by stochastic rounding.
-    Bf16,
-}
-
-impl MomentPrecision {
-    pub fn is_f32(&self) -> bool {
-        *self == Self::F32
-    }
-
-    /// Of an element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-}
-
-/// What training changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TrainMethod {
-    /// Every weight.
-    Full,
-    /// A low-rank adapter beside frozen weights.
-    Lora,
-}
-
-/// What of forward passes is kept for the backward ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Checkpointing {
-    /// Everything of as many layers as a GiB over all passes holds, or 256 MiB in each; of the others their inputs.
-    Auto,
-    /// The layers' inputs; the rest is computed again.
-    On,
-    /// Everything.
-    Off,
-}
-
-fn is_default_micro_batch(tokens: &usize) -> bool {
-    *tokens == 1024
-}
-
-impl TrainMethod {
-    fn is_full(&self) -> bool {
-        *self == Self::Full
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LoraConfig {
-    pub r: usize,
-    pub alpha: u32,
-    pub dropout: f64,
-    pub target_modules: TargetModules,
-    pub rslora: bool,
-}
-
-impl LoraConfig {
-    /// Keys added since the first release are left out of a run's identity where they are as they were before.
-    fn is_default(&self) -> bool {
-        Config::load(None, &[]).is_ok_and(|config| config.lora == *self)
-    }
-}
-
-/// One name or several, as PEFT writes them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum TargetModules {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl TargetModules {
-    pub fn names(&self) -> &[String] {
-        match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Several(names) => names,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainConfig {
-    #[serde(skip_serializing_if = "TrainMethod::is_full")]
-    pub method: TrainMethod,
-    pub steps: u32,
-    pub step_tokens: usize,
-    #[serde(skip_serializing_if = "is_default_micro_batch")]
-    pub micro_batch_tokens: usize,
-    // It changes no bit, so it is no part of a run's identity.
-    #[serde(skip_serializing)]
-    pub checkpointing: Checkpointing,
-    pub optimizer: OptimizerKind,
-    #[serde(skip_serializing_if = "MomentPrecision::is_f32")]
-    pub moments: MomentPrecision,
-    pub learning_rate_matrix: f32,
-    pub learning_rate: f32,
-    pub weight_decay: f32,
-    pub clip_norm: f32,
-    pub warmup_steps: u32,
-    pub replay: f64,
-    pub checkpoint_steps: u32,
-}
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateConfig {
@@ -271,18 +149,9 @@ pub struct CheckpointsConfig {
     pub logprob_tolerance: f32,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PretrainConfig {
-    pub seed: u64,
-    pub steps: u32,
-    pub step_tokens: usize,
-    pub learning_rate_matrix: f32,
-    pub learning_rate: f32,
-    pub weight_decay: f32,
-    pub warmup_steps: u32,
-    pub converged_loss: f32,
-    pub decay_steps: u32,
+/// Keys added since the first release are left out of a run's identity where they are as they were before.
+fn is_default_lora(lora: &LoraConfig) -> bool {
+    Config::load(None, &[]).is_ok_and(|config| config.lora == *lora)
 }
 
 impl Config {

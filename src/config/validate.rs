@@ -1,5 +1,7 @@
 //! What makes a configuration wrong, with the value and what to do.
 
+use autodidact_domain::check::{Check, not_negative, positive, probability, temperature};
+
 use super::{AnswerForm, Config, TaskFormat, TaskSource};
 
 /// Most graded trajectories the critique head may ever learn from.
@@ -119,8 +121,7 @@ impl Config {
         check((1..=256).contains(&tree.proposals), "tree.proposals", &tree.proposals, "1 to 256");
         check((1..=256).contains(&tree.beam), "tree.beam", &tree.beam, "1 to 256");
         probability(check, "tree.value_floor", tree.value_floor);
-        let batch = self.engine.batch_tokens;
-        check((64..=100_000_000).contains(&batch), "engine.batch_tokens", &batch, "64 to 100000000");
+        self.engine.check(check);
         check(self.eval.samples <= 1024, "eval.samples", &self.eval.samples, "at most 1024");
     }
 
@@ -151,33 +152,9 @@ impl Config {
     }
 
     fn check_training(&self, check: &mut Check) {
-        let (train, pretrain) = (&self.train, &self.pretrain);
-        for (key, steps) in [("train.steps", train.steps), ("pretrain.steps", pretrain.steps)] {
-            check((1..=10_000_000).contains(&steps), key, &steps, "1 to 10000000");
-        }
-        for (key, tokens) in [
-            ("train.step_tokens", train.step_tokens),
-            ("train.micro_batch_tokens", train.micro_batch_tokens),
-            ("pretrain.step_tokens", pretrain.step_tokens),
-        ] {
-            check((16..=100_000_000).contains(&tokens), key, &tokens, "16 to 100000000");
-        }
-        for (key, rate) in [
-            ("train.learning_rate", train.learning_rate),
-            ("train.learning_rate_matrix", train.learning_rate_matrix),
-            ("pretrain.learning_rate", pretrain.learning_rate),
-            ("pretrain.learning_rate_matrix", pretrain.learning_rate_matrix),
-            ("train.clip_norm", train.clip_norm),
-        ] {
-            positive(check, key, rate);
-        }
-        not_negative(check, "train.weight_decay", train.weight_decay);
-        not_negative(check, "pretrain.weight_decay", pretrain.weight_decay);
-        check((0.0..1.0).contains(&train.replay), "train.replay", &train.replay, "from 0, below 1");
-        positive(check, "pretrain.converged_loss", pretrain.converged_loss);
-        let decay_ok = (1..=pretrain.steps).contains(&pretrain.decay_steps);
-        check(decay_ok, "pretrain.decay_steps", &pretrain.decay_steps, "1 to pretrain.steps");
-        self.check_lora(check);
+        self.train.check(check);
+        self.lora.check(check);
+        self.pretrain.check(check);
         let gate = &self.gate;
         check(
             gate.regression_points.is_finite(),
@@ -190,37 +167,4 @@ impl Config {
         check(self.checkpoints.keep >= 1, "checkpoints.keep", &self.checkpoints.keep, "at least 1");
         not_negative(check, "checkpoints.logprob_tolerance", self.checkpoints.logprob_tolerance);
     }
-
-    fn check_lora(&self, check: &mut Check) {
-        let lora = &self.lora;
-        check((1..=65_536).contains(&lora.r), "lora.r", &lora.r, "1 to 65536");
-        check(lora.alpha > 0, "lora.alpha", &lora.alpha, "at least 1");
-        check((0.0..1.0).contains(&lora.dropout), "lora.dropout", &lora.dropout, "from 0, below 1");
-        let names = lora.target_modules.names();
-        let named = !names.is_empty() && names.iter().all(|name| !name.is_empty());
-        check(
-            named,
-            "lora.target_modules",
-            &names,
-            "\"all-linear\", or names such as [\"q_proj\", \"v_proj\"]",
-        );
-    }
-}
-
-pub(super) type Check<'a> = dyn FnMut(bool, &str, &dyn std::fmt::Debug, &str) + 'a;
-
-fn temperature(check: &mut Check, key: &str, value: f32) {
-    check((0.0..=100.0).contains(&value), key, &value, "0 (greedy) to 100");
-}
-
-fn probability(check: &mut Check, key: &str, value: f64) {
-    check((0.0..=1.0).contains(&value), key, &value, "0 to 1");
-}
-
-fn positive(check: &mut Check, key: &str, value: f32) {
-    check(value > 0.0 && value.is_finite(), key, &value, "above 0");
-}
-
-fn not_negative(check: &mut Check, key: &str, value: f32) {
-    check(value >= 0.0 && value.is_finite(), key, &value, "0 or more");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 pub struct Source {
     /// Relative to the repository, with forward slashes.
     pub path: String,
-    /// The crate's module that the file belongs to.
+    /// What the file belongs to: a folder of `src/` or of `crates/nn/src/`, or another crate.
     pub room: String,
     pub lines: Vec<String>,
 }
@@ -35,13 +35,24 @@ pub fn sources(folder: &str) -> Vec<Source> {
 
 impl Source {
     pub fn new(path: &str, text: &str) -> Self {
-        let room = path.split('/').nth(1).unwrap_or(path).trim_end_matches(".rs").to_owned();
+        let parts: Vec<&str> = path.split('/').collect();
+        let room = match parts.as_slice() {
+            ["crates", "nn", _, room, ..] | ["crates", "domain", _, room @ "profile", ..] => room,
+            ["crates", room, ..] | [_, room, ..] => room,
+            _ => path,
+        };
+        let room = room.trim_end_matches(".rs").to_owned();
         Self { path: path.to_owned(), room, lines: text.lines().map(str::to_owned).collect() }
     }
 
-    /// `main.rs` and `lib.rs`, which belong to no room.
+    /// `main.rs` and the `lib.rs` of crates of several rooms, which belong to no room.
     pub fn is_root(&self) -> bool {
-        matches!(self.path.as_str(), "src/main.rs" | "src/lib.rs")
+        matches!(self.path.as_str(), "src/main.rs" | "src/lib.rs" | "crates/nn/src/lib.rs")
+    }
+
+    /// Whether `crate::` names rooms there: in a crate of one room it names the room's own modules.
+    fn has_rooms_below_its_root(&self) -> bool {
+        self.path.starts_with("src/") || self.path.starts_with("crates/nn/")
     }
 
     /// A file of tests: below `tests/`, or `tests.rs`, or `…_tests.rs` beside what it tests.
@@ -74,9 +85,21 @@ impl Source {
         })
     }
 
-    /// Line and name of every module that stands directly below the crate's root in a path.
+    /// Line and name of every room that a path names.
     pub fn imported_rooms(&self) -> Vec<(usize, String)> {
-        let mut found = Vec::new();
+        let mut found: Vec<(usize, String)> = self
+            .code()
+            .flat_map(|(number, line)| {
+                let crates = line.match_indices("autodidact_").map(|(at, prefix)| &line[at + prefix.len()..]);
+                crates.map(move |rest| match rest.strip_prefix("domain::profile") {
+                    Some(_) => (number, "profile".to_owned()),
+                    None => (number, identifier(rest)),
+                })
+            })
+            .collect();
+        if !self.has_rooms_below_its_root() {
+            return found;
+        }
         // Statements may go over several lines, so braces are looked for in the text from there on.
         let code: Vec<(usize, &str)> = self.code().collect();
         for (at, (number, line)) in code.iter().enumerate() {
@@ -103,7 +126,7 @@ impl Source {
 
     /// How many `super` lead to the crate's root.
     fn depth(&self) -> usize {
-        let below_src = self.path.split('/').count() - 1;
+        let below_src = self.path.split('/').skip_while(|part| *part != "src").count() - 1;
         if self.path.ends_with("/mod.rs") { below_src - 1 } else { below_src }
     }
 

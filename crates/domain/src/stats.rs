@@ -1,0 +1,445 @@
+//! Statistics of correctness: intervals, paired tests, calibration, pass@k and maj@k.
+//!
+//! Pure functions over plain numbers. The only randomness, the bootstrap's, has an [`Address`], so that a report
+//! can be computed again to the last bit. Left out: anything that assumes normal data.
+
+use std::collections::HashMap;
+
+use rand_chacha::rand_core::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::Address;
+
+/// Resamples of [`paired_bootstrap`].
+pub const BOOTSTRAP_RESAMPLES: usize = 2000;
+
+/// An estimate and its two-sided interval, in the units of what was estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    pub mean: f64,
+    pub lo: f64,
+    pub hi: f64,
+}
+
+impl Interval {
+    /// The interval times `factor`, e.g. 100 to turn shares into points.
+    pub fn scaled(self, factor: f64) -> Self {
+        Self { mean: self.mean * factor, lo: self.lo * factor, hi: self.hi * factor }
+    }
+}
+
+/// The score interval of a proportion (Wilson 1927), at a two-sided `confidence` such as 0.95.
+///
+/// Nothing observed says nothing: `n = 0` gives (0, 1).
+///
+/// # Panics
+/// If there are more successes than trials, or `confidence` isn't strictly between 0 and 1.
+pub fn wilson(successes: usize, n: usize, confidence: f64) -> (f64, f64) {
+    assert!(successes <= n, "{successes} successes among {n} trials");
+    if n == 0 {
+        return (0.0, 1.0);
+    }
+    let z = two_sided_z(confidence);
+    let (n, p) = (n as f64, successes as f64 / n as f64);
+    let centre = p + z * z / (2.0 * n);
+    let spread = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    let norm = 1.0 + z * z / n;
+    (((centre - spread) / norm).max(0.0), ((centre + spread) / norm).min(1.0))
+}
+
+/// The mean of `after[i] - before[i]` over paired observations, with a percentile bootstrap interval (Efron 1979)
+/// of [`BOOTSTRAP_RESAMPLES`] resamples of the pairs, drawn from `address`.
+///
+/// # Panics
+/// If the two differ in length or are empty, or `confidence` isn't strictly between 0 and 1.
+pub fn paired_bootstrap(before: &[f64], after: &[f64], confidence: f64, address: &Address) -> Interval {
+    assert_eq!(before.len(), after.len(), "paired observations differ in number");
+    assert!(!before.is_empty(), "a paired bootstrap needs at least one pair");
+    assert!(confidence > 0.0 && confidence < 1.0, "confidence {confidence} is not between 0 and 1");
+    let differences: Vec<f64> = before.iter().zip(after).map(|(b, a)| a - b).collect();
+    let n = differences.len();
+    let mut stream = address.stream();
+    let mut means: Vec<f64> = (0..BOOTSTRAP_RESAMPLES)
+        .map(|_| (0..n).map(|_| differences[uniform(&mut stream, n)]).sum::<f64>() / n as f64)
+        .collect();
+    means.sort_by(f64::total_cmp);
+    let tail = (1.0 - confidence) / 2.0;
+    Interval {
+        mean: differences.iter().sum::<f64>() / n as f64,
+        lo: quantile(&means, tail),
+        hi: quantile(&means, 1.0 - tail),
+    }
+}
+
+/// The two-sided exact p-value of McNemar's test (1947) from the discordant pairs: `b` were right only before,
+/// `c` only after. 1 when there are none.
+pub fn mcnemar_exact(b: usize, c: usize) -> f64 {
+    let n = b + c;
+    // Twice the lower tail of Binomial(n, 1/2), in logarithms: 2^-n underflows from n = 1075 on.
+    let mut ln_choose = 0.0;
+    let mut tail = 0.0;
+    for k in 0..=b.min(c) {
+        if k > 0 {
+            ln_choose += ((n - k + 1) as f64 / k as f64).ln();
+        }
+        tail += (ln_choose - n as f64 * std::f64::consts::LN_2).exp();
+    }
+    (2.0 * tail).min(1.0)
+}
+
+/// The area under the ROC curve: the probability that a positive outranks a negative, ties counting half
+/// (Mann–Whitney, by mid-ranks). `None` unless both labels occur.
+///
+/// # Panics
+/// If scores and labels differ in number.
+pub fn auc(scores: &[f64], labels: &[bool]) -> Option<f64> {
+    assert_eq!(scores.len(), labels.len(), "scores and labels differ in number");
+    let positives = labels.iter().filter(|&&l| l).count();
+    let negatives = labels.len() - positives;
+    if positives == 0 || negatives == 0 {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+    let (mut start, mut rank_sum) = (0, 0.0);
+    for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
+        let mid_rank = start as f64 + (tied.len() as f64 + 1.0) / 2.0;
+        rank_sum += mid_rank * tied.iter().filter(|&&i| labels[i]).count() as f64;
+        start += tied.len();
+    }
+    let (p, n) = (positives as f64, negatives as f64);
+    Some((rank_sum - p * (p + 1.0) / 2.0) / (p * n))
+}
+
+/// The expected calibration error over `bins` bins of equal width (Guo et al. 2017, arXiv:1706.04599): the mean
+/// gap between stated probability and observed share, weighted by the bins' counts. `None` without observations.
+///
+/// # Panics
+/// If the two differ in number, or `bins` is 0.
+pub fn ece(probabilities: &[f64], labels: &[bool], bins: usize) -> Option<f64> {
+    assert_eq!(probabilities.len(), labels.len(), "probabilities and labels differ in number");
+    assert!(bins > 0, "calibration needs at least one bin");
+    // A bin's count cancels: count/n * |sum(labels)/count - sum(p)/count|.
+    let mut gaps = vec![0.0; bins];
+    for (&p, &label) in probabilities.iter().zip(labels) {
+        let bin = ((p * bins as f64).max(0.0) as usize).min(bins - 1);
+        gaps[bin] += f64::from(label) - p;
+    }
+    (!labels.is_empty()).then(|| gaps.iter().map(|gap| gap.abs()).sum::<f64>() / labels.len() as f64)
+}
+
+/// The mean squared error of probabilities (Brier 1950). `None` without observations.
+///
+/// # Panics
+/// If the two differ in number.
+pub fn brier(probabilities: &[f64], labels: &[bool]) -> Option<f64> {
+    assert_eq!(probabilities.len(), labels.len(), "probabilities and labels differ in number");
+    let sum: f64 = probabilities.iter().zip(labels).map(|(p, &l)| (p - f64::from(l)).powi(2)).sum();
+    (!labels.is_empty()).then(|| sum / labels.len() as f64)
+}
+
+/// The probability that at least one of `k` of the `n` drawn trajectories is right when `c` of the `n` are:
+/// the unbiased estimator of Chen et al. 2021 (arXiv:2107.03374).
+///
+/// # Panics
+/// Unless 1 ≤ k ≤ n and c ≤ n: fewer than `k` trajectories can't estimate pass@k.
+pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
+    assert!((1..=n).contains(&k) && c <= n, "pass@{k} from {c} right among {n}");
+    if n - c < k {
+        return 1.0;
+    }
+    1.0 - (n - c + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
+}
+
+/// Whether the majority answer is the gold one, 1 or 0 (Wang et al. 2022, arXiv:2203.11171). Trajectories without
+/// an answer don't vote; among equally frequent answers the first seen wins; no vote at all is wrong.
+pub fn maj_at_k(answers: &[Option<&str>], gold: &str) -> f64 {
+    f64::from(majority(answers) == Some(gold))
+}
+
+/// The most frequent answer, the first seen among equals; `None` if nobody answered.
+pub fn majority<'a>(answers: &[Option<&'a str>]) -> Option<&'a str> {
+    let mut votes: HashMap<&str, (usize, usize)> = HashMap::new();
+    for (i, answer) in answers.iter().enumerate() {
+        if let Some(answer) = answer {
+            votes.entry(answer).or_insert((0, i)).0 += 1;
+        }
+    }
+    // First sights are unique, so the order of the map decides nothing.
+    votes
+        .into_iter()
+        .max_by_key(|&(_, (count, first))| (count, std::cmp::Reverse(first)))
+        .map(|(answer, _)| answer)
+}
+
+/// The `q`-quantile of values in rising order, interpolated linearly between neighbours (Hyndman & Fan's type 7).
+///
+/// # Panics
+/// If there are no values, or `q` is not in [0, 1].
+pub fn quantile(sorted: &[f64], q: f64) -> f64 {
+    assert!(!sorted.is_empty() && (0.0..=1.0).contains(&q), "quantile {q} of {} values", sorted.len());
+    let position = q * (sorted.len() - 1) as f64;
+    let (below, above) = (position.floor() as usize, position.ceil() as usize);
+    sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64)
+}
+
+/// A uniform draw from `0..n` with one word of the stream: the high word of a 64-bit word times `n`. Its bias, n / 2^64, is beneath notice.
+pub fn uniform(stream: &mut impl Rng, n: usize) -> usize {
+    ((u128::from(stream.next_u64()) * n as u128) >> 64) as usize
+}
+
+fn two_sided_z(confidence: f64) -> f64 {
+    assert!(confidence > 0.0 && confidence < 1.0, "confidence {confidence} is not between 0 and 1");
+    normal_quantile(0.5 + confidence / 2.0)
+}
+
+/// The standard normal's quantile function, to about 16 digits: algorithm AS 241, PPND16 (Wichura 1988).
+fn normal_quantile(p: f64) -> f64 {
+    let q = p - 0.5;
+    if q.abs() <= 0.425 {
+        let r = 0.180625 - q * q;
+        return q * polynomial(&CENTRE.0, r) / polynomial(&CENTRE.1, r);
+    }
+    let r = (-p.min(1.0 - p).ln()).sqrt();
+    let z = if r <= 5.0 {
+        polynomial(&NEAR.0, r - 1.6) / polynomial(&NEAR.1, r - 1.6)
+    } else {
+        polynomial(&FAR.0, r - 5.0) / polynomial(&FAR.1, r - 5.0)
+    };
+    z.copysign(q)
+}
+
+/// Coefficients from the constant term upwards, by Horner's rule.
+fn polynomial(coefficients: &[f64; 8], x: f64) -> f64 {
+    coefficients.iter().rev().fold(0.0, |sum, c| sum * x + c)
+}
+
+type Rational = ([f64; 8], [f64; 8]);
+
+// The published coefficients of AS 241, digit for digit.
+#[allow(clippy::excessive_precision)]
+const CENTRE: Rational = (
+    [
+        3.3871328727963666080e0,
+        1.3314166789178437745e2,
+        1.9715909503065514427e3,
+        1.3731693765509461125e4,
+        4.5921953931549871457e4,
+        6.7265770927008700853e4,
+        3.3430575583588128105e4,
+        2.5090809287301226727e3,
+    ],
+    [
+        1.0,
+        4.2313330701600911252e1,
+        6.8718700749205790830e2,
+        5.3941960214247511077e3,
+        2.1213794301586595867e4,
+        3.9307895800092710610e4,
+        2.8729085735721942674e4,
+        5.2264952788528545610e3,
+    ],
+);
+#[allow(clippy::excessive_precision)]
+const NEAR: Rational = (
+    [
+        1.42343711074968357734e0,
+        4.63033784615654529590e0,
+        5.76949722146069140550e0,
+        3.64784832476320460504e0,
+        1.27045825245236838258e0,
+        2.41780725177450611770e-1,
+        2.27238449892691845833e-2,
+        7.74545014278341407640e-4,
+    ],
+    [
+        1.0,
+        2.05319162663775882187e0,
+        1.67638483018380384940e0,
+        6.89767334985100004550e-1,
+        1.48103976427480074590e-1,
+        1.51986665636164571966e-2,
+        5.47593808499534494600e-4,
+        1.05075007164441684324e-9,
+    ],
+);
+#[allow(clippy::excessive_precision)]
+const FAR: Rational = (
+    [
+        6.65790464350110377720e0,
+        5.46378491116411436990e0,
+        1.78482653991729133580e0,
+        2.96560571828504891230e-1,
+        2.65321895265761230930e-2,
+        1.24266094738807843860e-3,
+        2.71155556874348757815e-5,
+        2.01033439929228813265e-7,
+    ],
+    [
+        1.0,
+        5.99832206555887937690e-1,
+        1.36929880922735805310e-1,
+        1.48753612908506148525e-2,
+        7.86869131145613259100e-4,
+        1.84631831751005468180e-5,
+        1.42151175831644588870e-7,
+        2.04426310338993978564e-15,
+    ],
+);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Purpose;
+
+    fn close(a: f64, b: f64, tolerance: f64) {
+        assert!((a - b).abs() <= tolerance, "{a} is not {b}");
+    }
+
+    fn address(seed: u64) -> Address {
+        Address::new(seed, Purpose::Evaluation, 0, "", &[])
+    }
+
+    #[test]
+    fn normal_quantiles_match_scipy() {
+        // scipy 1.17.1: scipy.stats.norm.ppf(p)
+        let known = [
+            (0.5, 0.0),
+            (0.9, 1.2815515655446),
+            (0.975, 1.959963984540054),
+            (0.995, 2.5758293035489),
+            (1e-6, -4.753424308822899),
+            (1e-13, -7.348796102800677),
+        ];
+        for (p, z) in known {
+            close(normal_quantile(p), z, 1e-13);
+        }
+    }
+
+    #[test]
+    fn wilson_matches_statsmodels() {
+        // statsmodels 0.15.0: proportion_confint(successes, n, 1 - confidence, method="wilson")
+        let known = [
+            (8, 10, 0.95, 0.490162471536642, 0.943317848545625),
+            (0, 20, 0.95, 0.0, 0.161125158052819),
+            (437, 600, 0.99, 0.679249344966419, 0.772422659949921),
+            (5, 5, 0.90, 0.648883499234899, 1.0),
+        ];
+        for (successes, n, confidence, lo, hi) in known {
+            let interval = wilson(successes, n, confidence);
+            close(interval.0, lo, 1e-13);
+            close(interval.1, hi, 1e-13);
+        }
+        assert_eq!(wilson(0, 0, 0.95), (0.0, 1.0));
+    }
+
+    #[test]
+    fn mcnemar_matches_statsmodels() {
+        // statsmodels 0.15.0: mcnemar([[0, b], [c, 0]], exact=True).pvalue
+        let known = [
+            (5, 15, 4.138946533203125e-2),
+            (3, 3, 1.0),
+            (40, 90, 1.371506844517543e-5),
+            (0, 7, 1.5625e-2),
+            (700, 800, 1.055925546671151e-2),
+        ];
+        for (b, c, p) in known {
+            close(mcnemar_exact(b, c), p, p * 1e-10);
+            close(mcnemar_exact(c, b), p, p * 1e-10);
+        }
+        assert_eq!(mcnemar_exact(0, 0), 1.0);
+    }
+
+    #[test]
+    fn calibration_matches_scikit_learn() {
+        // scikit-learn 1.9.1: roc_auc_score(y, s), brier_score_loss(y, s); ECE by its definition in numpy 2.4.6.
+        let s = [0.1, 0.4, 0.4, 0.35, 0.8, 0.4, 0.9, 0.1];
+        let y = [0, 0, 1, 0, 1, 1, 1, 1].map(|l| l == 1);
+        close(auc(&s, &y).unwrap(), 0.766666666666667, 1e-14);
+        close(brier(&s, &y).unwrap(), 0.2340625, 1e-14);
+        close(ece(&s, &y, 5).unwrap(), 0.28125, 1e-14);
+        close(ece(&[1.0, 0.0], &[true, false], 10).unwrap(), 0.0, 0.0);
+        assert_eq!((auc(&[1.0], &[true]), ece(&[], &[], 5), brier(&[], &[])), (None, None, None));
+    }
+
+    #[test]
+    fn pass_at_k_equals_enumeration() {
+        // Python: the share of itertools.combinations([1] * c + [0] * (n - c), k) with any one in it.
+        let known =
+            [(10, 3, 1, 0.3), (10, 3, 4, 0.833333333333333), (8, 8, 3, 1.0), (8, 0, 2, 0.0), (8, 2, 7, 1.0)];
+        for (n, c, k, p) in known {
+            close(pass_at_k(n, c, k), p, 1e-14);
+        }
+    }
+
+    #[test]
+    fn the_majority_wins_and_ties_go_to_the_first_seen() {
+        assert_eq!(maj_at_k(&[Some("7"), None, Some("8"), Some("8")], "8"), 1.0);
+        assert_eq!(maj_at_k(&[Some("7"), Some("8"), Some("8"), Some("7")], "7"), 1.0);
+        assert_eq!(maj_at_k(&[Some("7"), Some("8")], "8"), 0.0);
+        assert_eq!(maj_at_k(&[None, None], "8"), 0.0);
+        assert_eq!(majority(&[]), None);
+    }
+
+    #[test]
+    fn the_bootstrap_interval_is_the_known_one_and_repeats() {
+        // scipy 1.17.1: bootstrap((after - before,), np.mean, n_resamples=200000, method="percentile",
+        // random_state=0) gave [0.1, 0.3] around 0.2.
+        let before: Vec<f64> = (0..100).map(|i| f64::from(i < 60)).collect();
+        let after: Vec<f64> = (0..100).map(|i| f64::from(!(55..60).contains(&i) && i < 85)).collect();
+        let interval = paired_bootstrap(&before, &after, 0.95, &address(1));
+        close(interval.mean, 0.2, 1e-12);
+        close(interval.lo, 0.1, 0.0101);
+        close(interval.hi, 0.3, 0.0101);
+        assert_eq!(interval, paired_bootstrap(&before, &after, 0.95, &address(1)));
+        let uneven: Vec<f64> = after.iter().enumerate().map(|(i, a)| a * i as f64).collect();
+        let drawn = |seed| paired_bootstrap(&before, &uneven, 0.95, &address(seed));
+        assert_ne!(drawn(1).lo, drawn(2).lo);
+        let certain = paired_bootstrap(&[0.0; 9], &[1.0; 9], 0.95, &address(1)).scaled(100.0);
+        assert_eq!(certain, Interval { mean: 100.0, lo: 100.0, hi: 100.0 });
+    }
+
+    #[test]
+    fn the_bootstrap_covers_the_truth_about_as_often_as_it_says() {
+        // 400 studies of 100 pairs whose true gain is 0.2: the 90 % interval must cover it in 85 to 95 % of them.
+        let mut covered = 0;
+        for study in 0..400 {
+            let mut stream = address(1000 + study).stream();
+            let mut draw = |p: f64| f64::from(uniform(&mut stream, 1_000_000) < (p * 1e6) as usize);
+            let (before, after): (Vec<f64>, Vec<f64>) = (0..100).map(|_| (draw(0.4), draw(0.6))).unzip();
+            let interval = paired_bootstrap(&before, &after, 0.90, &address(study));
+            covered += usize::from(interval.lo <= 0.2 && 0.2 <= interval.hi);
+        }
+        assert!((340..=380).contains(&covered), "covered {covered} of 400");
+    }
+
+    proptest! {
+        #[test]
+        fn auc_equals_the_count_of_ordered_pairs(pairs in prop::collection::vec((0u8..6, any::<bool>()), 0..40)) {
+            let (s, y): (Vec<f64>, Vec<bool>) = pairs.iter().map(|&(s, y)| (f64::from(s), y)).unzip();
+            let (mut wins, mut all) = (0.0, 0.0);
+            for i in (0..s.len()).filter(|&i| y[i]) {
+                for j in (0..s.len()).filter(|&j| !y[j]) {
+                    all += 1.0;
+                    wins += if s[i] > s[j] { 1.0 } else if s[i] == s[j] { 0.5 } else { 0.0 };
+                }
+            }
+            match auc(&s, &y) {
+                Some(value) => prop_assert!((value - wins / all).abs() < 1e-12),
+                None => prop_assert_eq!(all, 0.0),
+            }
+        }
+
+        #[test]
+        fn wilson_contains_the_share_and_narrows(n in 1usize..500, part in 0.0f64..=1.0) {
+            let successes = (n as f64 * part) as usize;
+            let (lo, hi) = wilson(successes, n, 0.95);
+            let share = successes as f64 / n as f64;
+            prop_assert!(lo <= share + 1e-12 && share <= hi + 1e-12);
+            let (lo10, hi10) = wilson(successes * 10, n * 10, 0.95);
+            prop_assert!(hi10 - lo10 < hi - lo);
+        }
+    }
+}

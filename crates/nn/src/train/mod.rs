@@ -1,0 +1,33 @@
+//! Training: kept trajectories and gold solutions in, better weights out.
+//!
+//! Supervised fine-tuning on what selection kept (rejection-sampling fine-tuning, RAFT, Dong et al. 2023;
+//! ReST-EM, Singh et al. 2024): the mean −log-probability of target tokens, replay of labelled easy tasks mixed
+//! in, decoupled weight decay. Token ids and masks arrive ready; this room never tokenizes, never reads the
+//! store and never decides what is worth learning.
+//!
+//! Same weights, hyper-parameters and examples give the same new weights, bit for bit, for any thread count and
+//! however often the work was interrupted: see [`Trainer`].
+
+mod example;
+mod gradient;
+mod memory;
+mod pack;
+mod pretrain;
+mod read;
+mod schedule;
+pub mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+mod trainee;
+mod trainer;
+mod update;
+
+pub use example::{Example, Source, example_from_solution, examples_from_tree};
+pub use memory::{Passes, memory_bytes};
+pub use pack::{CHUNK_TOKENS, Pack, chunks, pack};
+pub use pretrain::pretrain;
+pub use read::logprobs;
+pub use schedule::{LearningRate, schedule};
+pub use trainee::Trainee;
+pub use trainer::{Hyper, StepReport, Trainer};

@@ -1,0 +1,283 @@
+//! What the inspector asks: summaries, lists, one trajectory in full, and the user's own SQL.
+
+use anyhow::{Context, Result, bail, ensure};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{
+    AssertSqlSafe, Column, Executor, Row, SqlSafeStr, SqliteConnection, Statement, TypeInfo, ValueRef,
+};
+
+use super::decode::*;
+use super::fault::code;
+use super::read::Reader;
+use super::rows::*;
+
+impl Reader {
+    /// One line per iteration of a run, in order.
+    pub async fn iteration_summaries(&self, run: i64) -> Result<Vec<IterationSummary>> {
+        let rows = sqlx::query("SELECT * FROM iteration_summary WHERE run = ?1 ORDER BY iteration")
+            .bind(run)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(self.fail("summarise iterations"))?;
+        rows.iter().map(summary).collect()
+    }
+
+    /// Everything about one trajectory.
+    pub async fn trajectory(&self, id: i64) -> Result<Option<TrajectoryDetail>> {
+        let fail = self.fail("read a trajectory");
+        let head = sqlx::query(
+            "SELECT t.id AS tree_id, t.run, t.iteration, t.purpose, t.task_id, j.leaf
+             FROM trajectories j JOIN trees t ON t.id = j.tree_id WHERE j.id = ?1",
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(&fail)?;
+        let Some(head) = head else { return Ok(None) };
+        let task_id: &str = head.try_get("task_id")?;
+        let mut trees = self.trees_by_id(&[head.try_get("tree_id")?]).await?;
+        Ok(Some(TrajectoryDetail {
+            id,
+            run: head.try_get("run")?,
+            iteration: head.try_get("iteration")?,
+            purpose: named(&head, "purpose")?,
+            task: self.task(task_id).await?.with_context(|| format!("task `{task_id}` is gone"))?,
+            tree: trees.pop().context("a trajectory without its tree")?,
+            leaf: usize::try_from(head.try_get::<i64, _>("leaf")?)?,
+            scores: self.trajectory_scores(id).await?,
+            selections: self.trajectory_selections(id).await?,
+            steps: self.trajectory_steps(id).await?,
+        }))
+    }
+
+    async fn trajectory_scores(&self, id: i64) -> Result<Vec<StoredScore>> {
+        let rows = sqlx::query(
+            "SELECT g.run, g.iteration, g.scorer_hash, s.scorer, s.value, s.error
+             FROM scores s JOIN scorings g ON g.id = s.scoring WHERE s.trajectory = ?1 ORDER BY g.id",
+        )
+        .bind(id)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(self.fail("read a trajectory's scores"))?;
+        rows.iter()
+            .map(|r| {
+                Ok(StoredScore {
+                    run: r.try_get("run")?,
+                    iteration: r.try_get("iteration")?,
+                    scorer_hash: r.try_get("scorer_hash")?,
+                    score: score(r)?,
+                })
+            })
+            .collect()
+    }
+
+    async fn trajectory_selections(&self, id: i64) -> Result<Vec<(i64, u32, autodidact_domain::Selection)>> {
+        let rows = sqlx::query("SELECT * FROM selections WHERE trajectory = ?1 ORDER BY id")
+            .bind(id)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(self.fail("read a trajectory's selections"))?;
+        rows.iter().map(|r| Ok((r.try_get("run")?, r.try_get("iteration")?, selection(r)?))).collect()
+    }
+
+    async fn trajectory_steps(&self, id: i64) -> Result<Vec<(i64, u32, u32)>> {
+        sqlx::query_as(
+            "SELECT DISTINCT run, iteration, step FROM step_examples WHERE trajectory = ?1 ORDER BY run, iteration, step",
+        )
+        .bind(id)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(self.fail("read a trajectory's steps"))
+    }
+
+    /// A page of trajectories, in order of insertion.
+    pub async fn trajectories(
+        &self,
+        filter: &TrajectoryFilter,
+        limit: u32,
+        offset: u32,
+    ) -> Result<Vec<TrajectoryLine>> {
+        // Made of constants alone; clauses that don't apply are left out, so that the others' indexes are used.
+        let sql = format!("{LINES_HEAD} {} {LINES_TAIL}", clauses(filter));
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(filter.run)
+            .bind(filter.iteration)
+            .bind(filter.purpose.map(|p| p.name()))
+            .bind(&filter.task_id)
+            .bind(filter.kept)
+            .bind(filter.search.as_deref().map(quoted))
+            .bind(limit)
+            .bind(offset)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(self.fail("list trajectories"))?;
+        rows.iter().map(line).collect()
+    }
+
+    /// The run's latest messages, newest first; `None` for messages of every run.
+    pub async fn events(&self, run: Option<i64>, limit: u32) -> Result<Vec<EventRow>> {
+        let rows = sqlx::query(
+            "SELECT id, run, level, message, at FROM events WHERE ?1 IS NULL OR run = ?1 ORDER BY id DESC LIMIT ?2",
+        )
+        .bind(run)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(self.fail("list events"))?;
+        rows.iter()
+            .map(|r| {
+                Ok(EventRow {
+                    id: r.try_get("id")?,
+                    run: r.try_get("run")?,
+                    level: r.try_get("level")?,
+                    message: r.try_get("message")?,
+                    at: r.try_get("at")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Runs the user's own query on a connection that only reads; at most `rows_max` rows come back.
+    pub async fn sql(&self, query: &str, rows_max: usize) -> Result<Table> {
+        self.sql_within(query, rows_max, OPERATIONS_MAX).await
+    }
+
+    /// [`Reader::sql`] with a limit of its own on the work: operations of SQLite's virtual machine, of which a
+    /// core does some 50 to 100 million a second. The room reads no clock.
+    pub async fn sql_within(&self, query: &str, rows_max: usize, operations_max: u64) -> Result<Table> {
+        ensure!(rows_max > 0, "a query needs room for at least one row");
+        let query = query.trim().trim_end_matches(';');
+        // As a subquery it can only be one SELECT, and no more of it is computed than is shown. The line breaks
+        // end a comment.
+        let bounded = format!("SELECT * FROM (\n{query}\n) LIMIT {}", rows_max + 1);
+        let mut db = self.pool.acquire().await.map_err(self.fail("run the query"))?;
+        let mut left = operations_max / u64::from(OPERATIONS_BETWEEN);
+        let count_down = move || {
+            left = left.saturating_sub(1);
+            left > 0
+        };
+        db.lock_handle()
+            .await
+            .map_err(self.fail("run the query"))?
+            .set_progress_handler(OPERATIONS_BETWEEN as i32, count_down);
+        let found = run(&mut db, bounded).await;
+        db.lock_handle().await.map_err(self.fail("run the query"))?.remove_progress_handler();
+        let (columns, rows) = match found {
+            Err(error) if code(&error) == Some(INTERRUPTED) => bail!(
+                "couldn't run the query: it needs more than {operations_max} operations; ask for less, or use the sqlite3 tool"
+            ),
+            other => other.map_err(self.fail("run the query"))?,
+        };
+        let cells = rows.iter().take(rows_max).map(cells).collect::<Result<_>>()?;
+        Ok(Table { columns, rows: cells, truncated: rows.len() > rows_max })
+    }
+}
+
+/// About a minute's work.
+const OPERATIONS_MAX: u64 = 4_000_000_000;
+
+/// How often the limit is looked at.
+const OPERATIONS_BETWEEN: u32 = 100_000;
+
+/// SQLITE_INTERRUPT: the progress handler said stop.
+const INTERRUPTED: i32 = 9;
+
+/// Column names, also when there is no row, and rows.
+async fn run(db: &mut SqliteConnection, query: String) -> sqlx::Result<(Vec<String>, Vec<SqliteRow>)> {
+    let statement = db.prepare(AssertSqlSafe(query).into_sql_str()).await?;
+    let columns = statement.columns().iter().map(|c| c.name().to_owned()).collect();
+    let rows = statement.query().fetch_all(db).await?;
+    Ok((columns, rows))
+}
+
+/// The page's ids are found first, so that only its rows are filled in.
+const LINES_HEAD: &str = "
+    SELECT j.id, j.tree_id, t.run, t.iteration, t.purpose, t.address, t.task_id, j.finish, j.answer, k.answer AS gold, j.tokens,
+           (SELECT s.value FROM scores s WHERE s.trajectory = j.id AND s.scorer = 'reward'
+            ORDER BY s.scoring DESC LIMIT 1) AS reward, v.rank, v.reason
+    FROM (SELECT j.id FROM trajectories j JOIN trees t ON t.id = j.tree_id WHERE 1";
+const LINES_TAIL: &str = "
+          ORDER BY j.id LIMIT ?7 OFFSET ?8) page
+    JOIN trajectories j ON j.id = page.id JOIN trees t ON t.id = j.tree_id JOIN tasks k ON k.id = t.task_id
+    LEFT JOIN selections v ON v.id = (SELECT max(id) FROM selections WHERE trajectory = j.id)
+    ORDER BY j.id";
+
+/// The filter's clauses, by the numbers under which their values are bound.
+fn clauses(filter: &TrajectoryFilter) -> String {
+    let clauses = [
+        (filter.run.is_some(), "AND t.run = ?1"),
+        (filter.iteration.is_some(), "AND t.iteration = ?2"),
+        (filter.purpose.is_some(), "AND t.purpose = ?3"),
+        (filter.task_id.is_some(), "AND t.task_id = ?4"),
+        (
+            filter.kept.is_some(),
+            "AND coalesce((SELECT s.reason LIKE 'kept%' FROM selections s WHERE s.trajectory = j.id
+                           ORDER BY s.id DESC LIMIT 1), 0) = ?5",
+        ),
+        (
+            filter.search.is_some(),
+            "AND t.id IN (SELECT rowid FROM tree_search WHERE tree_search MATCH ?6
+                          UNION SELECT x.id FROM task_search q JOIN tasks y ON y.seq = q.rowid
+                          JOIN trees x ON x.task_id = y.id WHERE q.question MATCH ?6)",
+        ),
+    ];
+    clauses.iter().filter(|(wanted, _)| *wanted).map(|(_, sql)| *sql).collect::<Vec<_>>().join(" ")
+}
+
+/// Words as FTS5 strings: every character is taken literally, and every word must occur.
+fn quoted(words: &str) -> String {
+    words.split_whitespace().map(|w| format!("\"{}\"", w.replace('"', "\"\""))).collect::<Vec<_>>().join(" ")
+}
+
+fn cells(row: &SqliteRow) -> Result<Vec<Option<String>>> {
+    (0..row.columns().len())
+        .map(|i| {
+            let value = row.try_get_raw(i)?;
+            Ok(match value.type_info().name() {
+                _ if value.is_null() => None,
+                "INTEGER" => Some(row.try_get::<i64, _>(i)?.to_string()),
+                "REAL" => Some(row.try_get::<f64, _>(i)?.to_string()),
+                "BLOB" => Some(format!("[{} bytes]", row.try_get::<&[u8], _>(i)?.len())),
+                _ => Some(row.try_get::<String, _>(i)?),
+            })
+        })
+        .collect()
+}
+
+fn summary(row: &SqliteRow) -> Result<IterationSummary> {
+    Ok(IterationSummary {
+        iteration: row.try_get("iteration")?,
+        trees: row.try_get("trees")?,
+        trajectories: row.try_get("trajectories")?,
+        drawn_tokens: row.try_get("drawn_tokens")?,
+        kept: row.try_get("kept")?,
+        reward_mean: row.try_get("reward_mean")?,
+        steps: row.try_get("steps")?,
+        loss_last: row.try_get("loss_last")?,
+        critic_auc: row.try_get("critic_auc")?,
+        gate_pass1: row.try_get("gate_pass1")?,
+        heldout_pass1: row.try_get("heldout_pass1")?,
+        promoted: row.try_get("promoted")?,
+        gain_points: row.try_get("gain_points")?,
+        seconds: row.try_get("seconds")?,
+    })
+}
+
+fn line(row: &SqliteRow) -> Result<TrajectoryLine> {
+    Ok(TrajectoryLine {
+        id: row.try_get("id")?,
+        tree_row: row.try_get("tree_id")?,
+        run: row.try_get("run")?,
+        iteration: row.try_get("iteration")?,
+        purpose: named(row, "purpose")?,
+        address: named(row, "address")?,
+        task_id: row.try_get("task_id")?,
+        finish: named(row, "finish")?,
+        answer: row.try_get("answer")?,
+        gold: row.try_get("gold")?,
+        tokens: row.try_get("tokens")?,
+        reward: row.try_get("reward")?,
+        rank: row.try_get("rank")?,
+        reason: named_option(row, "reason")?,
+    })
+}

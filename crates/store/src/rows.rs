@@ -1,0 +1,308 @@
+//! What the store takes and gives beside the nouns of `domain`: plain data, one type per table.
+
+use autodidact_domain::{
+    Address, Arm, FinishReason, Phase, Purpose, RunState, Score, Selection, SelectionReason, Split, Task,
+    Tree, named_enum,
+};
+
+/// A run about to begin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRun {
+    pub arm: Arm,
+    /// The run that a control arm accompanies.
+    pub of_run: Option<i64>,
+    pub seed: u64,
+    /// Planned iterations, iteration 0 not counted.
+    pub iterations: u32,
+    pub config_json: String,
+    pub config_hash: String,
+    pub tokenizer_hash: String,
+    pub base_policy_hash: String,
+    pub engine_version: String,
+    /// RFC 3339.
+    pub started_at: String,
+}
+
+/// A stored run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    pub id: i64,
+    pub arm: Arm,
+    pub of_run: Option<i64>,
+    pub seed: u64,
+    pub iterations: u32,
+    pub config_json: String,
+    pub config_hash: String,
+    pub tokenizer_hash: String,
+    pub base_policy_hash: String,
+    pub engine_version: String,
+    pub state: RunState,
+    pub state_reason: Option<String>,
+    pub started_at: String,
+    /// When the state last changed.
+    pub changed_at: String,
+}
+
+/// A stored tree and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredTree {
+    pub tree_row: i64,
+    pub policy_hash: String,
+    /// One per leaf, in order.
+    pub trajectory_ids: Vec<i64>,
+    pub tree: Tree,
+}
+
+/// A score and the act of scoring it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredScore {
+    pub run: i64,
+    pub iteration: u32,
+    pub scorer_hash: String,
+    pub score: Score,
+}
+
+/// The answer that one trajectory claims.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnswerRow {
+    pub trajectory: i64,
+    pub address: Address,
+    /// Index within the tree's leaves.
+    pub leaf: u32,
+    pub finish: FinishReason,
+    pub answer: Option<String>,
+}
+
+/// Everything known about one trajectory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrajectoryDetail {
+    pub id: i64,
+    pub run: i64,
+    pub iteration: u32,
+    pub purpose: Purpose,
+    pub task: Task,
+    pub tree: StoredTree,
+    /// Index within `tree.tree.leaves`.
+    pub leaf: usize,
+    /// In order of scoring.
+    pub scores: Vec<StoredScore>,
+    /// (run, iteration, verdict), in order.
+    pub selections: Vec<(i64, u32, Selection)>,
+    /// (run, iteration, step) of every update that it trained in.
+    pub steps: Vec<(i64, u32, u32)>,
+}
+
+/// What a critique head had learned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CriticStage {
+    /// Graded labels alone.
+    Bootstrap,
+    /// Its own confident annotations too.
+    Annotated,
+}
+
+named_enum!(CriticStage { Bootstrap => "bootstrap", Annotated => "annotated" });
+
+/// A critique head and its calibration on the anchor split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CriticRow {
+    pub hash: String,
+    /// safetensors.
+    pub bytes: Vec<u8>,
+    pub auc: Option<f64>,
+    pub ece: Option<f64>,
+    pub brier: Option<f64>,
+    /// Trajectories it was measured on.
+    pub anchor_n: u32,
+    /// Trajectories it labelled for itself.
+    pub annotated: u32,
+    /// Whether it has a vote in the reward.
+    pub voting: bool,
+}
+
+/// One optimizer update and what trained in it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepRow {
+    pub step: u32,
+    pub loss: f64,
+    /// Tokens read, prompts included.
+    pub tokens: u64,
+    /// Tokens trained on.
+    pub target_tokens: u64,
+    /// Before clipping.
+    pub grad_norm: f64,
+    pub learning_rate: f64,
+    /// Trajectories in the batch.
+    pub examples: Vec<i64>,
+    /// Labelled tasks replayed in the batch.
+    pub replayed: Vec<String>,
+}
+
+/// What a checkpoint is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CheckpointKind {
+    /// The policy that the run began with.
+    Base,
+    /// An iteration's finished training.
+    Candidate,
+    /// A trainer in the middle of a phase: weights, optimizer, position.
+    State,
+}
+
+named_enum!(CheckpointKind { Base => "base", Candidate => "candidate", State => "state" });
+
+/// A complete checkpoint on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointRow {
+    pub kind: CheckpointKind,
+    /// Updates done within the iteration; `None` outside training.
+    pub step: Option<u32>,
+    pub policy_hash: String,
+    pub parent_hash: Option<String>,
+    /// A file or a folder, relative to the checkpoints' root, `/` between parts.
+    pub path: String,
+    /// Size on disk; [`super::hash_path`] gives it.
+    pub bytes: u64,
+    /// What [`super::hash_path`] says of `path`.
+    pub file_hash: String,
+}
+
+/// A stored checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    pub id: i64,
+    pub iteration: u32,
+    pub row: CheckpointRow,
+    /// Why its file was deleted; `None` while it is there.
+    pub removed_reason: Option<String>,
+}
+
+/// How a policy was asked when it was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Decoding {
+    Greedy,
+    Sampled,
+}
+
+named_enum!(Decoding { Greedy => "greedy", Sampled => "sampled" });
+
+/// A policy measured on a split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvaluationRow {
+    pub policy_hash: String,
+    pub split: Split,
+    pub decoding: Decoding,
+    /// `pass@1`, `pass@4`, `maj@4`, …
+    pub metric: String,
+    /// `None`: every level together.
+    pub level: Option<u32>,
+    /// Tasks measured.
+    pub n: u32,
+    pub value: f64,
+    pub lo: f64,
+    pub hi: f64,
+}
+
+/// The gate's decision on an iteration's candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromotionRow {
+    pub candidate_hash: String,
+    pub incumbent_hash: String,
+    pub promoted: bool,
+    /// Candidate minus incumbent, in percentage points, with its interval.
+    pub gain_points: f64,
+    pub lo: f64,
+    pub hi: f64,
+    pub p_value: Option<f64>,
+    pub reason: String,
+}
+
+/// The sampler's log-probabilities against the trainer's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ParityRow {
+    /// In nats.
+    pub max_abs_diff: f64,
+    pub tokens: i64,
+}
+
+/// A finished phase.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PhaseRow {
+    pub iteration: u32,
+    pub phase: Phase,
+    pub seconds: f64,
+    /// What the phase came to, in words or JSON.
+    pub detail: String,
+}
+
+/// Something the program told its user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventRow {
+    pub id: i64,
+    pub run: Option<i64>,
+    pub level: String,
+    pub message: String,
+    pub at: String,
+}
+
+/// One line of the view `iteration_summary`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IterationSummary {
+    pub iteration: u32,
+    pub trees: i64,
+    pub trajectories: i64,
+    pub drawn_tokens: f64,
+    pub kept: i64,
+    pub reward_mean: Option<f64>,
+    pub steps: i64,
+    pub loss_last: Option<f64>,
+    pub critic_auc: Option<f64>,
+    pub gate_pass1: Option<f64>,
+    pub heldout_pass1: Option<f64>,
+    pub promoted: Option<bool>,
+    pub gain_points: Option<f64>,
+    pub seconds: f64,
+}
+
+/// Which trajectories to list. `Default` lists everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrajectoryFilter {
+    pub run: Option<i64>,
+    pub iteration: Option<u32>,
+    pub purpose: Option<Purpose>,
+    pub task_id: Option<String>,
+    pub kept: Option<bool>,
+    /// Words that the question, the thoughts or the answers must contain.
+    pub search: Option<String>,
+}
+
+/// One line of a list of trajectories.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrajectoryLine {
+    pub id: i64,
+    pub tree_row: i64,
+    pub run: i64,
+    pub iteration: u32,
+    pub purpose: Purpose,
+    /// Of its tree.
+    pub address: Address,
+    pub task_id: String,
+    pub finish: FinishReason,
+    pub answer: Option<String>,
+    /// The task's gold answer.
+    pub gold: Option<String>,
+    pub tokens: u32,
+    pub reward: Option<f64>,
+    pub rank: Option<u32>,
+    pub reason: Option<SelectionReason>,
+}
+
+/// The answer to a user's own SQL, as text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    pub columns: Vec<String>,
+    /// `None` is NULL.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// Whether there were more rows than asked for.
+    pub truncated: bool,
+}

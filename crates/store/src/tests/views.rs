@@ -1,0 +1,223 @@
+//! The views and the inspector's queries.
+
+use sqlx::Row;
+
+use super::drive::finished;
+use super::*;
+
+#[test]
+fn every_table_and_column_is_explained() {
+    let ground = include_str!("../../../../migrations/0001_ground_state.sql");
+    let views = include_str!("../../../../migrations/0002_views_and_search.sql");
+    let mut inside = false;
+    for (line, before) in ground.lines().skip(1).zip(ground.lines()) {
+        if line.starts_with("CREATE TABLE") {
+            assert!(before.starts_with("--"), "{line}");
+        }
+        inside = line.starts_with("CREATE TABLE") || (inside && !line.starts_with(')'));
+        let is_column =
+            inside && line.starts_with("    ") && line.trim().starts_with(|c: char| c.is_ascii_lowercase());
+        assert!(!is_column || line.contains(" -- "), "no comment: {line}");
+    }
+    for (line, before) in views.lines().skip(1).zip(views.lines()) {
+        assert!(
+            !line.starts_with("CREATE V") || before.starts_with("--") || before.starts_with("CREATE V"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn trajectory_text() {
+    block_on(async {
+        let (_dir, path) = finished().await;
+        let reader = Reader::open(&path).await.unwrap();
+        for stored in reader.trees(1, 1, Purpose::Rollout).await.unwrap() {
+            for (id, leaf) in stored.trajectory_ids.iter().zip(&stored.tree.leaves) {
+                let row = sqlx::query("SELECT * FROM trajectory_text WHERE id = ?1")
+                    .bind(id)
+                    .fetch_one(&reader.pool)
+                    .await
+                    .unwrap();
+                assert_eq!(row.get::<String, _>("text"), stored.tree.completion_text(leaf));
+                assert_eq!(row.get::<Option<String>, _>("answer"), leaf.answer);
+                let task = reader.task(&stored.tree.task_id).await.unwrap().unwrap();
+                let question = stored.tree.variant.as_ref().map_or(&task.question, |v| &v.question);
+                assert_eq!(&row.get::<String, _>("question"), question);
+                let detail = reader.trajectory(*id).await.unwrap().unwrap();
+                let reward = detail.scores.iter().find(|s| s.score.scorer == ScorerKind::Reward).unwrap();
+                assert_eq!(row.get::<Option<f64>, _>("reward"), reward.score.value.ok());
+                assert_eq!(row.get::<String, _>("reason"), detail.selections[0].2.reason.name());
+            }
+        }
+    });
+}
+
+#[test]
+fn trajectory_tree() {
+    block_on(async {
+        let (_dir, store, run) = store().await;
+        store.put_trees(run, 1, Purpose::Rollout, "p0", &[bushy(1, 3)]).await.unwrap();
+        let table = store
+            .sql("SELECT depth, line, pruned, trajectory, answer FROM trajectory_tree WHERE tree_id = 1 ORDER BY ordinal", 99)
+            .await
+            .unwrap();
+        let depths: Vec<_> = table.rows.iter().map(|r| r[0].clone().unwrap()).collect();
+        assert_eq!(depths, ["0", "1", "1", "2", "2", "2"]);
+        assert!(table.rows[4][1].as_ref().unwrap().starts_with("    Step 4"));
+        assert_eq!(table.rows[4][2].as_deref(), Some("beam"));
+        assert_eq!((table.rows[3][3].as_deref(), table.rows[3][4].as_deref()), (Some("1"), Some("42")));
+    });
+}
+
+#[test]
+fn iteration_summaries() {
+    block_on(async {
+        let (_dir, path) = finished().await;
+        let reader = Reader::open(&path).await.unwrap();
+        let [zero, one] = &reader.iteration_summaries(1).await.unwrap()[..] else { panic!() };
+        assert_eq!((zero.trees, zero.steps, zero.promoted, zero.heldout_pass1), (0, 0, None, Some(0.25)));
+        assert_eq!((one.trees, one.trajectories), (12, 16));
+        assert_eq!((one.kept, one.steps, one.loss_last), (8, 2, Some(0.5)));
+        assert_eq!((one.promoted, one.gain_points, one.heldout_pass1), (Some(true), Some(25.0), Some(0.5)));
+        assert_eq!((one.critic_auc, one.seconds), (Some(0.875), 7.0 * 1.5));
+        let rewards: Vec<f64> = reader
+            .scores(1, 1)
+            .await
+            .unwrap()
+            .iter()
+            .filter_map(|(_, s)| s.value.ok().filter(|_| s.scorer == ScorerKind::Reward))
+            .collect();
+        let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
+        assert!((one.reward_mean.unwrap() - mean).abs() < 1e-12);
+    });
+}
+
+#[test]
+fn lists_and_search() {
+    block_on(async {
+        let (_dir, path) = finished().await;
+        let reader = Reader::open(&path).await.unwrap();
+        let list = async |filter: TrajectoryFilter| {
+            let lines = reader.trajectories(&filter, 1000, 0).await.unwrap();
+            assert!(lines.is_sorted_by_key(|l| l.id));
+            lines
+        };
+        let all = list(TrajectoryFilter::default()).await;
+        assert_eq!(all.len(), 16 + 2 * 12 + 1);
+        let rollout = TrajectoryFilter {
+            run: Some(1),
+            iteration: Some(1),
+            purpose: Some(Purpose::Rollout),
+            ..Default::default()
+        };
+        assert_eq!(list(rollout.clone()).await.len(), 16);
+        let kept = list(TrajectoryFilter { kept: Some(true), ..Default::default() }).await;
+        assert_eq!(kept.len(), 8);
+        assert!(kept.iter().all(|l| l.reason == Some(SelectionReason::Kept) && l.reward.is_some()));
+        assert_eq!(list(TrajectoryFilter { kept: Some(false), ..rollout.clone() }).await.len(), 8);
+        let of_task = TrajectoryFilter { task_id: Some(task(1, Split::Train).id), ..rollout.clone() };
+        assert!(
+            list(of_task)
+                .await
+                .iter()
+                .all(|l| l.task_id.ends_with("000001") && l.gold.as_deref() == Some("1"))
+        );
+
+        let search = async |words: &str| {
+            list(TrajectoryFilter { search: Some(words.into()), ..rollout.clone() }).await
+        };
+        // Punctuation separates words, whatever it means to FTS5.
+        assert_eq!(search("\"chain 7\" -Step*").await, search("chain 7 step").await);
+        let found = search("chain 15").await;
+        // One says it in its thoughts, the other answers it.
+        let tasks: Vec<&str> = found.iter().map(|l| &l.task_id[l.task_id.len() - 6..]).collect();
+        assert_eq!(tasks, ["000002", "000003"]);
+        assert_eq!(search("42").await.len(), 6, "answers, by tree");
+        // The question of a task finds every attempt at it.
+        let asked = search("3 more apples than Bert").await;
+        assert_eq!(asked.len(), rollout_of(&reader, 3).await);
+        assert!(search("nowhere").await.is_empty());
+        assert!(search("AND OR NOT ( * \" ^ : NEAR").await.is_empty(), "no syntax error");
+
+        let page = reader.trajectories(&rollout, 5, 10).await.unwrap();
+        assert_eq!(page, list(rollout.clone()).await[10..15]);
+    });
+}
+
+async fn rollout_of(reader: &Reader, n: u32) -> usize {
+    let trees = reader.trees(1, 1, Purpose::Rollout).await.unwrap();
+    trees.iter().filter(|t| t.tree.task_id == task(n, Split::Train).id).map(|t| t.trajectory_ids.len()).sum()
+}
+
+#[test]
+fn the_users_own_sql() {
+    block_on(async {
+        let (_dir, path) = finished().await;
+        let reader = Reader::open(&path).await.unwrap();
+        let table = reader
+            .sql("SELECT id, NULL AS gone, 0.5 AS half, x'0102' AS raw FROM trees ORDER BY id;", 2)
+            .await
+            .unwrap();
+        assert_eq!(table.columns, ["id", "gone", "half", "raw"]);
+        let row: Vec<_> = table.rows[0].iter().map(Option::as_deref).collect();
+        assert_eq!(row, [Some("1"), None, Some("0.5"), Some("[2 bytes]")]);
+        assert_eq!((table.rows.len(), table.truncated), (2, true));
+        let empty = reader.sql("SELECT id, arm FROM runs WHERE 0 -- none", 5).await.unwrap();
+        assert_eq!((empty.columns.len(), empty.rows.len(), empty.truncated), (2, 0, false));
+        for evil in
+            ["DELETE FROM runs", "SELECT 1); DELETE FROM runs; --", "PRAGMA user_version = 7", "nonsense"]
+        {
+            let error = reader.sql(evil, 5).await.unwrap_err().to_string();
+            assert!(error.contains("run the query"), "{error}");
+        }
+        assert_eq!(reader.runs().await.unwrap().len(), 1);
+        let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
+        let error = reader.sql_within(endless, 5, 10_000_000).await.unwrap_err().to_string();
+        assert!(error.contains("more than 10000000 operations"), "{error}");
+        assert_eq!(reader.sql("SELECT 1", 5).await.unwrap().rows.len(), 1, "the connection is fine again");
+    });
+}
+
+#[test]
+fn readers_see_commits_while_a_run_writes() {
+    block_on(async {
+        let (_dir, store, run) = store().await;
+        let reader = Reader::open(store.path()).await.unwrap();
+        let count = async || reader.tree_keys(run, 1, Purpose::Rollout).await.unwrap().len();
+        let mut unit = store.unit(run, 1).await.unwrap();
+        let trees: Vec<_> = (0..20).map(|n| chain(Purpose::Rollout, 1, n, 5)).collect();
+        unit.put_trees(Purpose::Rollout, "p0", &trees).await.unwrap();
+        assert_eq!(count().await, 0, "not committed yet");
+        let digest = reader.digest().await.unwrap();
+        unit.commit().await.unwrap();
+        assert_eq!(count().await, 20);
+        assert_ne!(reader.digest().await.unwrap(), digest);
+        // Many readings at once, and verification of a store that is open.
+        let (one, two) = (reader.clone(), reader.clone());
+        let a = tokio::spawn(async move { one.trees(run, 1, Purpose::Rollout).await });
+        let b = tokio::spawn(async move { two.iteration_summaries(run).await });
+        let c = verify(store.path(), Path::new(".")).await;
+        assert_eq!((a.await.unwrap().unwrap().len(), b.await.unwrap().unwrap().len()), (20, 1));
+        assert_eq!(c.unwrap().problems, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn queries_stay_quick() {
+    block_on(async {
+        let (_dir, store, run) = store().await;
+        let trees: Vec<_> = (0..3000).map(|n| chain(Purpose::Rollout, 1, n, 3)).collect();
+        store.put_trees(run, 1, Purpose::Rollout, "p0", &trees).await.unwrap();
+        // Generous: a missing index would cost a hundred times more on a loaded machine.
+        let started = std::time::Instant::now();
+        for id in 1..50 {
+            store.trajectory(id * 50).await.unwrap().unwrap();
+            store
+                .sql(&["SELECT text FROM trajectory_text WHERE id = ", &id.to_string()].concat(), 1)
+                .await
+                .unwrap();
+        }
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+    });
+}
