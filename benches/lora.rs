@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use autodidact::config::Config;
 use autodidact::domain::{Address, Purpose};
 use autodidact::model::{ALL_LINEAR, Adapter, Frozen, Lora, LoraSettings, Quantization};
-use autodidact::train::{Example, Hyper, Passes, Trainee, Trainer, example_from_solution, memory_bytes};
+use autodidact::train::{Group, Hyper, Passes, Trainee, Trainer, example_from_solution, memory_bytes};
 
 /// Updates that are timed, behind one that isn't.
 const UPDATES: u32 = 3;
@@ -51,13 +51,13 @@ fn main() -> Result<()> {
     let predicted = memory_bytes(&trainee, &hyper, passes, tokens, at_once);
     let mut trainer = Trainer::new(trainee, hyper, 1 + UPDATES)?.in_passes(passes);
 
-    let example = |n: u32| -> Example {
+    let example = |n: u32| -> Group {
         let id = |t: u32| (n * 7919 + t * 104_729) % vocabulary;
         let ids: Vec<u32> = (0..tokens as u32).map(id).collect();
-        example_from_solution(&ids[..1], &ids[1..], &format!("{n}"))
+        example_from_solution(&ids[..1], &ids[1..], &format!("{n}")).into()
     };
-    let examples: Vec<Example> = (0..sequences as u32).map(example).collect();
-    let batch: Vec<&Example> = examples.iter().collect();
+    let examples: Vec<Group> = (0..sequences as u32).map(example).collect();
+    let batch: Vec<&Group> = examples.iter().collect();
     trainer.step(&batch)?;
     let mut report = measure::repeated(UPDATES as usize, || {
         trainer.step(&batch)?;

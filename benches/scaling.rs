@@ -18,7 +18,7 @@ use autodidact::engine::native::Native;
 use autodidact::engine::{Generate, Request, Sampling, Stops};
 use autodidact::model::{ModelConfig, Packed, Weights};
 use autodidact::store::TrajectoryFilter;
-use autodidact::train::{Example, Hyper, Trainer, example_from_solution};
+use autodidact::train::{Group, Hyper, Trainer, example_from_solution};
 use plot::{Line, Panel, svg};
 use rayon::ThreadPoolBuilder;
 
@@ -178,10 +178,10 @@ fn training(xs: &[usize], threads: usize) -> Result<Panel> {
     let panel = by_threads(&title, "tokens of each of its sequences", xs, threads, |length| {
         let sequence = |n: usize| {
             let ids = ids(n as u32, length);
-            example_from_solution(&ids[..length / 2], &ids[length / 2..], "bench")
+            Group::from(example_from_solution(&ids[..length / 2], &ids[length / 2..], "bench"))
         };
-        let examples: Vec<Example> = (0..UPDATE / length).map(sequence).collect();
-        let batch: Vec<&Example> = examples.iter().collect();
+        let examples: Vec<Group> = (0..UPDATE / length).map(sequence).collect();
+        let batch: Vec<&Group> = examples.iter().collect();
         let mut trainer = Trainer::new(weights.clone(), Hyper::from(&Config::load(None, &[])?.train), 2)?;
         trainer.step(&batch)?;
         let start = Instant::now();

@@ -20,7 +20,7 @@ use autodidact::model::{self, ModelConfig, Weights};
 use autodidact::ops::kernels::{Arithmetic, has_tiles};
 use autodidact::ops::{self, composed};
 use autodidact::train::{
-    CHUNK_TOKENS, Example, Hyper, Pack, Trainee, Trainer, chunks, example_from_solution, pack,
+    CHUNK_TOKENS, Example, Group, Hyper, Pack, Trainee, Trainer, chunks, example_from_solution, pack,
 };
 use candle_core::Tensor;
 use rand_chacha::rand_core::Rng;
@@ -37,8 +37,10 @@ fn main() -> Result<()> {
     unsafe { autodidact::cli::prepare() };
     let weights = Weights::init(ModelConfig::seed(VOCABULARY), &address("weights"))?;
     let examples = examples();
-    let batch: Vec<&Example> = examples.iter().collect();
-    let tokens: usize = batch.iter().map(|e| e.tokens()).sum();
+    let tokens: usize = examples.iter().map(Example::tokens).sum();
+    let groups: Vec<Group> = examples.iter().cloned().map(Group::from).collect();
+    let batch: Vec<&Group> = groups.iter().collect();
+    let examples: Vec<&Example> = examples.iter().collect();
     let mut args = std::env::args().filter(|arg| !arg.starts_with("--")).skip(1);
     if args.next().is_some_and(|arg| arg == "update") {
         let mut trainer = trainer(Trainee::Full(weights, measure::arithmetic(args.next().as_ref())?))?;
@@ -46,8 +48,8 @@ fn main() -> Result<()> {
         println!("{}", measure::repeated(REPETITIONS, || trainer.step(&batch).map(|_| tokens))?);
         return Ok(());
     }
-    let chunks = chunks(&batch.iter().map(|e| e.tokens()).collect::<Vec<_>>(), CHUNK_TOKENS);
-    let packs: Vec<Pack> = chunks.into_iter().map(|chunk| pack(&batch[chunk])).collect();
+    let chunks = chunks(&examples.iter().map(|e| e.tokens()).collect::<Vec<_>>(), CHUNK_TOKENS);
+    let packs: Vec<Pack> = chunks.into_iter().map(|chunk| pack(&examples[chunk])).collect();
     println!(
         "seed shape, {tokens} tokens in {} chunks, {} threads",
         packs.len(),

@@ -20,7 +20,7 @@ use crate::improve::{
 };
 use crate::rollout::{self, Job};
 use crate::text::Text;
-use crate::train::{self, Example, Hyper, Trainer};
+use crate::train::{self, Group, Hyper, Trainer};
 
 /// Rows left out that are spelled out on the terminal; `--json` has them all.
 const LEFT_OUT_SHOWN: usize = 10;
@@ -265,18 +265,18 @@ fn probe_generation(config: &Config, text: &Text, policy: &Policy, tasks: &[Task
 /// a solution.
 fn probe_training(config: &Config, text: &Text, policy: &Policy, tasks: &[Task]) -> Result<f64> {
     let Policy::Model(model) = policy else { anyhow::bail!("only a model can be trained") };
-    let mut examples: Vec<Example> = Vec::new();
+    let mut examples: Vec<Group> = Vec::new();
     for task in tasks.iter().filter(|t| t.split == Split::Easy) {
         let Some(solution) = &task.solution else { continue };
         let (prompt, completion) =
             (text.prompt_ids_of(task.kind, &task.question)?, text.completion_ids(solution)?);
-        examples.push(train::example_from_solution(&prompt, &completion, &task.id));
+        examples.push(train::example_from_solution(&prompt, &completion, &task.id).into());
     }
     if examples.is_empty() {
         for task in tasks.iter().filter(|t| t.split == Split::Train).take(PROBE_JOBS) {
             let (prompt, again) =
                 (text.prompt_ids_of(task.kind, &task.question)?, text.completion_ids(&task.question)?);
-            examples.push(train::example_from_solution(&prompt, &again, &task.id));
+            examples.push(train::example_from_solution(&prompt, &again, &task.id).into());
         }
     }
     anyhow::ensure!(!examples.is_empty(), "there is no task to probe training with");

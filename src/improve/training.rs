@@ -14,7 +14,7 @@ use super::policy::Policy;
 use super::{Flow, Session};
 use crate::domain::{Address, Phase, Purpose, Split};
 use crate::store::{Checkpoint, CheckpointKind, CheckpointRow, ParityRow, StepRow, StoredTree, hash_path};
-use crate::train::{self, Example, Source, StepReport, Trainer};
+use crate::train::{self, Example, Group, Source, StepReport, Trainer};
 
 /// Stored trajectories whose log-probabilities the trainer recomputes in every iteration.
 const PARITY_TRAJECTORIES: usize = 8;
@@ -85,7 +85,7 @@ async fn parity(session: &Session<'_>, iteration: u32, policy: &Policy, trees: &
     Ok(())
 }
 
-async fn kept_examples(session: &Session<'_>, iteration: u32, trees: &[StoredTree]) -> Result<Vec<Example>> {
+async fn kept_examples(session: &Session<'_>, iteration: u32, trees: &[StoredTree]) -> Result<Vec<Group>> {
     let selections = session.store.selections(session.run.id, iteration).await?;
     let kept: HashSet<i64> = selections.iter().filter(|s| s.reason.is_kept()).map(|s| s.trajectory).collect();
     let mut examples = Vec::with_capacity(kept.len());
@@ -94,15 +94,15 @@ async fn kept_examples(session: &Session<'_>, iteration: u32, trees: &[StoredTre
             (0..stored.trajectory_ids.len()).filter(|&i| kept.contains(&stored.trajectory_ids[i])).collect();
         examples.extend(train::examples_from_tree(&stored.tree, &leaves, &stored.trajectory_ids)?);
     }
-    Ok(examples)
+    Ok(examples.into_iter().map(Group::from).collect())
 }
 
-/// The labelled easy tasks, as examples.
-fn replay_examples(session: &Session) -> Result<Vec<Example>> {
+/// The labelled easy tasks, each an example of its own group.
+fn replay_examples(session: &Session) -> Result<Vec<Group>> {
     let easy = session.tasks(Split::Easy).iter();
     let example = |(task, solution): (&crate::domain::Task, &String)| {
         let prompt = session.text.prompt_ids_of(task.kind, &task.question)?;
-        Ok(train::example_from_solution(&prompt, &session.text.completion_ids(solution)?, &task.id))
+        Ok(train::example_from_solution(&prompt, &session.text.completion_ids(solution)?, &task.id).into())
     };
     easy.filter_map(|task| Some((task, task.solution.as_ref()?))).map(example).collect()
 }
@@ -111,7 +111,7 @@ async fn train_model(
     session: &mut Session<'_>,
     iteration: u32,
     incumbent: &Policy,
-    kept: Vec<Example>,
+    kept: Vec<Group>,
 ) -> Result<Flow> {
     let Policy::Model(model) = incumbent else { anyhow::bail!("only a model can be trained") };
     let config = &session.config.train;
@@ -124,7 +124,7 @@ async fn train_model(
     }
     let address = Address::new(session.config.run.seed, Purpose::Training, iteration, "", &[]);
     let schedule = train::schedule(&kept, &replay, config.steps, config.step_tokens, config.replay, &address);
-    let examples: Vec<&Example> = kept.iter().chain(&replay).collect();
+    let groups: Vec<&Group> = kept.iter().chain(&replay).collect();
 
     let hyper = train::Hyper::from(config);
     let trainee = adapter::trainee(model, session.config, iteration)?;
@@ -137,7 +137,7 @@ async fn train_model(
     let (mut rows, mut loss) = (Vec::new(), 0.0);
     for (index, batch) in schedule.iter().enumerate().skip(first) {
         session.host.part("update");
-        let batch: Vec<&Example> = batch.iter().map(|&i| examples[i]).collect();
+        let batch: Vec<&Group> = batch.iter().map(|&i| groups[i]).collect();
         let report = trainer.step(&batch)?;
         session.host.tokens(report.tokens);
         session.host.advanced(1);
@@ -166,15 +166,16 @@ async fn train_model(
     Ok(Flow::Done(note))
 }
 
-fn step_row(report: &StepReport, batch: &[&Example]) -> StepRow {
-    let trajectory = |e: &&Example| match e.source {
+fn step_row(report: &StepReport, batch: &[&Group]) -> StepRow {
+    let trajectory = |e: &Example| match e.source {
         Source::Trajectory(id) => Some(id),
         Source::Task(_) => None,
     };
-    let task = |e: &&Example| match &e.source {
+    let task = |e: &Example| match &e.source {
         Source::Trajectory(_) => None,
         Source::Task(id) => Some(id.clone()),
     };
+    let examples = || batch.iter().flat_map(|group| &group.examples);
     StepRow {
         step: report.step,
         loss: report.loss,
@@ -182,8 +183,8 @@ fn step_row(report: &StepReport, batch: &[&Example]) -> StepRow {
         target_tokens: report.target_tokens as u64,
         grad_norm: report.grad_norm,
         learning_rate: report.learning_rate,
-        examples: batch.iter().filter_map(trajectory).collect(),
-        replayed: batch.iter().filter_map(task).collect(),
+        examples: examples().filter_map(trajectory).collect(),
+        replayed: examples().filter_map(task).collect(),
     }
 }
 

@@ -11,7 +11,7 @@ pub mod attention;
 pub mod attention_packed;
 mod attention_rows;
 pub mod dense;
-pub mod gelu;
+pub mod gated;
 pub mod gemm;
 mod grouped;
 mod outer;
@@ -31,12 +31,10 @@ pub use aligned::AlignedVec;
 pub use attention::{AttentionShape, KV_BLOCK, KvPrecision};
 pub use attention::{KvBlock, KvNumber, write_kv};
 pub use attention_rows::{RowReads, attend_rows};
-pub use gelu::geglu;
+pub use gated::{geglu, swiglu};
 pub use outer::{add_outer, add_rows};
 pub use peak::measure as measure_machine;
-pub use pointwise::{
-    add, add_bias, exp, exp_scaled, largest, log_sum_exp, logprob, rms_norm, scale, sum, swiglu,
-};
+pub use pointwise::{add, add_bias, exp, exp_scaled, largest, log_sum_exp, logprob, rms_norm, scale, sum};
 pub use rope::RopeTable;
 pub use route::{Routing, add_weighted, rows_of_experts};
 pub use softcap::{softcap, tanh};
@@ -60,3 +58,6 @@ pub fn instruction_set() -> &'static str {
         simd::Isa::Avx512 => "AVX-512",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,57 +182,6 @@ impl Kernel for RmsNormBackward<'_> {
     }
 }
 
-pub struct Swiglu<'a> {
-    pub gate: &'a [f32],
-    pub up: &'a [f32],
-    pub y: Slots<'a>,
-}
-
-/// `1 + e^-g`
-#[inline(always)]
-pub fn one_plus_exp_minus<S: Simd>(s: S, g: S::V) -> S::V {
-    s.add(s.splat(1.0), exp_lanes(s, s.sub(s.splat(0.0), g)))
-}
-
-impl Kernel for Swiglu<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        for i in (0..self.y.len()).step_by(LANES) {
-            let g = s.get(self.gate, i);
-            self.y.put(s, s.mul(s.div(g, one_plus_exp_minus(s, g)), s.get(self.up, i)), i);
-        }
-    }
-}
-
-/// Gradients of [`Swiglu`].
-pub struct SwigluBackward<'a> {
-    pub gate: &'a [f32],
-    pub up: &'a [f32],
-    pub dy: &'a [f32],
-    pub dgate: Slots<'a>,
-    pub dup: Slots<'a>,
-}
-
-impl Kernel for SwigluBackward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let one = s.splat(1.0);
-        for i in (0..self.dy.len()).step_by(LANES) {
-            let (g, dy) = (s.get(self.gate, i), s.get(self.dy, i));
-            let sigmoid = s.div(one, one_plus_exp_minus(s, g));
-            let silu = s.mul(g, sigmoid);
-            // silu' = σ + silu (1 - σ)
-            let slope = s.fma(silu, s.sub(one, sigmoid), sigmoid);
-            self.dgate.put(s, s.mul(s.mul(dy, s.get(self.up, i)), slope), i);
-            self.dup.put(s, s.mul(dy, silu), i);
-        }
-    }
-}
-
 /// Root-mean-square norm of each row of `weight.len()` elements (Zhang & Sennrich 2019).
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
     rms_norm_on(Isa::best(), x, weight, eps, y.into());
@@ -250,38 +199,6 @@ pub fn rms_norm_on(isa: Isa, x: &[f32], weight: &[f32], eps: f32, y: Slots<'_>) 
     pieces.for_each(|(x, y)| {
         let _span = profile::span(Operator::Norm);
         dispatch(isa, RmsNorm { x, weight, eps, y });
-    });
-}
-
-/// `silu(gate) * up`, element by element (Shazeer 2020).
-pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    swiglu_on(Isa::best(), gate, up, y.into());
-}
-
-pub fn swiglu_on(isa: Isa, gate: &[f32], up: &[f32], y: Slots<'_>) {
-    assert!(gate.len() == up.len() && gate.len() == y.len(), "gate, up and y have one length");
-    let share = share(y.len(), LANES);
-    if share >= y.len() {
-        let _span = profile::span(Operator::GatedUnit);
-        return dispatch(isa, Swiglu { gate, up, y });
-    }
-    let pieces = gate.par_chunks(share).zip(up.par_chunks(share)).zip(y.pieces(share));
-    pieces.for_each(|((gate, up), y)| {
-        let _span = profile::span(Operator::GatedUnit);
-        dispatch(isa, Swiglu { gate, up, y });
-    });
-}
-
-/// Gradients of [`swiglu`]: by the gate into `dgate`, by up into `dup`.
-pub fn swiglu_backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: Slots<'_>, dup: Slots<'_>) {
-    assert!(gate.len() == dy.len() && up.len() == dy.len(), "gate, up and dy have one length");
-    assert!(dgate.len() == dy.len() && dup.len() == dy.len(), "gradients are as long as dy");
-    let share = share(dy.len(), LANES);
-    let outputs = dgate.pieces(share).zip(dup.pieces(share));
-    let inputs = gate.par_chunks(share).zip(up.par_chunks(share)).zip(dy.par_chunks(share));
-    outputs.zip(inputs).for_each(|((dgate, dup), ((gate, up), dy))| {
-        let _span = profile::span(Operator::GatedUnit);
-        dispatch(Isa::best(), SwigluBackward { gate, up, dy, dgate, dup });
     });
 }
 

@@ -166,9 +166,9 @@ fn a_recorded_pass_goes_back_with_the_bits_of_candles() {
         let pass = || logprobs(&weights, &forward(&weights, &ids, &starts)?, &targets);
         let store = pass().unwrap().backward().unwrap();
         let parameter = weights.tensors.values().next().unwrap();
-        let (output, way_back) = ops::record(parameter, pass).unwrap();
+        let (output, backward) = ops::record(parameter, pass).unwrap();
         let ones = output.ones_like().unwrap();
-        let mut gradients = way_back.backward(&output, ones).unwrap();
+        let mut gradients = backward.run(&output, ones).unwrap();
         for (name, var) in &weights.tensors {
             let (ours, theirs) = (gradients.take(var), store.get(var));
             assert_eq!(ours.is_some(), theirs.is_some(), "{}: {name}", case.name);

@@ -17,7 +17,7 @@ use super::frozen::is_router;
 use super::tensor_cache::TensorCache;
 use super::{Adapter, Dropout, Frozen, Lora, Weights};
 use crate::ops::kernels::{Arithmetic, RopeTable, rows_of_experts};
-use crate::ops::{self, LaidOut};
+use crate::ops::{self, SharedPacking};
 
 /// What a forward pass reads, and what of it gets a gradient.
 #[derive(Clone, Copy)]
@@ -93,7 +93,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// x wᵀ of the layer called `module`; modules that read the same x may share what it is laid out as.
-    fn linear(self, x: &Tensor, module: &str, shared: Option<&LaidOut>) -> Result<Tensor> {
+    fn linear(self, x: &Tensor, module: &str, shared: Option<&SharedPacking>) -> Result<Tensor> {
         let name = format!("{module}.weight");
         match self {
             Self::Full(weights, arithmetic) => {
@@ -253,7 +253,7 @@ impl Layer<'_> {
     }
 
     /// x wᵀ, and the bias where there is one.
-    fn linear(&self, x: &Tensor, name: &str, shared: Option<&LaidOut>) -> Result<Tensor> {
+    fn linear(&self, x: &Tensor, name: &str, shared: Option<&SharedPacking>) -> Result<Tensor> {
         let parameters = self.pass.parameters;
         let y = parameters.linear(x, &format!("{}{name}", self.prefix), shared)?;
         let bias = format!("{}{name}.bias", self.prefix);
@@ -264,7 +264,7 @@ impl Layer<'_> {
     }
 
     /// Queries or keys (ΣT, heads * head_dim), normed and turned by their positions.
-    fn projected(&self, x: &Tensor, which: &str, heads: usize, shared: &LaidOut) -> Result<Tensor> {
+    fn projected(&self, x: &Tensor, which: &str, heads: usize, shared: &SharedPacking) -> Result<Tensor> {
         let mut y = self.linear(x, &format!("self_attn.{which}_proj"), Some(shared))?;
         let (rows, width) = y.dims2()?;
         let norm_name = format!("self_attn.{which}_norm");
@@ -284,7 +284,7 @@ impl Layer<'_> {
     }
 
     fn attention(&self, x: &Tensor) -> Result<Tensor> {
-        let shared = LaidOut::default();
+        let shared = SharedPacking::default();
         let q = self.projected(x, "q", self.config().num_attention_heads, &shared)?;
         let k = self.projected(x, "k", self.config().num_key_value_heads, &shared)?;
         let v = self.linear(x, "self_attn.v_proj", Some(&shared))?; // (ΣT, kv_heads * head_dim)
@@ -304,7 +304,7 @@ impl Layer<'_> {
     }
 
     fn dense(&self, x: &Tensor, prefix: &str) -> Result<Tensor> {
-        let shared = LaidOut::default();
+        let shared = SharedPacking::default();
         let gate = self.linear(x, &format!("{prefix}gate_proj"), Some(&shared))?;
         let up = self.linear(x, &format!("{prefix}up_proj"), Some(&shared))?;
         let activated = match self.config().blocks.activation {

@@ -25,10 +25,10 @@ pub fn linear_by(arithmetic: Arithmetic, x: &Tensor, w: &Tensor) -> Result<Tenso
 
 /// What the gradients of several weights that meet the same x need of it: laid out by the first of them, for all.
 #[derive(Clone, Default)]
-pub struct LaidOut(Arc<OnceLock<(TensorId, Arithmetic, Prepared)>>);
+pub struct SharedPacking(Arc<OnceLock<(TensorId, Arithmetic, Prepared)>>);
 
 #[cfg(test)]
-impl LaidOut {
+impl SharedPacking {
     /// What is laid out.
     pub(super) fn of(&self) -> Option<TensorId> {
         self.0.get().map(|(id, ..)| *id)
@@ -40,7 +40,7 @@ pub fn linear_with(
     arithmetic: Arithmetic,
     x: &Tensor,
     w: &Tensor,
-    shared: Option<&LaidOut>,
+    shared: Option<&SharedPacking>,
 ) -> Result<Tensor> {
     let ((x, _, inp), (w, out, w_inp)) = (matrix("linear: x", x)?, matrix("linear: w", w)?);
     ensure!(inp == w_inp, "linear: x has {inp} columns and w is ({out}, {w_inp})");
@@ -50,7 +50,7 @@ pub fn linear_with(
     Ok(apply_2(&x, &w, Linear(arithmetic, shared.cloned()))?)
 }
 
-struct Linear(Arithmetic, Option<LaidOut>);
+struct Linear(Arithmetic, Option<SharedPacking>);
 
 impl Linear {
     /// `dyᵀ x`: dy (m, out), x (m, inp).
@@ -58,8 +58,8 @@ impl Linear {
         let (elements, dy) = (Elements::of(x), Left::Columns(dy));
         let dense = Dense::rows(elements.get()?, m, inp);
         let lay_out = || (x.id(), self.0, dense.prepared(self.0));
-        let laid_out = self.1.as_ref().map(|LaidOut(shared)| shared.get_or_init(lay_out));
-        Ok(match laid_out {
+        let packing = self.1.as_ref().map(|SharedPacking(shared)| shared.get_or_init(lay_out));
+        Ok(match packing {
             // Nothing is laid out of another x than the first one's, or for other arithmetic.
             Some((id, arithmetic, prepared)) if (*id, *arithmetic) == (x.id(), self.0) => {
                 prepared.product(dy, out)

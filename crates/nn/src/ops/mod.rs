@@ -32,7 +32,7 @@ pub use bias::add_bias;
 pub use embedding::embedding;
 pub use experts::{mix, route};
 pub use kernels::{AttentionShape, RopeTable, Routing};
-pub use linear::{LaidOut, linear, linear_by, linear_with};
+pub use linear::{SharedPacking, linear, linear_by, linear_with};
 pub use logprob::{capped_linear_logprob, frozen_logprob, linear_logprob};
 pub use lora::{FrozenMatrix, frozen_linear, lora_delta, lora_linear};
 pub use norm::{rms_norm, rms_norm_plus_one};
@@ -40,8 +40,8 @@ pub use residual::add;
 pub use rope::rope;
 pub use scale::scale;
 pub use swiglu::{geglu, swiglu};
-pub use tape::{Gradients, WayBack, record, reshape, stack, without_record};
-pub use tensor::compose_everywhere;
+pub use tape::{Backward, Gradients, record, reshape, stack, without_record};
+pub use tensor::{compose_everywhere, with_values};
 
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,7 @@ use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
 use super::composed;
-use super::kernels::gelu::{geglu_backward, geglu_to};
-use super::kernels::pointwise::{swiglu_backward, swiglu_on};
-use super::kernels::simd::Isa;
+use super::kernels::gated::{self, GeluTanh, Silu};
 use super::kernels::slots;
 use super::tape::apply_2;
 use super::tensor::{Candle, Elements, argument, elements, gradient, is_elsewhere, output};
@@ -54,8 +52,8 @@ impl CustomOp2 for Gated {
         // SAFETY: both write every element.
         let y = unsafe {
             slots::vector(g.len(), |y| match self {
-                Self::Silu => swiglu_on(Isa::best(), g, u, y),
-                Self::GeluTanh => geglu_to(g, u, y),
+                Self::Silu => gated::forward::<Silu>(g, u, y),
+                Self::GeluTanh => gated::forward::<GeluTanh>(g, u, y),
             })
         };
         output(y, lg.shape())
@@ -72,8 +70,8 @@ impl CustomOp2 for Gated {
         let (eg, eu, edy) = (Elements::of(g), Elements::of(u), Elements::of(&dy));
         let (gs, us, dys) = (eg.get()?, eu.get()?, edy.get()?);
         let run = match self {
-            Self::Silu => swiglu_backward,
-            Self::GeluTanh => geglu_backward,
+            Self::Silu => gated::backward::<Silu>,
+            Self::GeluTanh => gated::backward::<GeluTanh>,
         };
         // SAFETY: both write every element of both gradients.
         let [dgate, dup] =

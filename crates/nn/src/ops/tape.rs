@@ -1,4 +1,4 @@
-//! The way back through a forward pass of these operators on the CPU.
+//! The backward pass of a recorded forward pass of these operators on the CPU.
 //!
 //! candle's own backward pass gives every edge of its graph a gradient of zeros and adds to that in new memory, which
 //! took a seventh of an update of a small model; and it keeps every activation to the end. Here operators that run in
@@ -49,8 +49,8 @@ enum Recorded {
     Stack(Vec<Tensor>),
 }
 
-/// What it takes to go back through a forward pass, once.
-pub struct WayBack(Option<Tape>);
+/// The backward pass of a recorded forward pass; it runs once.
+pub struct Backward(Option<Tape>);
 
 /// Ends the innermost recording, however its work ended.
 struct Recording;
@@ -73,14 +73,14 @@ impl Drop for Recording {
     }
 }
 
-/// Runs a forward pass over parameters that lie where `parameter` does; gives its result and the way back.
-pub fn record<T>(parameter: &Tensor, forward: impl FnOnce() -> Result<T>) -> Result<(T, WayBack)> {
+/// Runs a forward pass over parameters that lie where `parameter` does; returns its result and the backward pass.
+pub fn record<T>(parameter: &Tensor, forward: impl FnOnce() -> Result<T>) -> Result<(T, Backward)> {
     if is_elsewhere(parameter) {
-        return Ok((forward()?, WayBack(None)));
+        return Ok((forward()?, Backward(None)));
     }
     let recording = Recording::of(Tape::default());
     let result = forward()?;
-    Ok((result, WayBack(Some(recording.end()))))
+    Ok((result, Backward(Some(recording.end()))))
 }
 
 /// Runs a forward pass that nobody goes back through: it keeps nothing.
@@ -91,9 +91,9 @@ pub fn without_record<T>(forward: impl FnOnce() -> Result<T>) -> Result<T> {
     Ok(result)
 }
 
-impl WayBack {
+impl Backward {
     /// Gradients of everything that wants one, given that of `output`.
-    pub fn backward(self, output: &Tensor, gradient: Tensor) -> Result<Gradients> {
+    pub fn run(self, output: &Tensor, gradient: Tensor) -> Result<Gradients> {
         let mut sums = Sums::default();
         let Some(tape) = self.0 else {
             return Ok(Gradients(match output.track_op() {
@@ -224,7 +224,7 @@ pub(super) fn is_tracked(t: &Tensor) -> bool {
     t.track_op() || TAPES.with_borrow(|tapes| tapes.last().is_some_and(|tape| tape.tracked.contains(&t.id())))
 }
 
-/// Whether operators are being recorded. What they don't do themselves would cut the way back.
+/// Whether operators are being recorded. What they don't do themselves would cut the backward pass.
 pub(super) fn is_recording() -> bool {
     TAPES.with_borrow(|tapes| tapes.last().is_some_and(|tape| !tape.forgets))
 }

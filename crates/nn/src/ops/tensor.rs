@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use candle_core::{CpuStorage, DType, Device, Error, Layout, Shape, Storage, StorageRef, Tensor};
 
 use super::tape::is_recording;
@@ -26,7 +26,7 @@ pub(super) fn is_elsewhere(t: &Tensor) -> bool {
 /// A contiguous f32 tensor, or an error that names the operator's argument.
 pub(super) fn argument(name: &str, t: &Tensor) -> Result<Tensor> {
     ensure!(t.dtype() == DType::F32, "{name} is {:?}; the operators compute in f32: convert it", t.dtype());
-    ensure!(t.is_contiguous() || !is_recording(), "{name} is strided: the copy would cut the way back");
+    ensure!(t.is_contiguous() || !is_recording(), "{name} is strided: the copy would cut the backward pass");
     Ok(t.contiguous()?)
 }
 
@@ -71,4 +71,12 @@ pub(super) fn output(data: Vec<f32>, shape: impl Into<Shape>) -> Candle<(CpuStor
 /// A gradient shaped like `like`.
 pub(super) fn gradient(data: Vec<f32>, like: &Tensor) -> Candle<Option<Tensor>> {
     Ok(Some(Tensor::from_vec(data, like.shape(), &Device::Cpu)?))
+}
+
+/// Lends a tensor's values, in row-major order, wherever it lives.
+pub fn with_values<T>(tensor: &Tensor, with: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(cpu) = &*storage else { bail!("the tensor could not be brought to the CPU") };
+    Ok(with(&cpu.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()]))
 }

@@ -68,6 +68,31 @@ impl Example {
     }
 }
 
+/// Examples that an objective sees together: neither the schedule nor packing splits them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    pub examples: Vec<Example>,
+}
+
+impl From<Example> for Group {
+    /// An example that needs no other.
+    fn from(example: Example) -> Self {
+        Self { examples: vec![example] }
+    }
+}
+
+impl Group {
+    /// Length of all examples in tokens, prompts included.
+    pub fn tokens(&self) -> usize {
+        self.examples.iter().map(Example::tokens).sum()
+    }
+
+    /// How many tokens the loss counts.
+    pub fn targets(&self) -> usize {
+        self.examples.iter().map(Example::targets).sum()
+    }
+}
+
 /// The example that teaches a gold solution: `prompt_ids` is context, `completion_ids` (end-of-sequence token
 /// included) is the target.
 pub fn example_from_solution(prompt_ids: &[u32], completion_ids: &[u32], task_id: &str) -> Example {

@@ -1,106 +1,115 @@
-//! The gradient of one update: chunks in parallel, each by its own way back, summed in chunk order.
+//! The gradient of one update: chunks in parallel, each with its own backward pass, summed in chunk order.
 //!
 //! Which thread computes a chunk, and when, can't change a bit: a chunk's gradient depends on the chunk alone,
 //! and the sum is taken in the order of chunks. At most as many chunk gradients as threads exist at a time.
 
 use std::ops::Range;
 
-use anyhow::{Context, Result, bail, ensure};
-use candle_core::{Device, Storage, Tensor, Var};
+use anyhow::{Context, Result, ensure};
+use candle_core::{Tensor, Var};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::memory::Passes;
 use super::pack::{Pack, chunks, pack};
 use super::trainee::Pass;
-use super::{Example, Trainee};
+use super::{Example, Group, LossParts, Member, Objective, Trainee};
 use crate::model::{self, Forward};
-use crate::ops::{self, Gradients, kernels};
+use crate::ops::{self, Gradients, kernels, with_values};
 
 /// Sources named in an error; the rest are counted.
 const SOURCES_NAMED: usize = 8;
 
 /// Loss and gradient of one update.
 pub(super) struct StepGradient {
-    /// Mean over targets of −log-probability, in nats.
+    /// In nats: the sum of its parts.
     pub loss: f64,
+    pub parts: LossParts,
     pub targets: usize,
-    /// One per trainable tensor, in order of name; `None` where no chunk's way back reached the tensor.
+    /// One per trainable tensor, in order of name; `None` where no chunk's backward pass reached the tensor.
     pub gradients: Vec<Option<Vec<f32>>>,
 }
 
 pub(super) struct ChunkGradient {
-    pub logprobs: Vec<f32>,
+    pub parts: LossParts,
     pub gradients: Vec<Option<Tensor>>,
 }
 
-/// Mean loss over all targets of `examples` and its gradient with respect to everything trainable, for update `step`.
+/// The loss that `objective` gives of `groups`, and its gradient by everything trainable, for update `step`.
 pub(super) fn of_step(
     pool: &ThreadPool,
     trainee: &Trainee,
+    objective: Objective,
     passes: Passes,
     step: u32,
-    examples: &[&Example],
+    groups: &[&Group],
 ) -> Result<StepGradient> {
-    examples.iter().try_for_each(|example| example.check())?;
-    let examples: Vec<&Example> = examples.iter().copied().filter(|e| e.targets() > 0).collect();
-    let targets: usize = examples.iter().map(|e| e.targets()).sum();
+    groups.iter().flat_map(|group| &group.examples).try_for_each(Example::check)?;
+    let groups: Vec<&Group> = groups.iter().copied().filter(|group| group.targets() > 0).collect();
+    let targets: usize = groups.iter().map(|group| group.targets()).sum();
     ensure!(targets > 0, "no example of the update has a target token: there is nothing to learn from");
-    let lengths: Vec<usize> = examples.iter().map(|e| e.tokens()).collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.tokens()).collect();
     let chunks: Vec<_> = chunks(&lengths, passes.tokens).into_iter().enumerate().collect();
     let trained: Vec<_> = trainee.trainable().values().collect();
 
-    let mut sum = StepGradient { loss: 0.0, targets, gradients: vec![None; trained.len()] };
+    let mut sum =
+        StepGradient { loss: 0.0, parts: LossParts::new(), targets, gradients: vec![None; trained.len()] };
     let at_once = pool.current_num_threads().clamp(1, chunks.len().max(1));
     for wave in chunks.chunks(at_once) {
         let compute = |(index, chunk): &(usize, Range<usize>)| {
-            let pack = pack(&examples[chunk.clone()]);
+            let groups = &groups[chunk.clone()];
+            let examples: Vec<&Example> = groups.iter().flat_map(|group| &group.examples).collect();
+            let pack = pack(&examples);
             let recomputed = passes.recomputed(trainee.config(), pack.ids.len(), at_once);
-            of_chunk(&trainee.pass(step, *index), &trained, &pack, targets, recomputed)
+            let loss = |logprobs: &[f32]| evaluate(objective, groups, logprobs, targets);
+            of_chunk(&trainee.pass(step, *index), &trained, &pack, recomputed, loss)
         };
         // Each by a thread of its own, always the same: what one update frees there, the next finds there.
         let computed = pool.broadcast(|thread| wave.get(thread.index()).map(compute));
-        for ((_, chunk), computed) in wave.iter().zip(computed.into_iter().flatten()) {
+        for computed in computed.into_iter().flatten() {
             let computed = computed?;
-            sum.loss += negative_sum(&computed.logprobs, &examples[chunk.clone()])?;
+            for (part, value) in computed.parts {
+                *sum.parts.entry(part).or_default() += value;
+            }
             pool.install(|| add(&mut sum.gradients, &computed.gradients))?;
         }
     }
-    sum.loss /= targets as f64;
+    sum.parts.values_mut().for_each(|part| *part /= targets as f64);
+    sum.loss = sum.parts.values().sum();
     Ok(sum)
 }
 
-/// Gradient of −Σ log-probability / `targets` over the chunk's targets. Of the first `recomputed` layers only the inputs
-/// are kept.
+/// Gradient of what `loss` makes of the log-probabilities of the chunk's targets (N): its parts, and its derivative by each
+/// of them. Of the first `recomputed` layers only the inputs are kept.
 pub(super) fn of_chunk(
     pass: &Pass,
     trained: &[&Var],
     pack: &Pack,
-    targets: usize,
     recomputed: usize,
+    loss: impl FnOnce(&[f32]) -> Result<(LossParts, Vec<f32>)>,
 ) -> Result<ChunkGradient> {
     let forward = Forward::new(pass.parameters(), &pack.ids, &pack.starts)?;
     let mut sums = Sums { trained, sums: vec![None; trained.len()] };
-    let loss = |x: &Tensor| {
+    let logprobs = |x: &Tensor| {
         let predicting = ops::embedding(&forward.norm(x)?, &pack.rows)?; // (N, D)
         model::logprobs(pass.parameters(), &predicting, &pack.targets) // (N)
     };
     let inputs = if recomputed > 0 { Some(layer_inputs(&forward, &pack.ids, recomputed)?) } else { None };
-    let (logprobs, way_back) = ops::record(trained[0], || {
+    let (logprobs, backward) = ops::record(trained[0], || {
         let first = match &inputs {
             Some((_, top)) => top.as_tensor().clone(),
             None => forward.embed(&pack.ids)?,
         };
-        loss(&(recomputed..forward.layers()).try_fold(first, |x, index| forward.layer(index, &x))?)
+        logprobs(&(recomputed..forward.layers()).try_fold(first, |x, index| forward.layer(index, &x))?)
     })?;
-    // Every target weighs the same.
-    let gradient = (logprobs.ones_like()? * (-1.0 / targets as f64))?;
-    let mut gradients = way_back.backward(&logprobs, gradient)?;
+    let (parts, slopes) = loss(&logprobs.to_vec1()?)?;
+    let gradient = Tensor::from_vec(slopes, logprobs.shape(), logprobs.device())?;
+    let mut gradients = backward.run(&logprobs, gradient)?;
     sums.take(&mut gradients)?;
     if let Some((inputs, top)) = inputs {
         back_by_layers(&forward, inputs, of(&mut gradients, &top)?, &pack.ids, &mut sums)?;
     }
-    Ok(ChunkGradient { logprobs: logprobs.to_vec1()?, gradients: sums.sums })
+    Ok(ChunkGradient { parts, gradients: sums.sums })
 }
 
 /// What the first layers read, and what the last of them gives: all that is kept of them, where the pass goes back layer
@@ -128,19 +137,19 @@ fn back_by_layers(
 ) -> Result<()> {
     for (index, input) in inputs.into_iter().enumerate().rev() {
         let input = Var::from_tensor(&input)?;
-        let (output, way_back) = ops::record(&input, || forward.layer(index, input.as_tensor()))?;
-        let mut gradients = way_back.backward(&output, gradient)?;
+        let (output, backward) = ops::record(&input, || forward.layer(index, input.as_tensor()))?;
+        let mut gradients = backward.run(&output, gradient)?;
         gradient = of(&mut gradients, &input)?;
         sums.take(&mut gradients)?;
     }
-    let (embedded, way_back) = ops::record(&gradient, || forward.embed(ids))?;
-    sums.take(&mut way_back.backward(&embedded, gradient)?)
+    let (embedded, backward) = ops::record(&gradient, || forward.embed(ids))?;
+    sums.take(&mut backward.run(&embedded, gradient)?)
 }
 
 fn of(gradients: &mut Gradients, var: &Var) -> Result<Tensor> {
     gradients
         .take(var.as_tensor())
-        .context("no gradient reaches the residual stream: a layer cuts the way back")
+        .context("no gradient reaches the residual stream: a layer cuts the backward pass")
 }
 
 /// What each trained tensor has got so far.
@@ -161,19 +170,29 @@ impl Sums<'_> {
     }
 }
 
-/// −Σ of the log-probabilities of a chunk's targets; an error trained the examples where one is not finite.
-fn negative_sum(logprobs: &[f32], examples: &[&Example]) -> Result<f64> {
-    let mut rest = logprobs;
-    let mut broken = Vec::new();
-    for example in examples {
-        let (own, others) = rest.split_at(example.targets());
-        if own.iter().any(|l| !l.is_finite()) {
-            broken.push(*example);
+/// Loss parts and slopes of a chunk's log-probabilities, group by group; the error names examples where one is not finite.
+fn evaluate(
+    objective: Objective,
+    groups: &[&Group],
+    logprobs: &[f32],
+    targets: usize,
+) -> Result<(LossParts, Vec<f32>)> {
+    let (mut rest, mut broken) = (logprobs, Vec::new());
+    let (mut parts, mut slopes) = (LossParts::new(), Vec::with_capacity(logprobs.len()));
+    for group in groups {
+        let mut members = Vec::with_capacity(group.examples.len());
+        for example in &group.examples {
+            let (logprobs, others) = rest.split_at(example.targets());
+            if logprobs.iter().any(|l| !l.is_finite()) {
+                broken.push(example);
+            }
+            members.push(Member { example, logprobs });
+            rest = others;
         }
-        rest = others;
+        slopes.extend(objective.evaluate(&members, targets, &mut parts));
     }
     ensure!(broken.is_empty(), "the loss is not finite on {}", sources(&broken));
-    Ok(-logprobs.iter().map(|&l| f64::from(l)).sum::<f64>())
+    Ok((parts, slopes))
 }
 
 /// The sources of `examples` for an error message.
@@ -189,17 +208,9 @@ pub(super) fn sources(examples: &[&Example]) -> String {
 fn add(sum: &mut [Option<Vec<f32>>], chunk: &[Option<Tensor>]) -> Result<()> {
     sum.par_iter_mut().zip(chunk).try_for_each(|(sum, gradient)| {
         let Some(gradient) = gradient else { return Ok(()) };
-        read(gradient, |values| match sum {
+        with_values(gradient, |values| match sum {
             None => *sum = Some(values.to_vec()),
             Some(sum) => kernels::add(sum, values),
         })
     })
-}
-
-/// Lends a tensor's values, in row-major order.
-pub(super) fn read<T>(tensor: &Tensor, with: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(cpu) = &*storage else { bail!("the tensor could not be brought to the CPU") };
-    Ok(with(&cpu.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()]))
 }

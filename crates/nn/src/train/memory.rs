@@ -100,7 +100,7 @@ pub fn memory_bytes(
                 Arithmetic::Tiles { parts } => 2 * parts,
             };
             let count = config.vocab_size * config.hidden_size;
-            // The output layer is packed twice, and has its gradient before any layer; on the way back gradients take the
+            // The output layer is packed twice, and has its gradient before any layer; in the backward pass gradients take the
             // place of activations. The embedding's comes last, beside what tied weights have of it already: added in
             // place, but where layers are computed again.
             let (packed, output) = (2 * element * count, F32 * count);

@@ -1,9 +1,8 @@
 //! Training: kept trajectories and gold solutions in, better weights out.
 //!
-//! Supervised fine-tuning on what selection kept (rejection-sampling fine-tuning, RAFT, Dong et al. 2023;
-//! ReST-EM, Singh et al. 2024): the mean −log-probability of target tokens, replay of labelled easy tasks mixed
-//! in, decoupled weight decay. Token ids and masks arrive ready; this room never tokenizes, never reads the
-//! store and never decides what is worth learning.
+//! An [`Objective`] says what an update minimises; replay of labelled easy tasks is mixed in, and weight decay is
+//! decoupled. Token ids and masks arrive ready. This room never tokenizes, never reads the store and never decides what
+//! is worth learning.
 //!
 //! Same weights, hyper-parameters and examples give the same new weights, bit for bit, for any thread count and
 //! however often the work was interrupted: see [`Trainer`].
@@ -11,6 +10,7 @@
 mod example;
 mod gradient;
 mod memory;
+mod objective;
 mod pack;
 mod pretrain;
 mod read;
@@ -23,8 +23,9 @@ mod trainee;
 mod trainer;
 mod update;
 
-pub use example::{Example, Source, example_from_solution, examples_from_tree};
+pub use example::{Example, Group, Source, example_from_solution, examples_from_tree};
 pub use memory::{Passes, memory_bytes};
+pub use objective::{LossParts, Member, Objective};
 pub use pack::{CHUNK_TOKENS, Pack, chunks, pack};
 pub use pretrain::pretrain;
 pub use read::logprobs;

@@ -1,4 +1,4 @@
-//! Packing: a step's examples, cut into chunks and laid end to end without padding.
+//! Packing: a step's groups, cut into chunks and laid end to end without padding.
 //!
 //! Chunk borders depend on the examples' lengths alone, never on threads or machine, because gradients are
 //! summed chunk by chunk and f32 addition is not associative.
@@ -25,9 +25,9 @@ pub struct Pack {
     pub targets: Arc<Vec<u32>>,
 }
 
-/// Cuts consecutive examples of the given lengths (in tokens) into chunks of about `tokens`.
+/// Cuts consecutive groups of the given lengths (in tokens) into chunks of about `tokens`.
 ///
-/// The whole is divided into equal windows of at most that many tokens, and an example belongs to the window
+/// The whole is divided into equal windows of at most that many tokens, and a group belongs to the window
 /// that holds its middle: equal work is what lets threads finish together.
 pub fn chunks(lengths: &[usize], tokens: usize) -> Vec<Range<usize>> {
     let total = lengths.iter().sum::<usize>().max(1);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use anyhow::{Result, ensure};
 
 use super::settings::PretrainConfig;
-use super::{Example, Hyper, StepReport, Trainer};
+use super::{Example, Group, Hyper, StepReport, Trainer};
 use crate::domain::{Address, Purpose};
 use crate::model::{ModelConfig, Weights};
 
@@ -35,7 +35,7 @@ pub fn pretrain(
         while step.is_empty() || tokens + pending.tokens() <= config.step_tokens {
             ensure!(pending.tokens() > 0, "the stream yielded an empty example ({})", pending.source);
             tokens += pending.tokens();
-            step.push(std::mem::replace(&mut pending, next_example()?));
+            step.push(Group::from(std::mem::replace(&mut pending, next_example()?)));
         }
         let report = trainer.step(&step.iter().collect::<Vec<_>>())?;
         left -= 1;

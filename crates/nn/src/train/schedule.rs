@@ -1,23 +1,23 @@
 //! The order of training examples, and the course of the learning rate.
 //!
-//! Both are pure functions: which examples an update sees hangs on the address alone, so a phase that was
-//! interrupted goes on with exactly the updates that were left.
+//! Both are pure functions: which groups an update sees depends only on the address, so a phase that was
+//! interrupted resumes with exactly the updates that were left.
 
 use rand_chacha::rand_core::Rng;
 
-use super::Example;
+use super::Group;
 use crate::domain::Address;
 
-/// Which examples each of `steps` updates trains on, as indices into `kept` followed by `replay`.
+/// Which groups each of `steps` updates trains on, as indices into `kept` followed by `replay`.
 ///
-/// An update is filled until the next example would exceed `step_tokens` (prompts included; one example always
-/// fits). Both sets are walked in shuffled passes: every example comes once before any comes again. Whichever
-/// set lags behind its share of all tokens so far gives the next example, so `replay_share` holds over the
+/// An update is filled until the next group would exceed `step_tokens` (prompts included; one group always fits). Both
+/// sets are walked in shuffled passes: every group comes once before any comes again. Whichever set lags behind its
+/// share of all tokens so far gives the next group, so `replay_share` holds over the
 /// whole schedule and nearly in every update. If one set is empty the other fills everything; if both are, the
 /// schedule is empty.
 pub fn schedule(
-    kept: &[Example],
-    replay: &[Example],
+    kept: &[Group],
+    replay: &[Group],
     steps: u32,
     step_tokens: usize,
     replay_share: f64,
@@ -144,8 +144,8 @@ mod tests {
     use crate::domain::Purpose;
     use crate::train::example_from_solution;
 
-    fn set(count: usize, tokens: impl Fn(usize) -> usize) -> Vec<Example> {
-        (0..count).map(|i| example_from_solution(&vec![1; tokens(i) - 2], &[3, 2], "t")).collect()
+    fn set(count: usize, tokens: impl Fn(usize) -> usize) -> Vec<Group> {
+        (0..count).map(|i| example_from_solution(&vec![1; tokens(i) - 2], &[3, 2], "t").into()).collect()
     }
 
     fn address() -> Address {
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn an_empty_set_leaves_the_room_to_the_other() {
         let some = set(3, |_| 10);
-        let all = |kept: &[Example], replay: &[Example], share| {
+        let all = |kept: &[Group], replay: &[Group], share| {
             schedule(kept, replay, 2, 40, share, &address()).concat()
         };
         assert_eq!(all(&some, &[], 0.25).len(), 8);

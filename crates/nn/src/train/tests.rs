@@ -53,8 +53,8 @@ fn example(step: usize, index: usize, stretch: usize) -> Example {
 }
 
 /// Examples of one update: three short ones, or enough tokens for several chunks.
-fn batch(step: usize, stretch: usize) -> Vec<Example> {
-    (0..3).map(|index| example(step, index, stretch)).collect()
+fn batch(step: usize, stretch: usize) -> Vec<Group> {
+    (0..3).map(|index| example(step, index, stretch).into()).collect()
 }
 
 fn run_step(trainer: &mut Trainer, step: usize, stretch: usize) -> StepReport {
@@ -62,14 +62,27 @@ fn run_step(trainer: &mut Trainer, step: usize, stretch: usize) -> StepReport {
     trainer.step(&batch.iter().collect::<Vec<_>>()).unwrap()
 }
 
-fn gradient_of(weights: &Weights, examples: &[Example]) -> gradient::StepGradient {
+fn examples(groups: &[Group]) -> Vec<&Example> {
+    groups.iter().flat_map(|group| &group.examples).collect()
+}
+
+/// The mean −log-probability, of so many targets in all.
+fn nll(targets: usize) -> impl Fn(&[f32]) -> anyhow::Result<(LossParts, Vec<f32>)> {
+    move |logprobs| {
+        let sum: f64 = logprobs.iter().map(|&l| f64::from(l)).sum();
+        Ok((LossParts::from([("nll", -sum)]), vec![(-1.0 / targets as f64) as f32; logprobs.len()]))
+    }
+}
+
+fn gradient_of(weights: &Weights, groups: &[Group]) -> gradient::StepGradient {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     gradient::of_step(
         &pool,
         &weights.clone().into(),
+        Objective::Sft,
         Passes::default(),
         1,
-        &examples.iter().collect::<Vec<_>>(),
+        &groups.iter().collect::<Vec<_>>(),
     )
     .unwrap()
 }
@@ -79,7 +92,7 @@ fn the_loss_is_the_mean_over_completion_tokens_alone() {
     let (weights, batch) = (weights(1), batch(0, 1));
     let mut sum = 0.0;
     let mut targets = 0;
-    for example in &batch {
+    for example in batch.iter().flat_map(|group| &group.examples) {
         let prompt = example.trains.iter().position(|&t| t).unwrap();
         let starts = Arc::new(vec![0, example.tokens()]);
         let hidden = model::forward(&weights, &example.ids, &starts).unwrap();
@@ -137,7 +150,7 @@ fn a_token_that_is_no_target_has_no_say_after_the_last_target() {
     let mut long = short.clone();
     long.ids.extend([9, 9, 9]);
     long.trains.extend([false; 3]);
-    let (short, long) = (gradient_of(&weights, &[short]), gradient_of(&weights, &[long]));
+    let (short, long) = (gradient_of(&weights, &[short.into()]), gradient_of(&weights, &[long.into()]));
     assert_eq!((short.loss, short.targets, short.gradients), (long.loss, long.targets, long.gradients));
 }
 
@@ -148,7 +161,7 @@ fn threads_change_no_bit() {
         let reports: Vec<_> = (0..3).map(|step| run_step(&mut trainer, step, 120)).collect();
         (reports, trainer.trainee().hash().unwrap())
     };
-    let lengths: Vec<_> = batch(0, 120).iter().map(Example::tokens).collect();
+    let lengths: Vec<_> = batch(0, 120).iter().map(Group::tokens).collect();
     assert!(chunks(&lengths, CHUNK_TOKENS).len() > 2, "the test needs several chunks");
     let one = run(1);
     assert_eq!(one, run(2));
@@ -159,12 +172,12 @@ fn threads_change_no_bit() {
 fn chunks_are_summed_in_order() {
     let (weights, batch) = (weights(5), batch(0, 120));
     let whole = gradient_of(&weights, &batch);
-    let lengths: Vec<_> = batch.iter().map(Example::tokens).collect();
+    let lengths: Vec<_> = batch.iter().map(Group::tokens).collect();
     let mut sum: Vec<Vec<f32>> = Vec::new();
     let (trainee, trained) = (Trainee::from(weights.clone()), weights.tensors.values().collect::<Vec<_>>());
     for chunk in chunks(&lengths, CHUNK_TOKENS) {
-        let pack = pack(&batch[chunk].iter().collect::<Vec<_>>());
-        let part = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, whole.targets, 0);
+        let pack = pack(&examples(&batch[chunk]));
+        let part = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, 0, nll(whole.targets));
         let part = part.unwrap().gradients;
         let part = part.iter().map(|g| g.as_ref().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
         if sum.is_empty() {
@@ -187,20 +200,20 @@ fn checkpointing_changes_no_bit() {
         let run = |arithmetic, checkpointing| {
             let passes = Passes { tokens: 50, checkpointing };
             let batch = batch(1, 5);
-            let batch: Vec<&Example> = batch.iter().collect();
+            let batch: Vec<&Group> = batch.iter().collect();
             let trainee = Trainee::Full(weights.clone(), arithmetic);
-            let step = gradient::of_step(&pool, &trainee, passes, 1, &batch).unwrap();
+            let step = gradient::of_step(&pool, &trainee, Objective::Sft, passes, 1, &batch).unwrap();
             (step.loss, step.gradients)
         };
         let batch = batch(1, 5);
-        let pack = pack(&batch.iter().collect::<Vec<_>>());
+        let pack = pack(&examples(&batch));
         let trainee = Trainee::Full(weights.clone(), Arithmetic::F32);
         let trained: Vec<_> = trainee.trainable().values().collect();
         let recomputing = |layers| {
-            let chunk = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, 9, layers).unwrap();
+            let chunk = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, layers, nll(9)).unwrap();
             let gradients = chunk.gradients.into_iter().flatten();
             let values = |g: Tensor| g.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            (chunk.logprobs, gradients.map(values).collect::<Vec<_>>())
+            (chunk.parts, gradients.map(values).collect::<Vec<_>>())
         };
         let whole = recomputing(0);
         for layers in 1..=weights.config.layers.len() {
@@ -287,7 +300,7 @@ fn a_loss_that_is_not_finite_stops_before_the_update() {
     embeddings.set(&Tensor::from_vec(values, (32, 16), embeddings.device()).unwrap()).unwrap();
     let mut trainer = trainer(&weights, hyper(), 2, 1);
     let before = trainer.trainee().hash().unwrap();
-    let error = format!("{:#}", trainer.step(&[&poisoned]).unwrap_err());
+    let error = format!("{:#}", trainer.step(&[&poisoned.into()]).unwrap_err());
     assert!(error.contains("update 1") && error.contains("task t/0/1"), "{error}");
     assert!(error.contains("not finite"), "{error}");
     assert_eq!(trainer.trainee().hash().unwrap(), before);
@@ -299,12 +312,12 @@ fn an_update_without_targets_is_refused() {
     let mut masked = example(0, 0, 1);
     masked.trains.fill(false);
     let mut trainer = trainer(&weights(10), hyper(), 1, 1);
-    assert!(trainer.step(&[&masked]).is_err());
+    assert!(trainer.step(&[&masked.clone().into()]).is_err());
     assert!(trainer.step(&[]).is_err());
     masked.trains[0] = true;
-    assert!(trainer.step(&[&masked]).is_err());
+    assert!(trainer.step(&[&masked.clone().into()]).is_err());
     masked.trains = vec![true];
-    assert!(trainer.step(&[&masked]).is_err());
+    assert!(trainer.step(&[&masked.clone().into()]).is_err());
 }
 
 #[test]

@@ -14,9 +14,9 @@ use super::gradient::{self, StepGradient, sources};
 use super::memory::Passes;
 use super::settings::{MomentPrecision, OptimizerKind, PretrainConfig, TrainConfig};
 use super::update::Update;
-use super::{Example, LearningRate, Trainee, state};
+use super::{Example, Group, LearningRate, LossParts, Objective, Trainee, state};
 use crate::domain::Address;
-use crate::ops::optimizer::{Keeping, clip_global_norm};
+use crate::ops::optimizer::{MomentStorage, clip_global_norm};
 use crate::profile::{self, Tokens};
 
 /// candle, which goes back on other devices than the CPU, walks a graph recursively: its depth, some fifteen operators a
@@ -93,8 +93,10 @@ impl From<&PretrainConfig> for Hyper {
 pub struct StepReport {
     /// Updates made so far, this one included.
     pub step: u32,
-    /// Mean −log-probability of the update's targets before it, in nats.
+    /// What the objective gave of the update's examples before it, in nats.
     pub loss: f64,
+    /// What the loss is the sum of, by name.
+    pub parts: LossParts,
     /// Tokens of the update's examples, prompts included.
     pub tokens: usize,
     /// Tokens the loss counted.
@@ -112,6 +114,7 @@ pub struct Trainer {
     steps_total: u32,
     step: u32,
     update: Update,
+    objective: Objective,
     passes: Passes,
     pool: ThreadPool,
     /// Whether the next update is a phase's first, or some tensor has been waiting for another to move.
@@ -140,13 +143,14 @@ impl Trainer {
             .build()
             .context("can't start the training threads")?;
         let trainee = trainee.into().deep_copy()?;
-        let update = Update::new(&hyper, trainee.arithmetic(), Keeping::default().address);
+        let update = Update::new(&hyper, trainee.arithmetic(), MomentStorage::default().address);
         Ok(Self {
             trainee,
             hyper,
             steps_total,
             step: 0,
             update,
+            objective: Objective::default(),
             passes: Passes::default(),
             pool,
             audit: true,
@@ -177,18 +181,19 @@ impl Trainer {
         self.step
     }
 
-    /// Makes one update from `examples`. On an error the weights are what they were.
-    pub fn step(&mut self, examples: &[&Example]) -> Result<StepReport> {
+    /// Makes one update from `groups`. On an error the weights are what they were.
+    pub fn step(&mut self, groups: &[&Group]) -> Result<StepReport> {
         ensure!(
             self.step < self.steps_total,
             "all {} planned updates are made; the learning rate has no further course",
             self.steps_total
         );
         let number = self.step + 1;
-        let gradient = gradient::of_step(&self.pool, &self.trainee, self.passes, number, examples)
-            .and_then(|gradient| self.audited(gradient))
-            .with_context(|| format!("update {number} was not made"))?;
-        let StepGradient { loss, targets, gradients } = gradient;
+        let gradient =
+            gradient::of_step(&self.pool, &self.trainee, self.objective, self.passes, number, groups)
+                .and_then(|gradient| self.audited(gradient))
+                .with_context(|| format!("update {number} was not made"))?;
+        let StepGradient { loss, parts, targets, gradients } = gradient;
         let mut gradients: Vec<Vec<f32>> = gradients.into_iter().flatten().collect();
 
         let mut slices: Vec<&mut [f32]> = gradients.iter_mut().map(Vec::as_mut_slice).collect();
@@ -201,7 +206,7 @@ impl Trainer {
             bail!(
                 "update {number} was not made: the gradient is not finite (norm {grad_norm}) in {} on {}",
                 names.collect::<Vec<_>>().join(", "),
-                sources(examples)
+                sources(&groups.iter().flat_map(|group| &group.examples).collect::<Vec<&Example>>())
             );
         }
         // As of the gradient: what waited in this update is audited in the next.
@@ -212,11 +217,12 @@ impl Trainer {
         })?;
         self.step = number;
         self.audit = self.audit && waiting;
-        let tokens = examples.iter().map(|e| e.tokens()).sum();
+        let tokens = groups.iter().map(|group| group.tokens()).sum();
         profile::tokens(Tokens::Trained, tokens);
         Ok(StepReport {
             step: number,
             loss,
+            parts,
             tokens,
             target_tokens: targets,
             grad_norm,

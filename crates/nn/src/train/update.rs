@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Tensor, Var};
 
 use super::Hyper;
-use super::gradient::read;
 use super::settings::OptimizerKind;
 use super::state::{Tensors, buffer};
 use crate::domain::Address;
 use crate::model::{Lazy, lazy};
 use crate::ops::kernels::Arithmetic;
-use crate::ops::optimizer::{AdamW, Keeping, Moment, Muon, Parameter, State};
+use crate::ops::optimizer::{AdamW, Moment, MomentStorage, Muon, Parameter, State};
+use crate::ops::with_values;
 
 // Prefixes under which a saved state holds weights and each optimizer's buffers.
 const WEIGHTS: &str = "weights/";
@@ -30,11 +30,11 @@ pub(super) struct Update {
 impl Update {
     /// Products by `arithmetic`; moments in bf16 are rounded by draws below `address`.
     pub fn new(hyper: &Hyper, arithmetic: Arithmetic, address: Address) -> Self {
-        let keeping = Keeping { precision: hyper.moments, address };
+        let storage = MomentStorage { precision: hyper.moments, address };
         let [beta1, beta2] = hyper.betas;
         Self {
-            adamw: AdamW::new(beta1, beta2, hyper.eps).keeping(keeping.clone()),
-            muon: Muon::new(hyper.momentum, arithmetic).keeping(keeping),
+            adamw: AdamW::new(beta1, beta2, hyper.eps).storing(storage.clone()),
+            muon: Muon::new(hyper.momentum, arithmetic).storing(storage),
         }
     }
 
@@ -123,5 +123,5 @@ pub(super) fn moments_bytes(hyper: &Hyper, trainable: &BTreeMap<String, Var>) ->
 }
 
 fn values(var: &Var) -> Result<Vec<f32>> {
-    read(var.as_tensor(), <[f32]>::to_vec)
+    with_values(var.as_tensor(), <[f32]>::to_vec)
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::super::kernels::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use super::MomentPrecision;
-use super::moment::{Keeping, Rounding};
+use super::moment::{MomentStorage, Rounding};
 use super::{Buffers, Held, Moment, Parameter, State, restore_all, save_all, step_all};
 use crate::profile::{self, Operator};
 
@@ -27,7 +27,7 @@ pub struct AdamW {
     pub beta2: f64,
     /// Added to the root of the mean square.
     pub eps: f64,
-    keeping: Keeping,
+    storage: MomentStorage,
     moments: BTreeMap<String, Moments>,
 }
 
@@ -78,18 +78,18 @@ impl Default for AdamW {
 impl AdamW {
     /// An optimizer that has seen nothing, with moments in f32.
     pub fn new(beta1: f64, beta2: f64, eps: f64) -> Self {
-        Self { beta1, beta2, eps, keeping: Keeping::default(), moments: BTreeMap::new() }
+        Self { beta1, beta2, eps, storage: MomentStorage::default(), moments: BTreeMap::new() }
     }
 
     /// The same, with moments kept so.
-    pub fn keeping(self, keeping: Keeping) -> Self {
-        Self { keeping, ..self }
+    pub fn storing(self, storage: MomentStorage) -> Self {
+        Self { storage, ..self }
     }
 
     /// One update of every parameter. An error leaves all as they were.
     pub fn step(&mut self, parameters: &mut [Parameter<'_>]) -> Result<()> {
-        let (beta1, beta2, eps, keeping) = (self.beta1, self.beta2, self.eps, &self.keeping);
-        step_all(keeping.precision, &mut self.moments, parameters, |p, moments| {
+        let (beta1, beta2, eps, storage) = (self.beta1, self.beta2, self.eps, &self.storage);
+        step_all(storage.precision, &mut self.moments, parameters, |p, moments| {
             moments.step += 1;
             let correction1 = 1.0 - beta1.powi(moments.step as i32);
             let correction2 = 1.0 - beta2.powi(moments.step as i32);
@@ -103,7 +103,7 @@ impl AdamW {
                 step: (p.learning_rate / correction1) as f32,
             };
             let rounding =
-                |buffer| Rounding { address: &keeping.address, parameter: p.name, buffer, update: p.update };
+                |buffer| Rounding { address: &storage.address, parameter: p.name, buffer, update: p.update };
             let (of_mean, of_square) = (rounding(MEAN), rounding(MEAN_SQUARE));
             let shares = moments.mean.shares(SHARE).into_par_iter().zip(moments.mean_square.shares(SHARE));
             let values = p.values.par_chunks_mut(SHARE).zip(p.gradient.par_chunks(SHARE));
@@ -125,7 +125,7 @@ impl AdamW {
 
     /// Goes on from what [`AdamW::state`] gave.
     pub fn restore(&mut self, state: State) -> Result<()> {
-        self.moments = restore_all(self.keeping.precision, state, MEAN)?;
+        self.moments = restore_all(self.storage.precision, state, MEAN)?;
         Ok(())
     }
 }

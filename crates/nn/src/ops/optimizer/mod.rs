@@ -19,7 +19,7 @@ use super::kernels::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::profile::{self, Operator};
 
 pub use adamw::AdamW;
-pub use moment::{Keeping, Moment, MomentPrecision};
+pub use moment::{Moment, MomentPrecision, MomentStorage};
 pub use muon::Muon;
 
 /// An optimizer's buffers, by `<parameter>.<buffer>`.

@@ -37,13 +37,13 @@ impl MomentPrecision {
 
 /// How an optimizer keeps its moments.
 #[derive(Clone, Debug)]
-pub struct Keeping {
+pub struct MomentStorage {
     pub precision: MomentPrecision,
     /// Below it stand the draws that round moments in bf16.
     pub address: Address,
 }
 
-impl Default for Keeping {
+impl Default for MomentStorage {
     /// In f32.
     fn default() -> Self {
         let address = Address::new(0, Purpose::Training, 0, "moments", &[]);
@@ -171,7 +171,7 @@ mod tests {
 
     fn rounded(buffer: &str, update: u32, first: usize, values: &[f32]) -> Vec<f32> {
         let mut bits = vec![0; values.len()];
-        let address = &Keeping::default().address;
+        let address = &MomentStorage::default().address;
         Rounding { address, parameter: "p", buffer, update }.round(first, values, &mut bits);
         bits.into_iter().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect()
     }
@@ -197,7 +197,7 @@ mod tests {
         for other in [rounded("b", 4, 0, &values), rounded("c", 3, 0, &values), rounded("b", 3, 2, &values)] {
             assert_ne!(other, whole);
         }
-        let base = Keeping::default().address;
+        let base = MomentStorage::default().address;
         for address in [Address { seed: 1, ..base.clone() }, Address { iteration: 1, ..base }] {
             let mut bits = vec![0; 99];
             Rounding { address: &address, parameter: "p", buffer: "b", update: 3 }

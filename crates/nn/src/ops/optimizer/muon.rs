@@ -13,7 +13,7 @@ use super::super::kernels::Arithmetic;
 use super::super::kernels::dense::Dense;
 use super::super::kernels::gemm::Left;
 use super::MomentPrecision;
-use super::moment::{Keeping, Rounding};
+use super::moment::{MomentStorage, Rounding};
 use super::{Buffers, Held, Moment, Parameter, State, global_norm, restore_all, save_all, step_all};
 use crate::profile::{self, Operator};
 
@@ -32,7 +32,7 @@ pub struct Muon {
     pub momentum: f64,
     /// Of the iteration's products.
     pub arithmetic: Arithmetic,
-    keeping: Keeping,
+    storage: MomentStorage,
     buffers: BTreeMap<String, Momentum>,
 }
 
@@ -67,12 +67,12 @@ impl Default for Muon {
 impl Muon {
     /// An optimizer that has seen nothing, with its momentum in f32.
     pub fn new(momentum: f64, arithmetic: Arithmetic) -> Self {
-        Self { momentum, arithmetic, keeping: Keeping::default(), buffers: BTreeMap::new() }
+        Self { momentum, arithmetic, storage: MomentStorage::default(), buffers: BTreeMap::new() }
     }
 
     /// The same, with its momentum kept so.
-    pub fn keeping(self, keeping: Keeping) -> Self {
-        Self { keeping, ..self }
+    pub fn storing(self, storage: MomentStorage) -> Self {
+        Self { storage, ..self }
     }
 
     /// One update of every parameter, each a matrix. An error leaves all as they were.
@@ -80,14 +80,14 @@ impl Muon {
         for p in parameters.iter() {
             ensure!(p.shape.len() == 2, "Muon updates matrices; {} has shape {:?}", p.name, p.shape);
         }
-        let keeping = &self.keeping;
+        let storage = &self.storage;
         let (old, new, arithmetic) = (self.momentum as f32, (1.0 - self.momentum) as f32, self.arithmetic);
-        step_all(keeping.precision, &mut self.buffers, parameters, |p, buffer| {
+        step_all(storage.precision, &mut self.buffers, parameters, |p, buffer| {
             let _products = profile::named(Operator::Optimizer);
             let _span = profile::span(Operator::Optimizer);
             let mut ahead = Vec::with_capacity(p.values.len());
             let rounding =
-                Rounding { address: &keeping.address, parameter: p.name, buffer: MOMENTUM, update: p.update };
+                Rounding { address: &storage.address, parameter: p.name, buffer: MOMENTUM, update: p.update };
             buffer.0.whole().update(&rounding, |means| {
                 for (mean, &g) in means.iter_mut().zip(p.gradient) {
                     *mean += (g - *mean) * new;
@@ -112,7 +112,7 @@ impl Muon {
 
     /// Goes on from what [`Muon::state`] gave.
     pub fn restore(&mut self, state: State) -> Result<()> {
-        self.buffers = restore_all(self.keeping.precision, state, MOMENTUM)?;
+        self.buffers = restore_all(self.storage.precision, state, MOMENTUM)?;
         Ok(())
     }
 }

@@ -66,7 +66,7 @@ fn three_steps(shape: &[usize], mut step: impl FnMut(usize, &mut [Parameter<'_>]
 #[test]
 fn adamw_agrees_with_pytorch_and_survives_saving() {
     for (precision, tolerance) in [(F32, 2e-7), (Bf16, 5e-3)] {
-        let new = || AdamW::default().keeping(kept(precision));
+        let new = || AdamW::default().storing(kept(precision));
         let mut optimizer = new();
         let values = three_steps(&[5], |i, p| {
             if i == 3 {
@@ -83,8 +83,8 @@ fn adamw_agrees_with_pytorch_and_survives_saving() {
     }
 }
 
-fn kept(precision: MomentPrecision) -> Keeping {
-    Keeping { precision, ..Keeping::default() }
+fn kept(precision: MomentPrecision) -> MomentStorage {
+    MomentStorage { precision, ..MomentStorage::default() }
 }
 
 fn owned(state: Held<'_>) -> State {
@@ -94,7 +94,7 @@ fn owned(state: Held<'_>) -> State {
 /// Rounded to nearest, a mean square that gains a thousandth of the difference would stop at a third of the way.
 #[test]
 fn moments_in_bf16_arrive_where_those_in_f32_do() {
-    let (mut optimizer, mut values) = (AdamW::new(0.9, 0.999, 1e-8).keeping(kept(Bf16)), vec![0.0; 256]);
+    let (mut optimizer, mut values) = (AdamW::new(0.9, 0.999, 1e-8).storing(kept(Bf16)), vec![0.0; 256]);
     for update in 1..=4000 {
         let p = Parameter {
             name: "p",
@@ -129,7 +129,7 @@ fn muon_agrees_with_pytorch_and_survives_saving() {
             optimizer.step(p).unwrap();
         });
         close(&values, golden, 2e-6);
-        let mut rounded = Muon::default().keeping(kept(Bf16));
+        let mut rounded = Muon::default().storing(kept(Bf16));
         close(&three_steps(&shape, |_, p| rounded.step(p).unwrap()), golden, 1e-2);
         if has_tiles() {
             for (parts, tolerance) in [(3, 5e-6), (1, 1e-2)] {
@@ -157,7 +157,7 @@ fn clipping_agrees_with_pytorch() {
 #[test]
 fn order_and_company_do_not_matter() {
     let run = |names: &[&str], precision: MomentPrecision| {
-        let mut optimizer = AdamW::default().keeping(kept(precision));
+        let mut optimizer = AdamW::default().storing(kept(precision));
         let gradient = filled(40_000, 2);
         let mut all: Vec<Vec<f32>> = names.iter().map(|name| filled(40_000, name.len())).collect();
         for update in 0..2 {
@@ -205,7 +205,7 @@ fn what_does_not_fit_is_refused() {
     let mut muon = Muon::default();
     muon.step(&mut [p("x", &[2, 3], six())]).unwrap();
     assert!(adamw.restore(owned(muon.state())).unwrap_err().to_string().contains("belongs to another"));
-    let error = Muon::default().keeping(kept(Bf16)).restore(owned(muon.state())).unwrap_err().to_string();
+    let error = Muon::default().storing(kept(Bf16)).restore(owned(muon.state())).unwrap_err().to_string();
     assert!(error.contains("kept in F32, where Bf16 is wanted"), "{error}");
     let state = State::from([("x.exp_avg".into(), Moment::F32(vec![0.0]))]);
     assert!(adamw.restore(state).unwrap_err().to_string().contains("lacks x.step"));

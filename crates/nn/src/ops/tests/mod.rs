@@ -1,6 +1,5 @@
 //! Tests of the operators: what every one must satisfy, on shapes odd enough to reach every tail.
 
-mod kernels;
 mod operators;
 mod tape;
 

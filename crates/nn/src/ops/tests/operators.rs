@@ -99,17 +99,17 @@ fn weights_may_share_what_x_is_laid_out_as() {
     let by_tiles = [1, 3].map(|parts| Arithmetic::Tiles { parts }).into_iter().filter(|_| has_tiles());
     for arithmetic in by_tiles.chain([Arithmetic::F32]) {
         let inputs = [var(1, &[70, 33]), var(2, &[40, 33]), var(3, &[40, 33]), var(4, &[70, 33])];
-        let gradients = |shared: Option<&LaidOut>| -> Vec<Vec<f32>> {
-            let (y, way_back) = record(&inputs[1], || {
+        let gradients = |shared: Option<&SharedPacking>| -> Vec<Vec<f32>> {
+            let (y, backward) = record(&inputs[1], || {
                 let product = |x: usize, w: usize| linear_with(arithmetic, &inputs[x], &inputs[w], shared);
                 add(&product(3, 1)?, &add(&product(0, 1)?, &product(0, 2)?)?)
             })
             .unwrap();
             let dy = Tensor::from_vec(numbers(9, 70 * 40), (70, 40), &Device::Cpu).unwrap();
-            let mut gradients = way_back.backward(&y, dy).unwrap();
+            let mut gradients = backward.run(&y, dy).unwrap();
             inputs.iter().map(|v| values(&gradients.take(v).unwrap())).collect()
         };
-        let shared = LaidOut::default();
+        let shared = SharedPacking::default();
         let (alone, together) = (gradients(None), gradients(Some(&shared)));
         assert_eq!(shared.of(), Some(inputs[0].id()), "of what two weights meet");
         assert!(alone.iter().zip(&together).all(|(a, b)| bits(a) == bits(b)), "{arithmetic:?}");

@@ -1,4 +1,4 @@
-//! The way back against candle's, where it has to be careful.
+//! The backward pass against candle's, where it has to be careful.
 
 use candle_core::Tensor;
 
@@ -21,8 +21,8 @@ fn branching(x: &Tensor, w: &Tensor) -> anyhow::Result<Tensor> {
 fn what_is_shared_is_never_added_to() {
     let (x, w) = (var(1, &[3, 4]), var(2, &[4, 4]));
     let store = branching(&x, &w).unwrap().backward().unwrap();
-    let (output, way_back) = record(&w, || branching(&x, &w)).unwrap();
-    let mut gradients = way_back.backward(&output, output.ones_like().unwrap()).unwrap();
+    let (output, backward) = record(&w, || branching(&x, &w)).unwrap();
+    let mut gradients = backward.run(&output, output.ones_like().unwrap()).unwrap();
     for var in [&x, &w] {
         let gradient = gradients.take(var).unwrap();
         assert_eq!(bits(&values(&gradient)), bits(&values(store.get(var).unwrap())));
@@ -34,18 +34,18 @@ fn what_is_shared_is_never_added_to() {
 fn a_pass_within_a_pass_is_its_own() {
     let (x, w) = (var(1, &[3, 4]), var(2, &[4, 4]));
     let alone = {
-        let (y, way_back) = record(&x, || linear(&x, &w)).unwrap();
-        values(&way_back.backward(&y, y.ones_like().unwrap()).unwrap().take(&w).unwrap())
+        let (y, backward) = record(&x, || linear(&x, &w)).unwrap();
+        values(&backward.run(&y, y.ones_like().unwrap()).unwrap().take(&w).unwrap())
     };
-    let (y, way_back) = record(&x, || {
+    let (y, backward) = record(&x, || {
         let first = linear(&x, &w)?;
         let (inner, inner_back) = record(&x, || linear(&x, &w))?;
-        let inner = inner_back.backward(&inner, inner.ones_like()?)?.take(&w).unwrap();
+        let inner = inner_back.run(&inner, inner.ones_like()?)?.take(&w).unwrap();
         assert_eq!(bits(&values(&inner)), bits(&alone));
         add(&first, &first)
     })
     .unwrap();
-    let gradient = way_back.backward(&y, y.ones_like().unwrap()).unwrap().take(&w).unwrap();
+    let gradient = backward.run(&y, y.ones_like().unwrap()).unwrap().take(&w).unwrap();
     let twice: Vec<f32> = alone.iter().map(|g| 2.0 * g).collect();
     assert_eq!(bits(&values(&gradient)), bits(&twice));
 }
@@ -61,8 +61,8 @@ fn parts_of_a_stack_get_their_own_rows() {
             add(&linear(&stack(&parts)?, &w)?, &linear(&stack(&parts)?, &w)?)
         };
         let store = pass().unwrap().backward().unwrap();
-        let (output, way_back) = record(&w, pass).unwrap();
-        let mut gradients = way_back.backward(&output, output.ones_like().unwrap()).unwrap();
+        let (output, backward) = record(&w, pass).unwrap();
+        let mut gradients = backward.run(&output, output.ones_like().unwrap()).unwrap();
         for part in &parts {
             let gradient = gradients.take(part).unwrap();
             assert_eq!(gradient.dims(), part.dims());
@@ -75,7 +75,7 @@ fn parts_of_a_stack_get_their_own_rows() {
 fn a_pass_that_is_forgotten_leaves_the_one_around_it_alone() {
     let (x, w) = (var(1, &[3, 4]), var(2, &[4, 4]));
     let pass = |forgotten: bool| {
-        let (y, way_back) = record(&x, || {
+        let (y, backward) = record(&x, || {
             if forgotten {
                 let y = without_record(|| linear(&x, &w))?;
                 assert!(!is_tracked(&y));
@@ -83,7 +83,7 @@ fn a_pass_that_is_forgotten_leaves_the_one_around_it_alone() {
             linear(&x, &w)
         })
         .unwrap();
-        values(&way_back.backward(&y, y.ones_like().unwrap()).unwrap().take(&w).unwrap())
+        values(&backward.run(&y, y.ones_like().unwrap()).unwrap().take(&w).unwrap())
     };
     assert_eq!(bits(&pass(true)), bits(&pass(false)));
 }

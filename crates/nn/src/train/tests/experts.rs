@@ -50,15 +50,16 @@ fn every_tensor_of_the_adapter_gets_its_gradient() {
                 .unwrap();
         }
         let (trainee, batch) = (trainee(&lora), batch(1, 1));
-        let batch: Vec<&Example> = batch.iter().collect();
-        let analytic = gradient::of_step(&pool, &trainee, Passes::default(), 1, &batch).unwrap();
+        let batch: Vec<&Group> = batch.iter().collect();
+        let analytic =
+            gradient::of_step(&pool, &trainee, Objective::Sft, Passes::default(), 1, &batch).unwrap();
         assert_eq!(analytic.gradients.len(), 2 * adapted);
         for (name, gradient) in lora.adapter.tensors.keys().zip(&analytic.gradients) {
             let gradient = gradient.as_ref().unwrap_or_else(|| panic!("{name} has no gradient"));
             assert!(gradient.iter().all(|g| g.is_finite()) && gradient.iter().any(|g| *g != 0.0), "{name}");
         }
         assert_differences_agree(&lora.adapter.tensors, &analytic, || {
-            gradient::of_step(&pool, &trainee, Passes::default(), 1, &batch).unwrap().loss
+            gradient::of_step(&pool, &trainee, Objective::Sft, Passes::default(), 1, &batch).unwrap().loss
         });
     }
 }

@@ -48,10 +48,11 @@ fn the_adapters_gradient_agrees_with_finite_differences() {
     for dropout in [0.0, 0.3] {
         let lora = moved(dropout);
         let (trainee, batch) = (trainee(&lora), batch(1, 1));
-        let batch: Vec<&Example> = batch.iter().collect();
-        let analytic = gradient::of_step(&pool, &trainee, Passes::default(), 3, &batch).unwrap();
+        let batch: Vec<&Group> = batch.iter().collect();
+        let analytic =
+            gradient::of_step(&pool, &trainee, Objective::Sft, Passes::default(), 3, &batch).unwrap();
         assert_differences_agree(&lora.adapter.tensors, &analytic, || {
-            gradient::of_step(&pool, &trainee, Passes::default(), 3, &batch).unwrap().loss
+            gradient::of_step(&pool, &trainee, Objective::Sft, Passes::default(), 3, &batch).unwrap().loss
         });
     }
 }

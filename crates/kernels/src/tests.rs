@@ -1,19 +1,36 @@
 //! One row alone and in a batch, one instruction set and another, decoding and training: the same bits.
 
+use std::marker::PhantomData;
+
 use proptest::prelude::*;
 
-use super::super::kernels::attention::attend_row_on;
-use super::super::kernels::attention_packed::{attend, attend_backward};
-use super::super::kernels::gelu::Geglu;
-use super::super::kernels::gemm::{Left, gemm, product};
-use super::super::kernels::panels::Packed;
-use super::super::kernels::pointwise::{
-    LogSumExp, LogprobBackward, RmsNormBackward, Swiglu, SwigluBackward, rms_norm_on,
-};
-use super::super::kernels::simd::{Isa, Kernel, Simd, bf16_bits, dispatch};
-use super::super::kernels::softcap::Softcap;
-use super::super::kernels::*;
-use super::{bits, numbers, shape};
+use super::attention::attend_row_on;
+use super::attention_packed::{attend, attend_backward};
+use super::gated::{Gated, GatedBackward, GeluTanh, Silu};
+use super::gemm::{Left, gemm, product};
+use super::panels::Packed;
+use super::pointwise::{LogSumExp, LogprobBackward, RmsNormBackward, rms_norm_on};
+use super::simd::{Isa, Kernel, Simd, bf16_bits, dispatch};
+use super::softcap::Softcap;
+use super::*;
+
+/// Numbers in [-1, 1) from a multiplicative congruential sequence.
+fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(0xD134_2543_DE82_EF95).wrapping_add(1);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+const fn shape(heads: usize, kv_heads: usize, head_dim: usize, window: Option<usize>) -> AttentionShape {
+    AttentionShape { heads, kv_heads, head_dim, scale: 0.3, window, softcap: None, kv: KvPrecision::F32 }
+}
 
 /// The definition of a product: one chain per element.
 fn chains(a: &[f32], m: usize, b: &[f32], n: usize, c: &[f32]) -> Vec<f32> {
@@ -123,12 +140,12 @@ proptest! {
             let mut out = [3, 3, 3, 1, 3].map(|rows| vec![0.0; rows * d]);
             let [norm, gated, dx, dw, dup] = &mut out;
             rms_norm_on(isa, &x, &w, 1e-6, norm.as_mut_slice().into());
-            dispatch(isa, Swiglu { gate: &x, up: &g, y: gated.as_mut_slice().into() });
+            dispatch(isa, Gated { gate: &x, up: &g, y: gated.as_mut_slice().into(), activation: PhantomData::<Silu> });
             let dx = dx.as_mut_slice().into();
             dispatch(isa, RmsNormBackward { x: &x, weight: &w, eps: 1e-6, dy: &g, dx, dw });
             let mut dgate = vec![0.0; 3 * d];
             let gradients = (dgate.as_mut_slice().into(), dup.as_mut_slice().into());
-            dispatch(isa, SwigluBackward { gate: &x, up: &g, dy: &g, dgate: gradients.0, dup: gradients.1 });
+            dispatch(isa, GatedBackward { gate: &x, up: &g, dy: &g, dgate: gradients.0, dup: gradients.1, activation: PhantomData::<Silu> });
             let lse = dispatch(isa, LogSumExp(&x));
             let mut logits = x.clone();
             dispatch(isa, LogprobBackward { logits: &mut logits, target: d / 2, scale: 0.7 });
@@ -156,7 +173,10 @@ fn exp_is_close_and_the_same_in_lanes() {
     for isa in Isa::available() {
         let (gate, up) = (numbers(9, 4000).iter().map(|x| x * 120.0).collect::<Vec<_>>(), vec![1.0; 4000]);
         let mut y = vec![0.0; 4000];
-        dispatch(isa, Swiglu { gate: &gate, up: &up, y: y.as_mut_slice().into() });
+        dispatch(
+            isa,
+            Gated { gate: &gate, up: &up, y: y.as_mut_slice().into(), activation: PhantomData::<Silu> },
+        );
         for (y, g) in y.iter().zip(gate) {
             assert_eq!(y.to_bits(), (g / (1.0 + exp(-g))).to_bits(), "{isa:?} silu({g})");
         }
@@ -179,7 +199,15 @@ fn caps_and_gelu_are_close_and_the_same_everywhere() {
     for isa in Isa::available() {
         let (mut again, mut y) = (x.clone(), vec![0.0; x.len()]);
         dispatch(isa, Softcap { x: &mut again, cap: 3.0 });
-        dispatch(isa, Geglu { gate: &x, up: &vec![1.0; x.len()], y: y.as_mut_slice().into() });
+        dispatch(
+            isa,
+            Gated {
+                gate: &x,
+                up: &vec![1.0; x.len()],
+                y: y.as_mut_slice().into(),
+                activation: PhantomData::<GeluTanh>,
+            },
+        );
         assert_eq!((bits(&again), bits(&y)), (bits(&capped), bits(&gated)), "{isa:?}");
     }
 }
