@@ -15,7 +15,7 @@ pub enum Arm {
     Random,
     /// As many trajectories as the loop proper keeps, from those whose answer is right. Reads gold answers.
     Oracle,
-    /// Trains on the labelled easy tasks alone.
+    /// Trains only on the labelled easy tasks.
     EasyOnly,
 }
 

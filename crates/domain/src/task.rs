@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Address;
 use crate::named_enum;
 
-/// What a split is for. Who may read a task's gold answer hangs on it alone.
+/// What a split is for. It alone decides who may read a task's gold answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Split {
     /// Labelled easy tasks: replayed in training, and the critique head's bootstrap.

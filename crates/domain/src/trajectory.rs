@@ -71,7 +71,7 @@ pub struct Thought {
     /// Index of the parent within [`Tree::thoughts`]; `None` for a first thought.
     pub parent: Option<u32>,
     /// Tokens as drawn, the closing boundary or end-of-sequence token included. Never re-tokenized, but for a line that
-    /// a propose prompt gave, which is tokenized and read behind its path.
+    /// a propose prompt gave, which is tokenized and read after its path.
     pub token_ids: Vec<u32>,
     /// Natural log-probability of each token under the policy at temperature 1, before any truncation.
     pub logprobs: Vec<f32>,

@@ -4,7 +4,7 @@
 //! count or length in it is believed beyond what the file's own length allows, and every tensor must lie within the
 //! file. Tensors stay on disk until [`File::read`] fetches one's bytes, quantized blocks as they are.
 //!
-//! A room of its own because both `model` and `text` read these files and may not know each other. Format:
+//! It is a separate room because both `model` and `text` read these files and may not know each other. Format:
 //! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Left out: version 1 (2023), big-endian files, files
 //! split in several.
 

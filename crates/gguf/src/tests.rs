@@ -122,7 +122,7 @@ fn damage_is_named() {
 #[test]
 fn types_that_cannot_be_read_are_named_when_they_are_asked_for() {
     let mut file = bytes();
-    // The type of the first tensor stands behind its name, its number of dimensions and one dimension.
+    // The type of the first tensor follows its name, its number of dimensions and one dimension.
     let at =
         file.windows(11).position(|w| w == [&3u64.to_le_bytes()[..], b"one"].concat()).unwrap() + 11 + 4 + 8;
     file[at..at + 4].copy_from_slice(&23u32.to_le_bytes());
@@ -136,7 +136,7 @@ fn types_that_cannot_be_read_are_named_when_they_are_asked_for() {
 fn every_cut_is_noticed() {
     let whole = bytes();
     for length in 0..whole.len() {
-        // Padding behind the last tensor isn't missed.
+        // Padding after the last tensor is not needed.
         let is_padding = length >= whole.len() - 24;
         assert!(read(&whole[..length]).is_err() || is_padding, "{length} of {} bytes", whole.len());
     }

@@ -14,7 +14,7 @@ use super::softcap::softcap_lanes;
 /// Positions per key/value block; blocks start at multiples of it.
 pub const KV_BLOCK: usize = LANES;
 
-/// Query heads at a time: each is a chain per vector, and one alone would wait for its own additions.
+/// Query heads at a time: each is a chain per vector, and a single chain would wait for its own additions.
 const HEADS: usize = 4;
 
 /// Keys (kv_heads, head_dim, 16) and values (kv_heads, 16, head_dim) of 16 positions.

@@ -170,7 +170,7 @@ fn queries_max<S: Simd>() -> usize {
     if S::ROWS * S::VECTORS >= QUERIES * VECTORS { QUERIES } else { 2 }
 }
 
-/// Vectors of a register tile of so many queries.
+/// Vectors of a register tile of `queries` queries.
 #[inline(always)]
 fn vectors<S: Simd>(queries: usize) -> usize {
     match queries_max::<S>() {
@@ -391,7 +391,7 @@ mod tests {
         blocks
     }
 
-    /// Rows of several sequences, of so many own positions each; of the first of three kinds are those that don't begin
+    /// Rows of several sequences, with the given number of own positions each; of the first of three kinds are those that don't begin
     /// with the prompt.
     fn check<N: KvNumber>(lengths: &[(usize, usize)], prompt: usize, shape: &AttentionShape) {
         let width = shape.heads * shape.head_dim;
@@ -423,7 +423,7 @@ mod tests {
     }
 
     proptest! {
-        /// Rows that share a beginning or don't have the bits that each has alone.
+        /// Rows have the bits that each has by itself, whether they share a beginning or not.
         #[test]
         fn rows_have_the_bits_that_they_have_alone(
             lengths in prop::collection::vec((1usize..150, 0usize..3), 1..20),

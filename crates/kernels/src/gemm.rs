@@ -258,7 +258,7 @@ impl Block<'_> {
     }
 
     /// From where a tile should fetch lines of the block that comes next, one for each of its inner elements, if the tiles
-    /// before it have fetched so many; null if the block has no more.
+    /// before it have fetched that many; null if the block has no more.
     #[inline(always)]
     fn ahead(&self, (vector, depth): (usize, usize), fetched: usize) -> *const f32 {
         if vector >= self.vectors.1 || fetched >= 2 * DEPTH.min(self.depth.1 - depth) {
@@ -406,12 +406,12 @@ impl Tile<'_> {
 struct Reads<const NV: usize> {
     /// Vectors of B.
     columns: [*const f32; NV],
-    /// Rows 0, 4 and 8 of A, each by a pointer of its own and the others relative to them: addresses computed for every
+    /// Rows 0, 4 and 8 of A, each through its own pointer and the others relative to them: addresses computed for every
     /// row would take the ports of multiply-adds.
     quads: [*const f32; 3],
     stride: usize,
     stride_thrice: usize,
-    /// Lines to fetch meanwhile, so many elements apart.
+    /// Lines to prefetch, and the distance between them in elements.
     ahead: *const f32,
     ahead_step: usize,
 }

@@ -94,7 +94,7 @@ fn q4_1(bytes: &[u8], block: Block) {
     nibbles(&bytes[4..20], block.codes);
 }
 
-/// Low halves first, high halves behind them.
+/// Low halves first, then high halves.
 fn nibbles(bytes: &[u8], codes: &mut [i8]) {
     for (i, byte) in bytes.iter().enumerate() {
         codes[i] = (byte & 15) as i8;

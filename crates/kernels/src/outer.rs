@@ -6,7 +6,7 @@
 
 use super::simd::{Isa, Kernel, LANES, Simd, array, dispatch};
 
-/// Rows whose sums are under way together: alone, each would wait for its own additions.
+/// Rows whose sums advance together: a single chain would wait for its own additions.
 const ROWS: usize = 4;
 
 /// `y += x w`: x (rows, n), w (n, m), y (rows, m).

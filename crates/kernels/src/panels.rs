@@ -147,7 +147,7 @@ impl Kernel for Columns<'_> {
     }
 }
 
-/// At most 32 elements, and zeros behind them.
+/// At most 32 elements, padded with zeros.
 fn padded(row: &[f32]) -> [[f32; LANES]; 2] {
     let mut halves = [[0.0; LANES]; 2];
     halves.as_flattened_mut()[..row.len()].copy_from_slice(row);

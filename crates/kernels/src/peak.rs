@@ -1,7 +1,7 @@
 //! What this machine can do at most: multiply-adds without memory, and reading memory without arithmetic. A profile says
 //! how near operators come.
 //!
-//! Each unit that computes products has a peak of its own; another one is another [`Unit`] and another kernel here.
+//! Each unit that computes products has its own peak; another one is another [`Unit`] and another kernel here.
 //! The clock is handed in. A figure is the best of a few short turns: whatever disturbs one only makes it slower.
 
 use std::hint::black_box;
@@ -52,7 +52,7 @@ fn peaks(clock: fn() -> u64) -> Vec<Peak> {
 
 /// `work` keeps its unit busy for a moment and gives how many floating-point operations that was.
 fn peak(unit: Unit, clock: fn() -> u64, work: impl Fn() -> usize + Sync) -> Peak {
-    // Threads stop by the clock, so none of them is alone at the end.
+    // Threads stop by the clock, so all of them run to the end.
     let alone = || {
         let (began, mut flops) = (clock(), 0);
         loop {

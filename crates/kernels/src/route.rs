@@ -2,7 +2,7 @@
 //!
 //! Contract: weights are the softmax over all experts at the `top_k` largest, 0 elsewhere, divided by their sum if
 //! asked to; of equal ones the expert with the lower index is taken. Every sum runs in the order of experts. A row
-//! depends on itself alone.
+//! depends only on itself.
 
 use super::pointwise::exp;
 

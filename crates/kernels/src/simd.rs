@@ -90,7 +90,7 @@ pub fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
 /// of an f32's become its number, subnormal ones too, without branches.
 pub(super) const F16_EXPONENT: f32 = f32::from_bits(0x7780_0000);
 
-/// As [`std::array::from_fn`], but always a part of the kernel that calls it: whatever stays a function of its own is
+/// As [`std::array::from_fn`], but always a part of the kernel that calls it: whatever stays a separate function is
 /// compiled without the kernel's instruction set, and passes vectors through memory.
 #[inline(always)]
 pub fn array<T, const N: usize>(make: impl Fn(usize) -> T) -> [T; N] {

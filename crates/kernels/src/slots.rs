@@ -19,7 +19,7 @@ pub unsafe fn vector(count: usize, write: impl FnOnce(Slots<'_>)) -> Vec<f32> {
     elements
 }
 
-/// Vectors of so many elements, written together.
+/// Vectors of the given lengths, written together.
 ///
 /// # Safety
 /// As for [`vector`], of each.

@@ -1,6 +1,6 @@
 //! Soft capping, `cap * tanh(x / cap)` (Gemma 2, arXiv:2408.00118): scores and logits that can't grow without bound.
 //!
-//! Contract: element by element, the same bits in lanes and alone. The hyperbolic tangent follows Cephes' `tanhf`
+//! Contract: element by element, the same bits in lanes and one at a time. The hyperbolic tangent follows Cephes' `tanhf`
 //! (Moshier): a polynomial near 0, where the exponential would cancel.
 
 use super::pointwise::exp_lanes;

@@ -1,4 +1,4 @@
-//! One row alone and in a batch, one instruction set and another, decoding and training: the same bits.
+//! A single row and a row in a batch, one instruction set and another, decoding and training: the same bits.
 
 use std::marker::PhantomData;
 
@@ -89,7 +89,7 @@ fn empty_products_are_zero() {
     }
 }
 
-/// Parts of wider matrices are packed as if they stood alone.
+/// Parts of wider matrices are packed as if they were matrices of their own.
 #[test]
 fn panels_of_a_part_are_those_of_a_copy() {
     let (k, n, stride) = (37, 45, 100);

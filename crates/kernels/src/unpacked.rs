@@ -3,7 +3,7 @@
 //!
 //! Contract: the bits of [`gemm`](super::gemm::gemm) on the whole right-hand side in f32. Slabs are of columns, and an
 //! element is one chain over the inner dimension whichever slab it is in. What unpacking costs is shared by the rows
-//! of A, and with few of them it hides behind the memory that is read.
+//! of A, and with few of them reading memory takes longer anyway.
 
 use std::cell::RefCell;
 use std::ops::Range;

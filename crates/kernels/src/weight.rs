@@ -39,7 +39,7 @@ pub struct PackedWeight {
     tiles: Option<HeldTiles>,
 }
 
-/// Elements of f32 that a weight has at most if it keeps tiles beside them: 1.5 MiB of three parts. Larger ones are
+/// Elements of f32 that a weight has at most if it keeps tiles as well: 1.5 MiB of three parts. Larger ones are
 /// taken apart at every product, which takes time instead of memory.
 const TILES_BESIDE: usize = 1 << 18;
 
@@ -196,7 +196,7 @@ impl PackedWeight {
         self.storage_bytes() + self.tiles.as_ref().map_or(0, HeldTiles::bytes)
     }
 
-    /// What tiles take beside an f32 weight of so many elements.
+    /// Bytes that tiles take in addition to an f32 weight of `elements` elements.
     pub fn bytes_beside(elements: usize, arithmetic: Arithmetic) -> usize {
         match arithmetic {
             Arithmetic::Tiles { parts } if elements <= TILES_BESIDE => 2 * parts * elements,

@@ -1,7 +1,7 @@
 //! Where the time goes: a stopwatch that every room may carry, and the nouns of what it measures.
 //!
 //! Contract: without [`install`] nothing is recorded, and a [`span`] costs one load of a pointer. With it, each thread
-//! adds to counters of its own, and [`totals`] sums them: time per [`Operator`] in thread-seconds, calls, floating-point
+//! adds to its own counters, and [`totals`] sums them: time per [`Operator`] in thread-seconds, calls, floating-point
 //! operations by formula, bytes, and [`Tokens`]. Time is exclusive: a span that runs inside another one is taken from
 //! it. Spans stand around pieces that one thread computes, not around waiting for other threads, because a thread that
 //! waits may be lent somebody else's piece.
@@ -100,7 +100,7 @@ named_enum!(Operator {
     Checkpoint => "checkpoint",
 });
 
-/// What computes an operator's floating-point operations: each unit has a peak of its own.
+/// What computes an operator's floating-point operations: each unit has its own peak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unit {
     /// Fused multiply-adds of f32 vectors.

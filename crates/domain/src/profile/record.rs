@@ -1,4 +1,4 @@
-//! The counters: per thread, written by that thread alone, summed when somebody asks.
+//! The counters: per thread, written only by that thread, summed on request.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -263,7 +263,7 @@ impl Work {
     }
 
     /// Of attention in f32: `seen` keys over all query rows, each scored and each value weighed, by `products` products
-    /// (two forward; five backward, which computes the scores again). Keys and values are read as numbers of so many bytes.
+    /// (two forward; five backward, which computes the scores again). Keys and values are read as numbers of that many bytes.
     pub fn attention(
         products: usize,
         [heads, kv_heads, head_dim]: [usize; 3],

@@ -1,9 +1,9 @@
-//! Attention over packed sequences, for training; the backward pass computes the weights anew (Dao et al. 2022 keep none
+//! Attention over packed sequences, for training; the backward pass recomputes the weights (Dao et al. 2022 keep none
 //! either).
 //!
 //! Contract: the forward pass of a row has the bits of [`attend_row_on`](super::attention::attend_row_on), because products
 //! are single chains and unseen keys weigh exactly nothing. Gradients of keys and values are sums in the order of query
-//! heads, then queries. A sequence's results depend on that sequence alone.
+//! heads, then queries. A sequence's results depend only on that sequence.
 
 mod rows;
 mod tiles;
@@ -67,7 +67,7 @@ pub fn attend_backward(
     }
 }
 
-/// Of so many products over the keys that every row of every sequence sees.
+/// The work of `products` products over the keys that every row of every sequence sees.
 fn work(products: usize, shape: &AttentionShape, starts: &[usize]) -> Work {
     let seen = |count: usize| (0..count).map(|row| row + 1 - shape.first_seen(row)).sum::<usize>();
     let seen = starts.windows(2).map(|s| seen(s[1] - s[0])).sum();

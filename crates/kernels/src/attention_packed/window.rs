@@ -147,7 +147,7 @@ impl Group {
 
     /// Scores become undivided weights, 0 where a query doesn't see; gives the inverses of their sums.
     ///
-    /// As [`softmax`](super::super::attention::softmax), for several rows side by side: alone, each would wait for itself.
+    /// As [`softmax`](super::super::attention::softmax), for several rows interleaved: one row at a time would wait for its own results.
     #[inline(always)]
     fn softmax<S: Simd, const B: usize>(
         &self,
@@ -401,7 +401,7 @@ mod tests {
                     for kv_head in 0..kv_heads {
                         let unit = Unit { isa, start, count, kv_head, shape: &shape };
                         let gradients = [&mut dq, &mut dk, &mut dv].map(|g| Output::of(g));
-                        // SAFETY: results and gradients have all rows, and this thread alone writes them.
+                        // SAFETY: results and gradients have all rows, and only this thread writes them.
                         unsafe {
                             if in_window {
                                 unit.forward_in_window(&q, &k, &v, Output::of(&mut out));

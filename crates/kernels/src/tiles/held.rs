@@ -55,7 +55,7 @@ impl HeldTiles {
     }
 
     fn bits(&self, output: usize, i: usize) -> u16 {
-        debug_assert_eq!(self.parts, 1, "single numbers are read of bf16 alone");
+        debug_assert_eq!(self.parts, 1, "single numbers are read only of bf16");
         let (panel, o) = (output / PANEL, output % PANEL);
         let tile = &self.tiles[(panel * self.blocks() + i / BLOCK) * 2 + o / LANES];
         tile.0[i % BLOCK / 2][o % LANES * 2 + i % 2]

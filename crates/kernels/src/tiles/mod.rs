@@ -73,7 +73,7 @@ pub(super) fn multiply_tiles(rounds: usize) -> usize {
 
 /// The right-hand side of a product, (k, n), in panels of 32 columns and blocks of 32 rows, both padded with zeros.
 pub trait TileSource: Operand {
-    /// Parts that a number has here, if so many are asked for.
+    /// Parts that a number has here, if `wanted` are asked for.
     fn parts(&self, wanted: usize) -> usize;
 
     /// Tiles (block, part, half of the panel), if they are at hand.
@@ -371,7 +371,7 @@ impl<B: TileSource> Part<'_, B> {
         let mut whole = MaybeUninit::<Square>::uninit();
         let whole = whole.as_mut_ptr().cast::<f32>();
         // SAFETY: the square's rows and columns lie within C, and nobody else writes them; tiles as above. What isn't a
-        // row and column of C may be anything: no other element hangs on it, and nobody reads it.
+        // row and column of C may be anything: no other element depends on it, and nobody reads it.
         unsafe {
             if accumulate {
                 for r in 0..rows {

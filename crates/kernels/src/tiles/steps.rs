@@ -1,4 +1,4 @@
-//! The steps that need the processor's instructions, behind a check that it has them.
+//! The steps that need the processor's instructions; callers have checked that it has them.
 
 use std::ops::Range;
 

@@ -199,7 +199,7 @@ fn no_bit_hangs_on_threads_or_neighbours(out: usize, inp: usize, m: usize) {
         for row in [0, 31, 199] {
             let mut alone = vec![0.0; out];
             weight.forward(&x[row * inp..][..inp], 1, &mut alone, false);
-            assert!(bits(&alone) == bits(&y[row * out..][..out]), "row {row} alone");
+            assert!(bits(&alone) == bits(&y[row * out..][..out]), "row {row} by itself");
         }
     }
 }

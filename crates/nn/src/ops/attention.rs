@@ -1,4 +1,4 @@
-//! Causal attention over packed sequences; the backward pass computes the weights anew and keeps none.
+//! Causal attention over packed sequences; the backward pass recomputes the weights and keeps none.
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     Ok(x.matmul(&w.t()?)?)
 }
 
-/// `x wᵀ` of a weight in a type of its own, which x is brought to. candle makes the frozen weight's gradient, too.
+/// `x wᵀ` of a weight in its own type, to which x is converted. candle makes the frozen weight's gradient, too.
 pub fn frozen_linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     Ok(x.to_dtype(w.dtype())?.matmul(&w.t()?)?.to_dtype(x.dtype())?)
 }

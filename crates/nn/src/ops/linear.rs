@@ -13,7 +13,7 @@ use super::tape::{apply_2, is_tracked};
 use super::tensor::{Candle, Elements, elements, gradient, is_elsewhere, matrix, output};
 use crate::profile::{self, Operator};
 
-/// x (N, in), w (out, in) → (N, out), by f32.
+/// x (N, in), w (out, in) → (N, out), in f32.
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     linear_by(Arithmetic::F32, x, w)
 }

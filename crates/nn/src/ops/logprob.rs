@@ -1,5 +1,5 @@
 //! Log-probabilities of target tokens straight from hidden states: logits exist for a chunk of rows at a
-//! time, and the backward pass computes them anew, unless the weight is frozen.
+//! time, and the backward pass recomputes them, unless the weight is frozen.
 //!
 //! With p the softmax of a row's logits and g the gradient of its log-probability, the logits' gradient is
 //! `g (onehot(target) - p)`. The chunk's size changes no bit: the weight's gradient is one chain over rows.

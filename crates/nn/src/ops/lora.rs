@@ -1,4 +1,4 @@
-//! A linear layer whose weight is frozen, alone or beside a product of two narrow matrices (LoRA, Hu et al. 2021).
+//! A linear layer whose weight is frozen, with or without the product of two narrow matrices added (LoRA, Hu et al. 2021).
 //!
 //! `y = x Wᵀ + s (x Aᵀ) Bᵀ`: what the adapter gives is added onto what the weight gave, in that order, by rollouts and
 //! training alike, so that what is sampled is what is trained. Gradients go to x, A and B; that of the frozen weight,

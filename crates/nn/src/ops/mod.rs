@@ -1,6 +1,6 @@
 //! The operators of a decoder: kernels on plain slices, and differentiable operators built from them.
 //!
-//! Contract: an output row depends on its own inputs alone. Every reduction has a fixed order, so batch size,
+//! Contract: an output row depends only on its own inputs. Every reduction has a fixed order, so batch size,
 //! tile shape, instruction set and thread count can't change a bit of it; only [`kernels::Arithmetic`] is another choice
 //! of bits. The forward pass of an operator has the bits of its kernel. Operators take f32 tensors (strided ones are
 //! copied) and refuse others; every floating-point argument gets its gradient, by candle's graph or, in a pass that is

@@ -2,7 +2,7 @@
 //!
 //! candle's own backward pass gives every edge of its graph a gradient of zeros and adds to that in new memory, which
 //! took a seventh of an update of a small model; and it keeps every activation to the end. Here operators that run in
-//! [`record`] leave candle's graph alone and are written down instead. Going back, an edge's first gradient is moved,
+//! [`record`] bypass candle's graph and are recorded instead. Going back, an edge's first gradient is moved,
 //! later ones are added to it in place, and an operator's arguments are let go when its turn is over.
 //!
 //! Contract: operators come in the opposite of the order in which they ran, and an edge adds its terms in that order.
@@ -229,7 +229,7 @@ pub(super) fn is_recording() -> bool {
     TAPES.with_borrow(|tapes| tapes.last().is_some_and(|tape| !tape.forgets))
 }
 
-/// Whether candle's graph is left alone.
+/// Whether candle's graph is bypassed.
 fn is_taped() -> bool {
     TAPES.with_borrow(|tapes| !tapes.is_empty())
 }

@@ -1,6 +1,6 @@
 //! The gradient of one update: chunks in parallel, each with its own backward pass, summed in chunk order.
 //!
-//! Which thread computes a chunk, and when, can't change a bit: a chunk's gradient depends on the chunk alone,
+//! Which thread computes a chunk, and when, can't change a bit: a chunk's gradient depends only on the chunk,
 //! and the sum is taken in the order of chunks. At most as many chunk gradients as threads exist at a time.
 
 use std::ops::Range;
@@ -64,7 +64,7 @@ pub(super) fn of_step(
             let loss = |logprobs: &[f32]| evaluate(objective, groups, logprobs, targets);
             of_chunk(&trainee.pass(step, *index), &trained, &pack, recomputed, loss)
         };
-        // Each by a thread of its own, always the same: what one update frees there, the next finds there.
+        // Each chunk has its own thread, always the same: memory that one update frees there is found by the next.
         let computed = pool.broadcast(|thread| wave.get(thread.index()).map(compute));
         for computed in computed.into_iter().flatten() {
             let computed = computed?;
@@ -126,7 +126,7 @@ fn layer_inputs(forward: &Forward, ids: &[u32], layers: usize) -> Result<(Vec<Te
     })
 }
 
-/// Goes back through the layers, of which only the inputs were kept: each is computed again, in a pass of its own
+/// Goes back through the layers, of which only the inputs were kept: each is recomputed in a separate pass
 /// (Chen et al. 2016). The bits are those of one pass: an edge adds the same terms.
 fn back_by_layers(
     forward: &Forward,

@@ -14,7 +14,7 @@ const KEPT_MAX: usize = 1 << 30;
 const KEPT_EACH: usize = 256 << 20;
 /// Bytes of an f32.
 const F32: usize = 4;
-/// Logits that exist at a time, and their slopes or the weight's slab beside them: what `ops` allows itself.
+/// Logits that exist at a time, and their slopes or the weight's slab: what `ops` allows itself.
 const LOGITS: usize = (1 << 23) * F32;
 
 /// How an update's examples are divided into micro-batches, and what of a forward pass is kept for the backward one.
@@ -39,7 +39,7 @@ impl From<&TrainConfig> for Passes {
 }
 
 impl Passes {
-    /// Of how many of the first layers only the inputs are kept, in a pass over so many tokens beside others.
+    /// Of how many of the first layers only the inputs are kept, in one of `at_once` passes over `tokens` tokens.
     pub(super) fn recomputed(self, config: &ModelConfig, tokens: usize, at_once: usize) -> usize {
         let layers = config.layers.len();
         match self.checkpointing {
@@ -68,8 +68,8 @@ fn per_layer(config: &ModelConfig) -> usize {
     6 * d + 3 * q + 3 * kv + mlp
 }
 
-/// Most memory, in bytes, that training takes beside what holds the policy: the trained copy, its gradient and moments,
-/// and passes over micro-batches, `at_once` beside each other, of which each may hold an example of `longest` tokens.
+/// Most memory, in bytes, that training takes in addition to the policy: the trained copy, its gradient and moments,
+/// and passes over micro-batches, `at_once` at a time, of which each may hold an example of `longest` tokens.
 pub fn memory_bytes(
     trainee: &Trainee,
     hyper: &Hyper,
@@ -89,10 +89,10 @@ pub fn memory_bytes(
         (_, recomputed) => inputs(recomputed) + layer,
     };
     let trained = F32 * trainee.trainable_count();
-    // In the backward pass of a layer the gradients of its largest activations live beside them.
+    // In the backward pass of a layer the gradients of its largest activations exist as well.
     let working = layer;
     match trainee {
-        // Little beside the rest: as if AdamW kept two moments of everything.
+        // Small against the rest: as if AdamW kept two moments of everything.
         Trainee::Lora { .. } => 5 * trained + at_once * (kept + working + trained + LOGITS),
         Trainee::Full(_, arithmetic) => {
             let element = match arithmetic {
@@ -101,7 +101,7 @@ pub fn memory_bytes(
             };
             let count = config.vocab_size * config.hidden_size;
             // The output layer is packed twice, and has its gradient before any layer; in the backward pass gradients take the
-            // place of activations. The embedding's comes last, beside what tied weights have of it already: added in
+            // place of activations. The embedding's comes last, in addition to what tied weights have of it already: added in
             // place, but where layers are computed again.
             let (packed, output) = (2 * element * count, F32 * count);
             let last = output * if recomputed > 0 { 2 } else { 1 };

@@ -1,6 +1,6 @@
 //! Packing: a step's groups, cut into chunks and laid end to end without padding.
 //!
-//! Chunk borders depend on the examples' lengths alone, never on threads or machine, because gradients are
+//! Chunk borders depend only on the groups' lengths, never on threads or machine, because gradients are
 //! summed chunk by chunk and f32 addition is not associative.
 
 use std::ops::Range;
@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::Example;
 
-/// Tokens a chunk aims for unless it is told otherwise: enough rows for the matrix kernels to amortise the weights' traffic, few enough
-/// for a chunk's activations to stay near the core that made them.
+/// Tokens a chunk aims for by default: enough rows for the matrix kernels to amortise the weights' traffic, few
+/// enough for a chunk's activations to stay near the core that made them.
 pub const CHUNK_TOKENS: usize = 1024;
 
 /// Several examples laid end to end.

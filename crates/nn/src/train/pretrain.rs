@@ -19,7 +19,7 @@ const CONVERGENCE_STEPS: usize = 10;
 /// `config.step_tokens` tokens, prompts included, until the loss has converged and the learning rate has fallen,
 /// at most `config.steps` updates.
 ///
-/// `next_example` yields the stream; `on_step` is told of every update and may stop the work with an error.
+/// `next_example` yields the stream; `on_step` is called after every update and may stop the work with an error.
 pub fn pretrain(
     config: &PretrainConfig,
     model: &ModelConfig,

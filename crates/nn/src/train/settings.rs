@@ -21,7 +21,7 @@ pub enum OptimizerKind {
 pub enum TrainMethod {
     /// Every weight.
     Full,
-    /// A low-rank adapter beside frozen weights.
+    /// A low-rank adapter on frozen weights.
     Lora,
 }
 

@@ -2,7 +2,7 @@
 //! with the bits it would have had.
 //!
 //! A state is a directory: `tensors.safetensors`, `state.json` and, in `blake3`, the hash over the bytes of both.
-//! It is written beside its final name, synced, and renamed into place: a directory under the final name is
+//! It is written under a temporary name, synced, and renamed into place: a directory under the final name is
 //! complete.
 
 use std::borrow::Cow;
@@ -70,7 +70,7 @@ pub(super) fn load<H: for<'de> Deserialize<'de>>(dir: &Path) -> Result<(H, Tenso
     // A crash between the two renames of a replacement leaves the old state under its other name.
     let dir = if dir.exists() { dir.to_owned() } else { beside(dir, "old")? };
     read(&dir).with_context(|| {
-        format!("the trainer's state at {} can't be used; delete it to train the phase anew", dir.display())
+        format!("the trainer's state at {} can't be used; delete it to train the phase again", dir.display())
     })
 }
 
@@ -187,7 +187,7 @@ mod tests {
         save(&dir, &1u32, &tensors()).unwrap();
         save(&dir, &2u32, &tensors()).unwrap();
         assert_eq!(load::<u32>(&dir).unwrap(), (2, tensors()));
-        assert_eq!(fs::read_dir(dir.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(fs::read_dir(dir.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
         let permissions = |file| fs::metadata(dir.join(file)).unwrap().permissions();
         assert_eq!(permissions(TENSORS), permissions(HEADER), "who may read one may read the other");
     }

@@ -66,7 +66,7 @@ fn examples(groups: &[Group]) -> Vec<&Example> {
     groups.iter().flat_map(|group| &group.examples).collect()
 }
 
-/// The mean −log-probability, of so many targets in all.
+/// The mean −log-probability over `targets` targets.
 fn nll(targets: usize) -> impl Fn(&[f32]) -> anyhow::Result<(LossParts, Vec<f32>)> {
     move |logprobs| {
         let sum: f64 = logprobs.iter().map(|&l| f64::from(l)).sum();
@@ -117,7 +117,7 @@ fn the_gradient_agrees_with_finite_differences() {
     assert_differences_agree(&weights.tensors, &analytic, || gradient_of(&weights, &batch).loss);
 }
 
-/// Each tensor's largest gradient against the central difference of `loss`, which reads the tensors anew.
+/// Each tensor's largest gradient against the central difference of `loss`, which reads the tensors again.
 fn assert_differences_agree(
     tensors: &BTreeMap<String, Var>,
     analytic: &StepGradient,

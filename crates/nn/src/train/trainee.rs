@@ -1,4 +1,4 @@
-//! What is trained: all weights of a policy, or an adapter beside frozen ones.
+//! What is trained: all weights of a policy, or an adapter on frozen ones.
 
 use std::collections::BTreeMap;
 

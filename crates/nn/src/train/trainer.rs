@@ -1,7 +1,7 @@
 //! The trainer: weights, optimizer and schedule, advanced one update at a time.
 //!
 //! Contract: an update depends on the weights, the optimizer's state, the hyper-parameters and the examples,
-//! and on nothing else. A trainer that was saved, dropped, made anew and loaded goes on with the bits of one
+//! and on nothing else. A trainer that was saved, dropped, made again and loaded continues with the bits of one
 //! that never stopped. Nothing is updated from a loss or gradient that isn't finite.
 
 use std::path::Path;
@@ -107,7 +107,7 @@ pub struct StepReport {
     pub learning_rate: f64,
 }
 
-/// Trains a copy of some weights, or of an adapter beside them.
+/// Trains a copy of some weights, or of an adapter on them.
 pub struct Trainer {
     trainee: Trainee,
     hyper: Hyper,

@@ -94,7 +94,7 @@ impl Moment {
         }
     }
 
-    /// Lends the buffer in shares of so many elements, an even number.
+    /// Lends the buffer in shares of `share` elements, an even number.
     pub(super) fn shares(&mut self, length: usize) -> Vec<Share<'_>> {
         debug_assert!(length.is_multiple_of(2), "shares of {length} elements");
         let parts: Vec<Part> = match self {
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_number_goes_up_as_often_as_its_place_between_neighbours_says() {
-        // The next bf16 number behind 1 is 1 + 1/128.
+        // The next bf16 number after 1 is 1 + 1/128.
         for (x, share) in [(1.0, 0.0), (1.0 + 0.25 / 128.0, 0.25), (1.0 + 0.9 / 128.0, 0.9), (0.0, 0.0)] {
             for sign in [1.0, -1.0] {
                 let all = rounded("b", 3, 0, &[x * sign; 20_000]);

@@ -93,7 +93,7 @@ fn linear_is_right() {
     }
 }
 
-/// The last weight's gradient, which comes first, lays x out for the others; what belongs to another x is left alone.
+/// The last weight's gradient, which comes first, lays x out for the others; what belongs to another x is not used.
 #[test]
 fn weights_may_share_what_x_is_laid_out_as() {
     let by_tiles = [1, 3].map(|parts| Arithmetic::Tiles { parts }).into_iter().filter(|_| has_tiles());

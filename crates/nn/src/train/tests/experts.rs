@@ -1,4 +1,4 @@
-//! An adapter beside a mixture of experts: every one of its tensors learns, and the routed experts stay as they are.
+//! An adapter on a mixture of experts: every one of its tensors learns, and the routed experts stay as they are.
 
 use super::*;
 use crate::model::{ADAPTER_CONFIG, ALL_LINEAR, Adapter, Frozen, Lora, LoraSettings};
