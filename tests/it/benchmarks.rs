@@ -1,6 +1,7 @@
 //! The public benchmarks as they are published: read whole, and their gold answers are found and right.
 //!
-//! The files are no part of the project: where there is no folder `shared/data` beside it, nothing is checked.
+//! The files are not part of the project. Where no folder `shared/data` is found above it, these tests say that they were
+//! skipped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,13 @@ use autodidact::config::Config;
 use autodidact::data::Dataset;
 use autodidact::domain::{Split, Task, TaskKind};
 use autodidact::{grade, improve};
+use autodidact_testing::is_skipped;
 
-/// The path of a published file, if it is there.
+/// The path of a published file; without it the test is skipped, which is said.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().skip(1);
-    above.map(|dir| dir.join("shared/data").join(name)).find(|path| path.exists())
+    let found = above.map(|dir| dir.join("shared/data").join(name)).find(|path| path.exists());
+    (!is_skipped("shared-data", found.is_some())).then_some(found).flatten()
 }
 
 fn dataset(pairs: &[(&str, &Path)]) -> Dataset {

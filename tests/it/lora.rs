@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use autodidact_testing::is_skipped;
 use serde_json::Value;
 
 use crate::crash::verified;
@@ -77,7 +78,7 @@ fn tiles_multiply_frozen_matrices() {
     };
     let sandbox = Sandbox::new();
     sandbox.run(&lora(&[PROMOTED])).success();
-    if !autodidact::ops::kernels::has_tiles() {
+    if is_skipped("amx", autodidact::ops::kernels::has_tiles()) {
         assert_eq!(matmul(&sandbox), None);
         let refused = Sandbox::new().run(&lora(&["model.matmul=bf16x3"]));
         assert!(refused.code == Some(1) && refused.stderr.contains("AMX"), "{}", refused.stderr);
@@ -122,7 +123,7 @@ fn tiles_multiply_trained_matrices() {
         let outcome = sandbox.run(&tiny(&["run"], &[&["run.iterations=2", PROMOTED], settings].concat()));
         (sandbox, outcome)
     };
-    if !autodidact::ops::kernels::has_tiles() {
+    if is_skipped("amx", autodidact::ops::kernels::has_tiles()) {
         let (_, refused) = run(&["model.matmul=bf16x2"]);
         assert!(refused.code == Some(1) && refused.stderr.contains("AMX"), "{}", refused.stderr);
         return;

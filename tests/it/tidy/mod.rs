@@ -7,7 +7,7 @@ use source::{Source, sources};
 
 /// The rooms, floor by floor. A room may import rooms of lower floors; [`ALSO`] and [`NEVER`] are the exceptions.
 const FLOORS: &[&[&str]] = &[
-    &["domain", "config", "profile"],
+    &["domain", "config", "profile", "testing"],
     &["data", "text", "kernels", "ops", "model", "engine", "train", "store", "gguf", "hub"],
     &["rollout", "critic", "grade", "select"],
     &["eval", "improve"],

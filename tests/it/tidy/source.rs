@@ -55,9 +55,13 @@ impl Source {
         self.path.starts_with("src/") || self.path.starts_with("crates/nn/")
     }
 
-    /// A file of tests: below `tests/`, or `tests.rs`, or `…_tests.rs` beside what it tests.
+    /// A file of tests: below `tests/`, or `tests.rs`, or `…_tests.rs`, or of the crate that only tests use.
     pub fn is_test(&self) -> bool {
-        self.path.split('/').any(|part| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs"))
+        self.path.starts_with("crates/testing/")
+            || self
+                .path
+                .split('/')
+                .any(|part| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs"))
     }
 
     /// The numbered lines of code, without comments and tests.

@@ -2,6 +2,7 @@
 //! no tiles there is nothing to run, and asking for them is an error.
 
 use autodidact_gguf::Dtype;
+use autodidact_testing::is_skipped;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
@@ -94,7 +95,7 @@ fn check(weight: &PackedWeight, values: &[f32], wanted: usize, parts: usize, wha
 
 #[test]
 fn every_storage_gives_the_bits_of_the_definition() {
-    if !has_tiles() {
+    if is_skipped("amx", has_tiles()) {
         let refused = PackedWeight::new(&[1.0], 1, 1).computing(Arithmetic::Tiles { parts: 3 });
         assert!(refused.unwrap_err().to_string().contains("AMX"));
         return;
@@ -131,7 +132,7 @@ fn every_storage_gives_the_bits_of_the_definition() {
 /// Numbers as they lie in memory, whichever way round.
 #[test]
 fn every_layout_gives_the_bits_of_the_definition() {
-    if !has_tiles() {
+    if is_skipped("amx", has_tiles()) {
         return;
     }
     for (m, k, n) in [(1, 1, 1), (17, 31, 33), (32, 33, 70), (70, 100, 16), (50, 1100, 40)] {
@@ -160,7 +161,7 @@ fn every_layout_gives_the_bits_of_the_definition() {
 /// Deep and wide enough for several chunks, slabs and strips, and for threads.
 #[test]
 fn neither_threads_nor_neighbours_change_a_bit() {
-    if !has_tiles() {
+    if is_skipped("amx", has_tiles()) {
         return;
     }
     // The second has a right-hand side that stays in a cache.
@@ -207,7 +208,7 @@ fn no_bit_hangs_on_threads_or_neighbours(out: usize, inp: usize, m: usize) {
 /// So many rows that A is taken a few blocks at a time.
 #[test]
 fn a_tall_product_has_the_bits_of_its_rows() {
-    if !has_tiles() {
+    if is_skipped("amx", has_tiles()) {
         return;
     }
     let (m, k, n, few) = (12_000, 600, 200, 50);
@@ -227,7 +228,7 @@ fn a_tall_product_has_the_bits_of_its_rows() {
 /// Relative to the sum of the products' sizes: f32 itself is at about 1e-7 there.
 #[test]
 fn three_parts_have_the_precision_of_f32() {
-    if !has_tiles() {
+    if is_skipped("amx", has_tiles()) {
         return;
     }
     let (out, inp, m) = (40, 1000, 3);
@@ -251,7 +252,7 @@ fn three_parts_have_the_precision_of_f32() {
 
 #[test]
 fn what_is_not_finite_stays_so() {
-    if !has_tiles() {
+    if is_skipped("amx", has_tiles()) {
         return;
     }
     let w = PackedWeight::new(&[1.0; 64], 2, 32).computing(Arithmetic::Tiles { parts: 3 }).unwrap();
