@@ -83,35 +83,3 @@ impl ReferenceConfig {
         self.model.is_empty()
     }
 }
-
-/// Where a search's proposals come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Propose {
-    /// Each is drawn on from the path.
-    Sample,
-    /// A prompt asks for all of them at once, a line each.
-    Prompt,
-}
-
-impl Propose {
-    pub(super) fn is_sample(&self) -> bool {
-        *self == Self::Sample
-    }
-}
-
-/// What a search values its paths by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ValueBy {
-    /// The critique head.
-    Head,
-    /// A prompt to the judge, or without one to the policy: sure, likely or impossible.
-    Prompt,
-}
-
-impl ValueBy {
-    pub(super) fn is_head(&self) -> bool {
-        *self == Self::Head
-    }
-}

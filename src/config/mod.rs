@@ -12,17 +12,16 @@ mod validate;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub use judge::{Criterion, JudgeConfig, Propose, ReferenceConfig, ValueBy};
+pub use judge::{Criterion, JudgeConfig, ReferenceConfig};
 pub use model::{ChatMode, Matmul, ModelSource, Quantize, Snapshot, Thinking};
 pub use tasks::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
 
 pub use crate::engine::EngineConfig;
+pub use crate::rollout::{Propose, RolloutConfig, TreeConfig, ValueBy};
 pub use crate::train::settings::{
     Checkpointing, LoraConfig, MomentPrecision, OptimizerKind, PretrainConfig, TargetModules, TrainConfig,
     TrainMethod,
 };
-
-use crate::domain::Strategy;
 
 /// The built-in defaults, commented: what `autodidact init` writes.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -62,34 +61,6 @@ pub struct RunConfig {
     pub threads: usize,
     pub wall_clock_max_s: u64,
     pub disk_max_mib: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RolloutConfig {
-    pub strategy: Strategy,
-    pub tasks: usize,
-    pub variants: u32,
-    pub samples: u32,
-    pub temperature: f32,
-    pub top_k: u32,
-    pub top_p: f32,
-    pub min_p: f32,
-    pub tokens_max: usize,
-    pub thoughts_max: usize,
-    pub stop: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TreeConfig {
-    pub proposals: u32,
-    pub beam: u32,
-    pub value_floor: f64,
-    #[serde(skip_serializing_if = "Propose::is_sample")]
-    pub propose: Propose,
-    #[serde(skip_serializing_if = "ValueBy::is_head")]
-    pub value: ValueBy,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

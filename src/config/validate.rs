@@ -103,24 +103,10 @@ impl Config {
     }
 
     fn check_rollout(&self, check: &mut Check) {
-        let (rollout, tree) = (&self.rollout, &self.tree);
-        check((1..=1_000_000).contains(&rollout.tasks), "rollout.tasks", &rollout.tasks, "1 to 1000000");
-        check((1..=1024).contains(&rollout.variants), "rollout.variants", &rollout.variants, "1 to 1024");
-        check((1..=1024).contains(&rollout.samples), "rollout.samples", &rollout.samples, "1 to 1024");
-        temperature(check, "rollout.temperature", rollout.temperature);
         temperature(check, "critic.temperature", self.critic.temperature);
         temperature(check, "eval.temperature", self.eval.temperature);
-        let top_p_ok = rollout.top_p > 0.0 && rollout.top_p <= 1.0;
-        check(top_p_ok, "rollout.top_p", &rollout.top_p, "above 0, at most 1");
-        check((0.0..1.0).contains(&rollout.min_p), "rollout.min_p", &rollout.min_p, "from 0, below 1");
-        let tokens_ok = (1..=1_000_000).contains(&rollout.tokens_max);
-        check(tokens_ok, "rollout.tokens_max", &rollout.tokens_max, "1 to 1000000");
-        let thoughts_ok = (1..=10_000).contains(&rollout.thoughts_max);
-        check(thoughts_ok, "rollout.thoughts_max", &rollout.thoughts_max, "1 to 10000");
-        check(!rollout.stop.iter().any(String::is_empty), "rollout.stop", &rollout.stop, "no empty text");
-        check((1..=256).contains(&tree.proposals), "tree.proposals", &tree.proposals, "1 to 256");
-        check((1..=256).contains(&tree.beam), "tree.beam", &tree.beam, "1 to 256");
-        probability(check, "tree.value_floor", tree.value_floor);
+        self.rollout.check(check);
+        self.tree.check(check);
         self.engine.check(check);
         check(self.eval.samples <= 1024, "eval.samples", &self.eval.samples, "at most 1024");
     }

@@ -125,7 +125,7 @@ fn jobs(session: &Session) -> Result<(Vec<Job>, Vec<Corrupted>)> {
 
 /// Completions that were not drawn, read under the policy.
 fn given(session: &Session, policy: &Policy, jobs: &[Job], completions: &[Vec<u32>]) -> Result<Vec<Tree>> {
-    tools(session, policy, Sampling::GREEDY, |tools| rollout::given(tools, jobs, completions))
+    tools(session, policy, Sampling::GREEDY, |tools| rollout::teacher_forced(tools, jobs, completions))
 }
 
 /// A chain that answers its task in the task's own words.

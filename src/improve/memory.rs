@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::adapter;
 use super::policy::{ModelPolicy, Policy};
 use crate::config::Config;
-use crate::domain::{Split, Strategy, Task};
+use crate::domain::{Split, Task};
 use crate::text::Text;
 use crate::train;
 
@@ -55,17 +55,16 @@ pub fn memory_needed(
 /// halves, features as they are, and those that it learns from twice more, as given and normalised.
 fn trajectories_bytes(config: &Config, hidden_size: usize, practised: usize, drawn: usize) -> usize {
     let rollout = &config.rollout;
-    let (leaves, expanded) = match rollout.strategy {
-        Strategy::Cot => (1, 1),
-        Strategy::Tot => {
-            (config.tree.beam as usize, config.tree.beam as usize * config.tree.proposals as usize)
-        }
-    };
     let product = |factors: &[usize]| factors.iter().fold(1, |all: usize, &n| all.saturating_mul(n));
     let trees = product(&[rollout.tasks.min(practised), rollout.variants as usize, rollout.samples as usize]);
     let thoughts = drawn.div_ceil(THOUGHT_TOKENS).min(rollout.thoughts_max);
-    let texts = product(&[trees, expanded, thoughts * (THOUGHT + 2 * hidden_size) + drawn * TOKEN]);
-    let trajectories = product(&[trees, leaves]);
+    let extent = rollout.extent(&config.tree, thoughts);
+    // A trajectory's tokens are spread evenly over its thoughts.
+    let tokens = product(&[extent.thoughts, drawn]) / thoughts.max(1);
+    let tree =
+        product(&[extent.thoughts, THOUGHT + 2 * hidden_size]).saturating_add(product(&[tokens, TOKEN]));
+    let texts = product(&[trees, tree]);
+    let trajectories = product(&[trees, extent.leaves]);
     let learnt = trajectories.min(config.critic.annotated_max);
     let features = product(&[trajectories.saturating_add(2 * learnt), thoughts, 4 * hidden_size]);
     texts.saturating_add(features)

@@ -9,7 +9,6 @@ use super::beside::{proposes_by_prompt, values_by_prompt};
 use super::judging::question;
 use super::pace::Pace;
 use super::{Flow, Policy, Session, with_tools};
-use crate::config::RolloutConfig;
 use crate::critic::{Critic, Shown};
 use crate::data;
 use crate::domain::{Address, Phase, Purpose, Split, Strategy, Task, Tree};
@@ -20,17 +19,15 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     let policy = session.load(&session.incumbent_hash(iteration).await?).await?;
     let stored = session.store.tree_keys(session.run.id, iteration, Purpose::Rollout).await?;
     let jobs = missing(jobs(session, iteration)?, &stored);
-    let sampling = sampling(&session.config.rollout);
+    let sampling = session.config.rollout.sampling();
     let critic = match session.config.rollout.strategy {
         Strategy::Cot => None,
         Strategy::Tot => Some(super::bootstrap::critic(session, iteration).await?),
     };
     session.announce(iteration, Phase::Rollout, jobs.len());
-    let at_once = match session.config.rollout.strategy {
-        Strategy::Cot => 1,
-        Strategy::Tot => (session.config.tree.beam * session.config.tree.proposals) as usize,
-    };
-    let (mut pace, mut rest) = (pace(session, &jobs, at_once), jobs.as_slice());
+    let rollout = &session.config.rollout;
+    let extent = rollout.extent(&session.config.tree, rollout.thoughts_max);
+    let (mut pace, mut rest) = (pace(session, &jobs, extent.in_flight), jobs.as_slice());
     while !rest.is_empty() {
         if let Some(reason) = session.limit_reached()? {
             return Ok(Flow::Stopped(reason));
@@ -95,11 +92,6 @@ pub(super) fn plain_job(session: &Session, task: &Task, address: Address) -> Res
 /// The jobs whose trees are not stored yet.
 pub(super) fn missing(jobs: Vec<Job>, stored: &HashSet<String>) -> Vec<Job> {
     jobs.into_iter().filter(|job| !stored.contains(&job.address.to_string())).collect()
-}
-
-fn sampling(config: &RolloutConfig) -> Sampling {
-    let RolloutConfig { temperature, top_k, top_p, min_p, .. } = *config;
-    Sampling { temperature, top_k, top_p, min_p }
 }
 
 /// Chains of thought for `jobs`.

@@ -1,4 +1,5 @@
-//! Chains of thought (Wei et al. 2022, arXiv:2201.11903): one completion per job, cut at its thought boundaries.
+//! Chains of thought (Wei et al. 2022, arXiv:2201.11903): one completion for each job, cut at its
+//! thought boundaries.
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
@@ -8,6 +9,7 @@ use super::{Job, Tools};
 use crate::domain::{FinishReason, Leaf, Strategy, TaskKind, Thought, Tree};
 use crate::engine::{Boundary, Completion, Request};
 
+/// One tree for each job, in order.
 pub fn chains(tools: &Tools, jobs: &[Job]) -> Result<Vec<Tree>> {
     let request = |job: &Job| Request {
         context_ids: job.prompt_ids.clone(),
@@ -31,14 +33,20 @@ pub fn chains(tools: &Tools, jobs: &[Job]) -> Result<Vec<Tree>> {
 }
 
 fn chain(tools: &Tools, job: &Job, mut completion: Completion) -> Result<Tree> {
-    check(&completion)?;
     if completion.boundaries.len() > tools.limits.thoughts_max {
+        check(&completion)?;
         completion.boundaries.truncate(tools.limits.thoughts_max);
         let end = completion.boundaries.last().map_or(0, |b| b.end);
         completion.token_ids.truncate(end);
         completion.logprobs.truncate(end);
         completion.finish = FinishReason::ThoughtsMax;
     }
+    laid_out(tools, job, completion)
+}
+
+/// A completion as a tree with one branch and one leaf.
+pub fn laid_out(tools: &Tools, job: &Job, completion: Completion) -> Result<Tree> {
+    check(&completion)?;
     let Completion { token_ids, logprobs, finish, boundaries } = completion;
     let ends: Vec<usize> = boundaries.iter().map(|b| b.end).collect();
     let mut thoughts = Vec::with_capacity(boundaries.len());
@@ -71,12 +79,12 @@ fn chain(tools: &Tools, job: &Job, mut completion: Completion) -> Result<Tree> {
     })
 }
 
-/// The answer of a trajectory: one that was cut off claims nothing.
+/// The answer that a trajectory claims. One that was cut off claims none.
 pub fn claimed(tools: &Tools, kind: TaskKind, finish: FinishReason, text: &str) -> Option<String> {
     if finish.is_complete() { (tools.answer)(kind, text) } else { None }
 }
 
-/// Refuses what no engine may return, before it is indexed.
+/// Refuses a completion that no engine may return, before it is indexed.
 pub fn check(completion: &Completion) -> Result<()> {
     let tokens = completion.token_ids.len();
     ensure!(

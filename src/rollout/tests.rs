@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::config::{Propose, ValueBy};
-use crate::domain::{FinishReason, PruneReason, Purpose, ScoreError, Strategy, Thought};
+use crate::domain::{FinishReason, PruneReason, Purpose, ScoreError, Scorer, Strategy, Thought};
 use crate::engine::scripted::{Play, Script, Scripted};
 
 const EOS: u32 = 2;
@@ -16,12 +15,12 @@ fn ids(text: &str) -> Vec<u32> {
     text.bytes().map(u32::from).collect()
 }
 
-fn decode(ids: &[u32]) -> Result<String> {
+pub(super) fn decode(ids: &[u32]) -> Result<String> {
     let bytes: Vec<u8> = ids.iter().filter(|&&id| id > 3).map(|&id| id as u8).collect();
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn ended(text: &str) -> Vec<u32> {
+pub(super) fn ended(text: &str) -> Vec<u32> {
     [ids(text), vec![EOS]].concat()
 }
 
@@ -30,18 +29,18 @@ fn answer(_: TaskKind, text: &str) -> Option<String> {
 }
 
 /// The right path is one of many: whoever draws whole completions rarely gets it.
-fn play() -> Play {
+pub(super) fn play() -> Play {
     let wrong =
         ["a1\nb2\nc9\nA: 9", "a1\nb8\nc8\nA: 8", "a7\nb7\nc7\nA: 7", "a1\nA: 1", "a6\nb6\nc6\nd6\nA: 6"];
     Play { solution: ended("a1\nb2\nc3\nA: 3"), wrong: wrong.iter().map(|w| ended(w)).collect() }
 }
 
-fn policy(skill: f64, prompts: u32) -> Scripted {
+pub(super) fn policy(skill: f64, prompts: u32) -> Scripted {
     let plays: BTreeMap<_, _> = (0..prompts).map(|i| (vec![1, 200 + i], play())).collect();
     Scripted::new(Script::table(plays), skill).unwrap()
 }
 
-fn jobs(count: u32) -> Vec<Job> {
+pub(super) fn jobs(count: u32) -> Vec<Job> {
     let job = |i: u32| Job {
         task_id: format!("t/{i}"),
         kind: TaskKind::Text,
@@ -52,22 +51,22 @@ fn jobs(count: u32) -> Vec<Job> {
     (0..count).map(job).collect()
 }
 
-fn stops() -> Stops {
+pub(super) fn stops() -> Stops {
     Stops { eos_ids: vec![EOS], boundary_ids: vec![NEWLINE], ..Stops::default() }
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
     Limits { sampling, tokens_max: 100, thoughts_max: 10 }
 }
 
-fn with_tools<R>(engine: &dyn Generate, limits: Limits, f: impl FnOnce(&Tools) -> R) -> R {
+pub(super) fn with_tools<R>(engine: &dyn Generate, limits: Limits, f: impl FnOnce(&Tools) -> R) -> R {
     let stops = stops();
     f(&Tools { engine, decode: &decode, stops: &stops, limits, answer: &answer, on_tokens: &|_| () })
 }
 
 /// Knows the right thoughts; a wrong path is worth little, and less the longer.
-struct Judge;
+pub(super) struct Judge;
 
 impl Scorer for Judge {
     fn score(&self, paths: &[Vec<&Thought>]) -> Vec<Result<f64, ScoreError>> {
@@ -87,12 +86,17 @@ impl Scorer for Silent {
     }
 }
 
-fn tree_config(proposals: u32, beam: u32) -> TreeConfig {
+pub(super) fn tree_config(proposals: u32, beam: u32) -> TreeConfig {
     let (propose, value) = (Propose::Sample, ValueBy::Head);
     TreeConfig { proposals, beam, value_floor: 0.0, propose, value }
 }
 
-fn assert_sound(tree: &Tree, stops: &Stops, decode: Decode) {
+/// Searches with sampled proposals, valued by `scorer`.
+fn trees(tools: &Tools, jobs: &[Job], config: &TreeConfig, scorer: &dyn Scorer) -> Result<Vec<Tree>> {
+    search(tools, jobs, config, &Guide { valuing: Valuing::Scorer(scorer), proposing: None })
+}
+
+pub(super) fn assert_sound(tree: &Tree, stops: &Stops, decode: Decode) {
     assert!(!tree.leaves.is_empty());
     for (i, thought) in tree.thoughts.iter().enumerate() {
         assert!(thought.parent.is_none_or(|p| (p as usize) < i), "parents come first");
@@ -229,7 +233,8 @@ fn limits_end_a_search() {
 
 #[test]
 fn a_thought_that_ends_where_the_context_does_ends_its_path() {
-    // Two tokens of prompt and three of `a1\n` fill the context exactly: nothing could be proposed after them.
+    // Two tokens of prompt and three of `a1\n` fill the context exactly: nothing could be proposed
+    // after them.
     let policy = policy(1.0, 1).with_context_max(5);
     let tree = &with_tools(&policy, limits(), |t| trees(t, &jobs(1), &tree_config(2, 2), &Judge).unwrap())[0];
     assert_eq!(tree.leaves.len(), 1);
@@ -238,8 +243,81 @@ fn a_thought_that_ends_where_the_context_does_ends_its_path() {
 }
 
 #[test]
+fn given_completions_are_read_as_chains() {
+    let policy = policy(1.0, 1);
+    let given = [play().solution, ids("a1\nb2")];
+    let jobs = [jobs(1).remove(0), jobs(1).remove(0)];
+    with_tools(&policy, limits(), |tools| {
+        let trees = teacher_forced(tools, &jobs, &given).unwrap();
+        let drawn = chains(tools, &jobs[..1]).unwrap();
+        assert_eq!(trees[0], drawn[0], "what the policy draws for sure reads as it was drawn");
+        assert_eq!((trees[1].thoughts.len(), trees[1].leaves[0].finish), (2, FinishReason::TokensMax));
+        assert_eq!(trees[1].leaves[0].answer, None, "a completion without an end claims nothing");
+        let error = teacher_forced(tools, &jobs, &[ids("a"), Vec::new()]).unwrap_err().to_string();
+        assert!(error.contains("empty completion"), "{error}");
+        let error = teacher_forced(tools, &jobs, &given[..1]).unwrap_err().to_string();
+        assert!(error.contains("1 completions were given for 2 jobs"), "{error}");
+    });
+}
+
+#[test]
+fn an_extent_counts_what_is_drawn_at_once_and_in_all() {
+    let rollout = |strategy| RolloutConfig { strategy, ..settings() };
+    let config = tree_config(3, 2);
+    let chain = rollout(Strategy::Cot).extent(&config, 10);
+    assert_eq!(chain, Extent { in_flight: 1, leaves: 1, thoughts: 10 });
+    let tree = rollout(Strategy::Tot).extent(&config, 10);
+    assert_eq!(tree, Extent { in_flight: 6, leaves: 2, thoughts: 60 });
+}
+
+#[test]
+fn a_wrong_setting_is_reported_with_its_value() {
+    let found = |rollout: &RolloutConfig, tree: &TreeConfig| {
+        let mut found = Vec::new();
+        let mut check = |holds: bool, key: &str, value: &dyn std::fmt::Debug, rule: &str| {
+            found.extend((!holds).then(|| format!("{key} = {value:?}: {rule}")));
+        };
+        rollout.check(&mut check);
+        tree.check(&mut check);
+        found
+    };
+    assert!(found(&settings(), &tree_config(1, 256)).is_empty());
+    let rollout = RolloutConfig { temperature: -1.0, top_p: 0.0, stop: vec![String::new()], ..settings() };
+    let tree = TreeConfig { value_floor: f64::NAN, ..tree_config(0, 257) };
+    let expected = [
+        "rollout.temperature = -1.0: 0 (greedy) to 100",
+        "rollout.top_p = 0.0: above 0, at most 1",
+        "rollout.stop = [\"\"]: no empty text",
+        "tree.proposals = 0: 1 to 256",
+        "tree.beam = 257: 1 to 256",
+        "tree.value_floor = NaN: 0 to 1",
+    ];
+    assert_eq!(found(&rollout, &tree), expected);
+    let started = |tools: &Tools| trees(tools, &jobs(1), &tree, &Judge).unwrap_err().to_string();
+    let error = with_tools(&policy(1.0, 1), limits(), started);
+    assert!(error.contains("they are 0 and 257"), "{error}");
+}
+
+fn settings() -> RolloutConfig {
+    RolloutConfig {
+        strategy: Strategy::Cot,
+        tasks: 1,
+        variants: 1,
+        samples: 1,
+        temperature: 1.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        tokens_max: 100,
+        thoughts_max: 10,
+        stop: Vec::new(),
+    }
+}
+
+#[test]
 fn thoughts_draw_from_their_own_addresses() {
-    // The first proposals of one beam entry see the same context, so only the address tells them apart.
+    // The first proposals of one beam entry see the same context, so only the address tells them
+    // apart.
     let policy = policy(0.3, 1);
     let config = tree_config(32, 1);
     let tree =

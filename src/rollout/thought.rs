@@ -1,7 +1,8 @@
 //! The text of a thought: pieces that concatenate to exactly the decoded completion.
 //!
-//! Decoding isn't piecewise: a character's bytes may straddle two tokens, and some tokenizers treat a sequence's
-//! first token differently. So a thought's text is what it adds to the text of the path before it.
+//! Decoding isn't piecewise: a character's bytes may straddle two tokens, and some tokenizers treat
+//! the first token of a sequence differently. So a thought's text is what it adds to the text of
+//! the path before it.
 
 use anyhow::Result;
 
@@ -12,7 +13,8 @@ const INCOMPLETE: char = '\u{FFFD}';
 
 /// The text that `ids` adds after `before_ids`, whose thoughts' texts concatenate to `before`.
 ///
-/// Bytes of an unfinished character at the end wait for the next thought, unless this one is the `last`.
+/// Bytes of an unfinished character at the end belong to the next thought, unless this one is the
+/// `last`.
 pub fn added_text(
     decode: Decode,
     before_ids: &[u32],
@@ -26,7 +28,7 @@ pub fn added_text(
         Some(added) => added.to_owned(),
         // The end of `before` itself is unfinished: nothing is ready yet.
         None if before.starts_with(ready) => String::new(),
-        // A decoder that rewrites the past: the piece on its own is the best there is.
+        // The decoder rewrites earlier text, so the piece is decoded without what precedes it.
         None => decode(ids)?,
     })
 }
@@ -35,7 +37,8 @@ pub fn added_text(
 pub fn texts(decode: Decode, ids: &[u32], ends: &[usize]) -> Result<Vec<String>> {
     let starts = || std::iter::once(0).chain(ends.iter().copied());
     let pieces: Vec<String> = starts().zip(ends).map(|(a, &b)| decode(&ids[a..b])).collect::<Result<_>>()?;
-    // Nearly always the pieces do concatenate, and decoding every prefix would cost the square of the length.
+    // The pieces nearly always concatenate, and decoding every prefix costs the square of the
+    // length.
     if pieces.concat() == decode(ids)? && !pieces.iter().any(|p| p.contains(INCOMPLETE)) {
         return Ok(pieces);
     }

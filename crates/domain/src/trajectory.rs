@@ -99,7 +99,9 @@ pub struct Leaf {
 /// Everything that one rollout unit drew for one variant of a task.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tree {
-    /// Names the random stream; thought `i` of a search draws from `address.child(i)`.
+    /// Names the random stream. A thought of a search draws from the address below it that the sibling
+    /// numbers along the thought's path name. Trees of earlier builds drew from `address.child(i)` instead,
+    /// where `i` is the thought's index.
     pub address: Address,
     pub strategy: Strategy,
     pub task_id: String,

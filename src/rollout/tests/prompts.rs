@@ -74,7 +74,8 @@ fn lines_become_thoughts_with_the_paths_own_log_probabilities() {
 #[test]
 fn what_cannot_be_used_costs_proposals_and_no_search() {
     let config = tree_config(3, 2);
-    // Nothing but blanks; no prompt at all; a line that can't be written: all of them are sampled instead.
+    // Nothing but blanks; no prompt at all; a line that can't be written: all of them are sampled
+    // instead.
     let silent = proposer(0.3, &["\n \n", "\n", "\n", "\n", "\n", "\n"]);
     let sampled = with_tools(&silent, limits(), |tools| {
         let guide = Guide { valuing: Valuing::Prompt(&value), proposing: None };
