@@ -1,7 +1,7 @@
 //! Uniform draws from an address's stream.
 //!
-//! Written out here, rather than taken from a crate of distributions, because a dataset has to stay the same
-//! when a dependency changes how it turns words into numbers.
+//! They are written here and not taken from a crate of distributions, because a dataset must stay
+//! the same if a dependency changes how it turns random words into numbers.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;

@@ -1,8 +1,9 @@
 //! Datasets: built-in tasks and tasks from a file, in splits that never share a question.
 //!
-//! Built-in tasks are pure functions of (`tasks.seed`, id): the 12th held-out task stays the same whatever the
-//! other splits' sizes. Easy tasks carry answer and solution; practice and measuring tasks carry the answer
-//! alone, and [`Split`] says who may read it. This room opens no file: contents come from the caller.
+//! Built-in tasks are pure functions of (`tasks.seed`, id): the 12th held-out task does not depend
+//! on the sizes of the other splits. Easy and anchor tasks have an answer and a solution. All other
+//! tasks have an answer only, and the [`Split`] decides who may read it. This room opens no file:
+//! the caller passes the contents.
 
 pub mod countdown;
 mod draw;
@@ -33,11 +34,12 @@ pub struct Dataset {
     pub report: Report,
 }
 
-/// All tasks of all splits, easy ones first: built-in ones, or those of `files`, which only that source has.
+/// All tasks of all splits, easy ones first. `files` are read if `tasks.kind` is `file`, and
+/// ignored otherwise.
 ///
 /// # Errors
-/// When a file has unusable rows (all of them are listed), when a level has too few different tasks, or when
-/// two splits share a question.
+/// If a file has unusable rows (all of them are listed), if a level has too few different tasks, or
+/// if two splits share a question.
 pub fn dataset(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<Dataset> {
     let (tasks, report) = match cfg.kind {
         TaskSource::File => files::read(cfg, files)?,
@@ -47,12 +49,14 @@ pub fn dataset(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<Dataset> {
     Ok(Dataset { tasks, report })
 }
 
-/// The question in a form in which questions that differ only in case and blanks are equal.
+/// The question in lower case and with single blanks, so that questions that differ only in those
+/// are equal.
 pub fn normalised_question(question: &str) -> String {
     question.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }
 
-/// What two tasks have in common when solving one gives the other away: the question up to its exact variants.
+/// A text that is equal for two questions if solving one solves the other: if they are the same
+/// question or exact variants of each other.
 fn identity(kind: TaskKind, question: &str) -> String {
     let exact = match kind {
         TaskKind::Relations => relations::Chain::parse(question).map(|(chain, _)| chain.identity()),
@@ -82,30 +86,30 @@ fn check_contamination(tasks: &[Task]) -> Result<()> {
     Ok(())
 }
 
-/// A task before it has a place.
-struct Drawn {
+/// A generated task without id and split.
+struct Generated {
     question: String,
     answer: String,
     solution: String,
 }
 
-fn draw(source: TaskSource, level: u32, rng: &mut ChaCha8Rng) -> Result<Drawn> {
+fn generate(source: TaskSource, level: u32, rng: &mut ChaCha8Rng) -> Result<Generated> {
     match source {
         TaskSource::Relations => {
             let (question, chain) = relations::draw(level, rng)?;
             let (answer, solution) =
                 chain.answer().zip(chain.solution()).context("a drawn chain is walkable")?;
-            Ok(Drawn { question, answer, solution })
+            Ok(Generated { question, answer, solution })
         }
         TaskSource::Countdown => {
             let countdown::Drawn { question, answer, solution } = countdown::draw(level, rng)?;
-            Ok(Drawn { question, answer, solution })
+            Ok(Generated { question, answer, solution })
         }
         TaskSource::File => bail!("tasks from a file can't be generated"),
     }
 }
 
-/// Questions that are taken: whose identity belongs to which split, and every question as it stands.
+/// The questions that are in use: the split of each identity, and the text of each question.
 #[derive(Default)]
 struct Taken {
     split_of: HashMap<String, Split>,
@@ -113,15 +117,15 @@ struct Taken {
 }
 
 impl Taken {
-    /// Takes `question` for `split`; false if another split has it or one of its variants, or anybody has it as
-    /// it stands.
+    /// Takes `question` for `split`. False if another split has the question or a variant of it, or
+    /// if any split has the very same text.
     fn take(&mut self, kind: TaskKind, question: &str, split: Split) -> bool {
         let owner = *self.split_of.entry(identity(kind, question)).or_insert(split);
         owner == split && self.questions.insert(question.to_owned())
     }
 }
 
-/// Fails, naming the key, when a built-in kind doesn't reach a configured level.
+/// An error that names the key if a configured level is above the highest one of a built-in kind.
 fn check_levels(cfg: &TasksConfig) -> Result<()> {
     let highest = match cfg.kind {
         TaskSource::Relations => relations::LEVEL_MAX,
@@ -140,7 +144,8 @@ fn check_levels(cfg: &TasksConfig) -> Result<()> {
 
 fn built_in(cfg: &TasksConfig) -> Result<Vec<Task>> {
     check_levels(cfg)?;
-    // Measuring splits draw first: their tasks then don't depend on the sizes of the others.
+    // Measuring splits draw first, so that their tasks don't depend on the sizes of the other
+    // splits.
     let order = [
         (Split::HeldOut, cfg.heldout),
         (Split::Gate, cfg.gate),
@@ -169,7 +174,7 @@ fn levels(cfg: &TasksConfig, split: Split) -> [u32; 2] {
     if is_labelled(split) { cfg.easy_levels } else { cfg.hard_levels }
 }
 
-/// An endless sequence of levels in which every level has its share by weight in every beginning.
+/// An endless sequence of levels. In every prefix of it each level has its share by weight.
 fn spread([low, high]: [u32; 2], weight: impl Fn(u32) -> u32) -> impl Iterator<Item = u32> {
     let weights: Vec<i64> = (low..=high).map(|level| i64::from(weight(level))).collect();
     let total: i64 = weights.iter().sum();
@@ -192,16 +197,16 @@ fn draw_task(cfg: &TasksConfig, split: Split, index: usize, level: u32, taken: &
     let id = format!("{kind}/{split}/{index:06}");
     let mut rng = Address::new(cfg.seed, Purpose::Dataset, 0, &id, &[]).stream();
     for _ in 0..ATTEMPTS_MAX {
-        let drawn = draw(cfg.kind, level, &mut rng)?;
-        if taken.take(kind, &drawn.question, split) {
-            let solution = is_labelled(split).then_some(drawn.solution);
+        let generated = generate(cfg.kind, level, &mut rng)?;
+        if taken.take(kind, &generated.question, split) {
+            let solution = is_labelled(split).then_some(generated.solution);
             return Ok(Task {
                 id,
                 kind,
                 split,
                 level,
-                question: drawn.question,
-                answer: Some(drawn.answer),
+                question: generated.question,
+                answer: Some(generated.answer),
                 solution,
             });
         }
@@ -212,10 +217,11 @@ fn draw_task(cfg: &TasksConfig, split: Split, index: usize, level: u32, taken: &
     )
 }
 
-/// Endless fresh tasks of the easy levels, with solutions: what a seed model is pretrained on.
+/// An endless sequence of tasks of the easy levels, with solutions, to pretrain a seed model on.
 ///
-/// Task `i` is a pure function of the address and `i`. Levels are drawn with weights proportional to the level.
-/// No task is one of the gate, held-out or anchor split, nor a variant of one.
+/// Task `i` is a pure function of the address and `i`. A level is drawn with a weight proportional
+/// to itself. No task is in the gate, held-out or anchor split, and none is a variant of a task
+/// there.
 pub struct Pretraining {
     source: TaskSource,
     levels: [u32; 2],
@@ -242,27 +248,30 @@ impl Pretraining {
         let mut rng = self.address.child(index).stream();
         for _ in 0..ATTEMPTS_MAX {
             let level = weighted_level(self.levels, &mut rng);
-            let drawn = draw(self.source, level, &mut rng)?;
-            if !self.excluded.contains(&identity(kind, &drawn.question)) {
+            let generated = generate(self.source, level, &mut rng)?;
+            if !self.excluded.contains(&identity(kind, &generated.question)) {
                 return Ok(Task {
                     id: format!("{kind}/pretrain/{index:06}"),
                     kind,
                     split: Split::Easy,
                     level,
-                    question: drawn.question,
-                    answer: Some(drawn.answer),
-                    solution: Some(drawn.solution),
+                    question: generated.question,
+                    answer: Some(generated.answer),
+                    solution: Some(generated.solution),
                 });
             }
         }
-        bail!("levels {:?} have no task left to pretrain on beside the measuring splits", self.levels)
+        bail!(
+            "levels {:?} have no task left to pretrain on that the measuring splits don't have",
+            self.levels
+        )
     }
 }
 
 impl Iterator for Pretraining {
     type Item = Result<Task>;
 
-    /// The next task; ends only after 2^32 of them.
+    /// The next task. The sequence ends after 2^32 tasks.
     fn next(&mut self) -> Option<Result<Task>> {
         let index = self.next;
         self.next = index.checked_add(1)?;
@@ -282,8 +291,8 @@ fn weighted_level([low, high]: [u32; 2], rng: &mut ChaCha8Rng) -> u32 {
     high
 }
 
-/// A meaning-preserving variant of `task`, with the same answer; `None` if its kind has no exact variants.
-/// The same address always gives the same variant.
+/// A meaning-preserving variant of `task`, with the same answer; `None` if its kind has no exact
+/// variants. It is a pure function of the task and the address.
 pub fn variant(task: &Task, address: &Address) -> Option<Variant> {
     let mut rng = address.stream();
     let question = match task.kind {
@@ -299,7 +308,8 @@ pub fn variant(task: &Task, address: &Address) -> Option<Variant> {
 pub struct Retelling(Option<relations::Renaming>);
 
 impl Retelling {
-    /// From the question `from` to its variant `to`; `None` if the two are no variants of each other.
+    /// From the question `from` to its variant `to`; `None` if the two are no variants of each
+    /// other.
     pub fn between(kind: TaskKind, from: &str, to: &str) -> Option<Self> {
         match kind {
             TaskKind::Relations => {
@@ -311,15 +321,15 @@ impl Retelling {
         }
     }
 
-    /// What someone who answered the one question with `text` would have said to the other. Parts of a text told one
-    /// by one concatenate to the whole told.
+    /// What someone who answered the one question with `text` would have said to the other. Parts
+    /// of a text told one by one concatenate to the whole told.
     pub fn tell(&self, text: &str) -> String {
         self.0.as_ref().map_or_else(|| text.to_owned(), |renaming| renaming.tell(text))
     }
 }
 
-/// A wrong solution made from the gold one of a labelled task, as text of the same form: at least one thought is
-/// wrong, and so is the answer. `None` for tasks without a solution and for kinds that can't be corrupted.
+/// A wrong solution in the form of the gold one: at least one thought is wrong, and so is the
+/// answer. `None` for a task without a solution and for a kind that can't be corrupted.
 pub fn corrupted(task: &Task, address: &Address) -> Option<String> {
     task.solution.as_ref()?;
     let mut rng = address.stream();
@@ -330,8 +340,8 @@ pub fn corrupted(task: &Task, address: &Address) -> Option<String> {
     }
 }
 
-/// A labelled task made from its question alone, by working the question out; `None` for kinds that can't.
-/// What a policy without weights answers from.
+/// A labelled task made from its question only, by solving it; `None` for kinds that can't be
+/// solved here. A policy without weights answers from it.
 pub fn solved(kind: TaskKind, question: &str) -> Option<Task> {
     if kind != TaskKind::Relations {
         return None;

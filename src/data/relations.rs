@@ -1,9 +1,11 @@
-//! Relation chains: the built-in task. `Paul minus 5 is Tina. Tina plus 2 is Cora. Paul has 16. Cora?`
+//! Relation chains: the built-in task. `Paul minus 5 is Tina. Tina plus 2 is Cora. Paul has 16.
+//! Cora?`
 //!
-//! A chain of k hops is k relations between k + 1 people, shown in any order, then what the first person has,
-//! then the question for the last one. A solution walks the chain: every line quotes the relation it uses and
-//! appends the running value. Whoever can copy a relation and add small numbers can solve any length, so easy
-//! chains teach everything that long ones need, except not to slip.
+//! A chain of k hops is k relations between k + 1 people, in any order, then the value of the first
+//! person, then the question for the last one. A solution walks the chain: every line quotes the
+//! relation that it uses and appends the running value. A policy that can copy a relation and add
+//! small numbers can solve chains of any length. So easy chains teach all that long ones need,
+//! except to make no mistake.
 
 use std::fmt;
 
@@ -12,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::draw::{below, between, choose, shuffle};
 
-/// Everybody who can appear. Each name is one token of the seed tokenizer, with and without a space before it.
+/// All names. Each is one token of the seed tokenizer, with and without a space before it.
 pub const NAMES: [&str; 20] = [
     "Ana", "Ben", "Cora", "Dan", "Eva", "Finn", "Gus", "Hugo", "Ida", "Jon", "Kim", "Leo", "Mia", "Nora",
     "Otto", "Paul", "Rosa", "Sam", "Tina", "Uma",
@@ -21,13 +23,13 @@ pub const NAMES: [&str; 20] = [
 /// Most hops a chain can have: one person less than there are names.
 pub const LEVEL_MAX: u32 = NAMES.len() as u32 - 1;
 
-/// Largest value anybody has; the smallest is 1.
+/// The largest value of a person; the smallest is 1.
 pub const VALUE_MAX: u32 = 19;
 
 /// Largest number in `plus n` and `minus n`.
 const OPERAND_MAX: u32 = 5;
 
-/// Draws of one hop before giving up. From every value at least 2 draws in 5 stay in range.
+/// Most draws of one hop. From every value at least 2 draws in 5 stay in range.
 const ATTEMPTS_MAX: u32 = 1000;
 
 /// What one hop does to the running value.
@@ -48,7 +50,7 @@ impl Op {
         }
     }
 
-    /// The value after the hop; `None` if nobody can have it.
+    /// The value after the hop; `None` if it is outside of 1..=19.
     pub fn apply(self, value: u32) -> Option<u32> {
         let after = match self {
             Self::Plus(n) => value.checked_add(n)?,
@@ -69,7 +71,7 @@ impl fmt::Display for Op {
     }
 }
 
-/// `from op is to`: `to` has what `op` makes of what `from` has.
+/// `from op is to`: the value of `to` is `op` applied to the value of `from`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Relation {
     pub from: String,
@@ -97,14 +99,15 @@ impl Relation {
     }
 }
 
-/// Reads a line of a solution, `Paul minus 5 is Tina 11`: the relation it quotes and the value it claims for the
-/// second person; `None` if it is anything else.
+/// Reads a line of a solution, `Paul minus 5 is Tina 11`: the relation it quotes and the value it
+/// claims for the second person; `None` if it is anything else.
 pub fn parse_line(line: &str) -> Option<(Relation, u32)> {
     let (relation, value) = line.trim_end_matches('\n').rsplit_once(' ')?;
     Some((Relation::parse(relation)?, number(value)?))
 }
 
-/// A number as the task writes it: 1 to 3 digits, no sign, no leading zero. The bound keeps sums far from overflow.
+/// A number as the task writes it: 1 to 3 digits, no sign, no leading zero. The bound keeps sums
+/// far from overflow.
 pub(super) fn number(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.len() <= 3 && text.bytes().all(|b| b.is_ascii_digit());
     if !digits || (text.len() > 1 && text.starts_with('0')) {
@@ -233,7 +236,8 @@ fn shuffled(n: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     order
 }
 
-/// The same question with its relations in another random order and its people renamed by a random bijection.
+/// The same question with its relations in another random order and its people renamed by a random
+/// bijection.
 pub(super) fn variant(question: &str, rng: &mut ChaCha8Rng) -> Option<String> {
     let (mut chain, _) = Chain::parse(question)?;
     let mut names = NAMES;
@@ -245,8 +249,8 @@ pub(super) fn variant(question: &str, rng: &mut ChaCha8Rng) -> Option<String> {
     Some(chain.question(&shuffled(chain.relations.len(), rng)))
 }
 
-/// Who of one question is who in its variant: whoever stands at one place of the chain becomes who stands there in the
-/// other, and strangers become strangers.
+/// Who of one question is who in its variant: whoever stands at one place of the chain becomes who
+/// stands there in the other, and strangers become strangers.
 #[derive(Clone, Debug)]
 pub(super) struct Renaming {
     from: Vec<&'static str>,
@@ -273,26 +277,26 @@ impl Renaming {
     }
 }
 
-/// Draws before a corruption is given up.
+/// Most attempts at a corruption.
 const CORRUPTIONS_MAX: u32 = 200;
 
-/// Ways to be wrong, as models are.
+/// The ways in which a solution is made wrong; models make the same mistakes.
 #[derive(Clone, Copy, Debug)]
 enum Corruption {
     /// Quotes a relation with another operation or number.
     Misquote,
-    /// Quotes a relation that belongs elsewhere in the chain, and goes on from there.
+    /// Quotes a relation from elsewhere in the chain, and continues from there.
     Jump,
     /// Quotes the right relation and computes it wrongly.
     WrongSum,
-    /// Answers before the person asked for is reached.
+    /// Answers before it reaches the person asked for.
     StopEarly,
-    /// Reaches the person asked for and goes on.
+    /// Reaches the person asked for and continues.
     GoOn,
 }
 
-/// A wrong solution made from the gold one of `question`: one thought is wrong, what follows goes on from it as if
-/// it were right, and the answer differs from the gold one. `None` if no such text was found.
+/// A wrong solution of `question`: one thought is wrong, the next ones continue from it as if it
+/// were right, and the answer differs from the gold one. `None` if no such text was found.
 pub(super) fn corrupted(question: &str, rng: &mut ChaCha8Rng) -> Option<String> {
     use Corruption::*;
     let (chain, _) = Chain::parse(question)?;
@@ -304,7 +308,7 @@ pub(super) fn corrupted(question: &str, rng: &mut ChaCha8Rng) -> Option<String> 
     })
 }
 
-/// The lines of one attempt at corruption, and the value they end with; `None` if a value leaves 1..=19.
+/// The lines of one attempt at a corruption, and their last value; `None` if a value leaves 1..=19.
 fn corrupt(chain: &Chain, kind: Corruption, rng: &mut ChaCha8Rng) -> Option<(String, u32)> {
     let hops = chain.relations.len();
     let at = below(rng, hops as u32) as usize;
@@ -332,7 +336,7 @@ fn corrupt(chain: &Chain, kind: Corruption, rng: &mut ChaCha8Rng) -> Option<(Str
             if wrong == right {
                 return None;
             }
-            walk.say(&chain.relations[at], wrong);
+            walk.add(&chain.relations[at], wrong);
             walk.follow(&chain.relations[at + 1..])?;
         }
         // A chain of one hop can only stop before its first thought.
@@ -347,21 +351,21 @@ fn corrupt(chain: &Chain, kind: Corruption, rng: &mut ChaCha8Rng) -> Option<(Str
     Some((walk.lines, walk.value))
 }
 
-/// A solution in the making.
+/// The lines of a solution so far, and the running value.
 struct Walk {
     lines: String,
     value: u32,
 }
 
 impl Walk {
-    fn say(&mut self, relation: &Relation, value: u32) {
+    fn add(&mut self, relation: &Relation, value: u32) {
         self.lines.push_str(&format!("{relation} {value}\n"));
         self.value = value;
     }
 
     fn follow(&mut self, relations: &[Relation]) -> Option<()> {
         for relation in relations {
-            self.say(relation, relation.op.apply(self.value)?);
+            self.add(relation, relation.op.apply(self.value)?);
         }
         Some(())
     }

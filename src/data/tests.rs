@@ -55,7 +55,8 @@ fn countdown_task(level: u32, seed: u64) -> Task {
     }
 }
 
-/// Walks a question with nothing but string operations: the values on the way, the last one being the answer.
+/// Walks a question with nothing but string operations: the values on the way, the last one being
+/// the answer.
 fn walk(question: &str) -> Vec<u32> {
     let sentences: Vec<&str> = question.trim_end_matches('?').split(". ").collect();
     let (asked, facts) = sentences.split_last().unwrap();
@@ -77,8 +78,9 @@ fn walk(question: &str) -> Vec<u32> {
     values
 }
 
-/// The lines of a solution that the question bears out, in order, and whether the answer is right. A thought is
-/// wrong if it quotes a relation that isn't there, or not from where the walk stands, or claims a wrong value.
+/// The lines of a solution that the question bears out, in order, and whether the answer is right.
+/// A thought is wrong if it quotes a relation that isn't there, or not from where the walk stands,
+/// or claims a wrong value.
 fn thoughts_are_right(question: &str, solution: &str) -> Vec<bool> {
     let (chain, _) = Chain::parse(question).unwrap();
     let values = chain.values().unwrap();

@@ -1,10 +1,12 @@
-//! Parquet, the form that datasets have on the Hugging Face hub: turned into JSON lines, which everything else reads.
+//! Parquet, the format of datasets on the Hugging Face hub, turned into the JSON lines that the
+//! other readers take.
 //!
-//! Only with the feature `parquet`; without it the file is refused with what to do.
+//! It needs the feature `parquet`. Without it a Parquet file is refused with an error that says
+//! what to do.
 
 use anyhow::Result;
 
-/// The first bytes of every Parquet file.
+/// The first bytes of a Parquet file.
 const MAGIC: &[u8] = b"PAR1";
 
 pub(super) fn is_parquet(contents: &[u8]) -> bool {

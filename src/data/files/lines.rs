@@ -1,15 +1,15 @@
-//! JSON, one object per line or in one list: the program's own fields, other people's fields by name, and the
-//! benchmarks that are published so.
+//! JSON, one object per line or in one list: rows with the program's own fields, rows with fields
+//! that `tasks.fields` names, and the benchmarks that are published as JSON.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::rows::{Read, Row, answer_text, letter, with_choices};
+use super::rows::{ParsedRow, Row, answer_text, letter, with_choices};
 use crate::config::{FieldNames, TaskFormat};
 use crate::domain::{Split, TaskKind};
 
-/// The program's own row.
+/// A row with the program's own fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OwnRow {
@@ -25,8 +25,8 @@ fn one() -> u32 {
     1
 }
 
-/// How the rows of a file are to be understood.
-pub(super) struct Reading<'a> {
+/// Reads the rows of one file.
+pub(super) struct RowReader<'a> {
     pub format: TaskFormat,
     /// Kind of a task whose format doesn't decide it.
     pub kind: TaskKind,
@@ -34,22 +34,23 @@ pub(super) struct Reading<'a> {
 }
 
 /// Every row of the file.
-pub(super) fn read(text: &str, reading: &Reading) -> Result<Vec<Read>> {
+pub(super) fn read(text: &str, reader: &RowReader) -> Result<Vec<ParsedRow>> {
     if !text.trim_start().starts_with('[') {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let read = |(index, line): (usize, &str)| Read {
+        let read = |(index, line): (usize, &str)| ParsedRow {
             unit: "line",
             number: index + 1,
             source: line.to_owned(),
-            row: object(line).and_then(|line| reading.row(line)).and_then(Row::checked),
+            row: object(line).and_then(|line| reader.row(line)).and_then(Row::checked),
         };
         return Ok(lines.map(read).collect());
     }
-    let entries: Vec<Value> = serde_json::from_str(text).context("it begins with `[` and is no JSON list")?;
+    let entries: Vec<Value> =
+        serde_json::from_str(text).context("it begins with `[` and is not a JSON list")?;
     let read = |(index, entry): (usize, Value)| {
         let source = entry.to_string();
-        let row = object(&source).and_then(|entry| reading.row(entry)).and_then(Row::checked);
-        Read { unit: "entry", number: index + 1, source, row }
+        let row = object(&source).and_then(|entry| reader.row(entry)).and_then(Row::checked);
+        ParsedRow { unit: "entry", number: index + 1, source, row }
     };
     Ok(entries.into_iter().enumerate().map(read).collect())
 }
@@ -59,13 +60,13 @@ fn object(line: &str) -> Result<&str> {
     Ok(line)
 }
 
-/// Within a line, serde_json's line number is always 1 and would mislead.
+/// Parses one line. serde_json's line number is always 1 here and would mislead, so it is left out.
 fn json<'t, T: Deserialize<'t>>(line: &'t str) -> Result<T> {
     serde_json::from_str(line)
         .map_err(|error| anyhow!("{}", error.to_string().replace(" at line 1 column", " at column")))
 }
 
-impl Reading<'_> {
+impl RowReader<'_> {
     fn row(&self, line: &str) -> Result<Row> {
         if matches!(self.format, TaskFormat::Jsonl | TaskFormat::Auto) && self.fields.is_empty() {
             return self.own(json(line)?);
@@ -87,30 +88,34 @@ impl Reading<'_> {
         Ok(Row { kind: self.kind, question, answer, level, split, solution })
     }
 
-    /// A row of somebody else's fields.
+    /// A row with the fields that `tasks.fields` names.
     fn mapped(&self, value: &Value) -> Result<Row> {
         let names = self.fields;
         let found = |name: &str| at(value, name).filter(|value| !name.is_empty() && !value.is_null());
         let text = |name: &str| -> Result<Option<String>> {
-            found(name).map(|value| answer_text(value).map_err(|_| anyhow!("{name} is no text"))).transpose()
+            found(name)
+                .map(|value| answer_text(value).map_err(|_| anyhow!("{name} is not a text")))
+                .transpose()
         };
         let question = text(&names.question)?.with_context(|| format!("there is no {}", names.question))?;
         let answer = found(&names.answer).map(answer_text).transpose()?;
         let level = match found(&names.level) {
             None => 1,
-            Some(value) => level(value).with_context(|| format!("{} is no level: {value}", names.level))?,
+            Some(value) => {
+                level(value).with_context(|| format!("{} is not a level: {value}", names.level))?
+            }
         };
         let split = text(&names.split)?.map(|name| split(&name)).transpose()?;
         let row = Row { kind: self.kind, question, answer, level, split, solution: text(&names.solution)? };
         match found(&names.choices) {
             None => Ok(row),
-            Some(choices) => chosen(row, &texts(choices).context("the choices are no list of texts")?),
+            Some(choices) => chosen(row, &texts(choices).context("the choices are not a list of texts")?),
         }
     }
 }
 
-/// The question with its choices, and the answer as the letter of one: it is a letter, a place from 0, or the text
-/// of a choice.
+/// The question with its choices, and the answer as a letter. In the row the answer is a letter, an
+/// index from 0, or the text of a choice.
 fn chosen(row: Row, choices: &[String]) -> Result<Row> {
     let question = with_choices(&row.question, choices)?;
     let answer = row.answer.as_deref().map(|answer| choice(answer, choices)).transpose()?;
@@ -138,7 +143,7 @@ fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
 
 fn text<'v>(value: &'v Value, key: &str) -> Result<&'v str> {
     let found = at(value, key).with_context(|| format!("there is no {key}"))?;
-    found.as_str().with_context(|| format!("{key} is no text"))
+    found.as_str().with_context(|| format!("{key} is not a text"))
 }
 
 fn texts(value: &Value) -> Option<Vec<String>> {
@@ -151,7 +156,7 @@ fn level(value: &Value) -> Option<u32> {
     text.trim().trim_start_matches("Level").trim().parse().ok()
 }
 
-/// The program's names of splits, and the usual ones of others.
+/// A split by the program's own name, or by a usual one (test, validation, valid, dev).
 fn split(name: &str) -> Result<Split> {
     match name {
         "test" => Ok(Split::HeldOut),
@@ -160,8 +165,9 @@ fn split(name: &str) -> Result<Split> {
     }
 }
 
-/// GSM8K (Cobbe et al. 2021, arXiv:2110.14168): the answer is a solution that ends in `#### n`; `<<3*4=12>>` are
-/// notes for a calculator. The solution is told as the prompts ask for it.
+/// GSM8K (Cobbe et al. 2021, arXiv:2110.14168): the answer is a solution that ends in `#### n`;
+/// `<<3*4=12>>` are notes for a calculator, left out here. The solution is written in the form that
+/// the prompts ask for.
 fn gsm8k(value: &Value) -> Result<Row> {
     let (question, whole) = (text(value, "question")?, text(value, "answer")?);
     let (steps, answer) = whole.rsplit_once("####").context("the answer has no `####`")?;
@@ -175,7 +181,8 @@ fn gsm8k(value: &Value) -> Result<Row> {
         .with_solution(format!("{plain}{rest}\nThe answer is {answer}.")))
 }
 
-/// MATH (Hendrycks et al. 2021, arXiv:2103.03874): the answer stands boxed in the solution, if not by itself.
+/// MATH (Hendrycks et al. 2021, arXiv:2103.03874): the answer is a field, or else the last box of
+/// the solution.
 fn math(value: &Value) -> Result<Row> {
     let (question, solution) = (text(value, "problem")?, text(value, "solution")?);
     let own = value.get("answer").map(answer_text).transpose()?;
@@ -185,7 +192,7 @@ fn math(value: &Value) -> Result<Row> {
     Ok(Row::new(TaskKind::Math, question, answer).with_solution(solution).at_level(level))
 }
 
-/// What stands in the last `\boxed{…}` or `\fbox{…}`.
+/// The contents of the last `\boxed{…}` or `\fbox{…}`.
 fn last_boxed(text: &str) -> Option<&str> {
     let start =
         ["\\boxed{", "\\fbox{"].iter().filter_map(|mark| Some(text.rfind(mark)? + mark.len())).max()?;
@@ -203,21 +210,22 @@ fn last_boxed(text: &str) -> Option<&str> {
     None
 }
 
-/// MMLU (Hendrycks et al. 2020, arXiv:2009.03300) as JSON: choices in a list, the answer by place or letter.
+/// MMLU (Hendrycks et al. 2020, arXiv:2009.03300) as JSON: a list of choices, the answer as an
+/// index or a letter.
 fn mmlu(value: &Value) -> Result<Row> {
-    let choices = value.get("choices").and_then(texts).context("the choices are no list of texts")?;
+    let choices = value.get("choices").and_then(texts).context("the choices are not a list of texts")?;
     let answer = match value.get("answer").context("there is no answer")? {
         Value::Number(place) => {
             let place = place.as_u64().filter(|place| (*place as usize) < choices.len());
-            letter(place.context("the answer is no choice's place, counted from 0")? as usize)?
+            letter(place.context("the answer is not the index of a choice, counted from 0")? as usize)?
         }
         other => choice(&answer_text(other)?, &choices)?,
     };
     Ok(Row::new(TaskKind::Choice, with_choices(text(value, "question")?, &choices)?, answer))
 }
 
-/// CommonsenseQA (Talmor et al. 2019, arXiv:1811.00937) and ARC (Clark et al. 2018, arXiv:1803.05457), as
-/// published and as on the Hugging Face hub.
+/// CommonsenseQA (Talmor et al. 2019, arXiv:1811.00937) and ARC (Clark et al. 2018,
+/// arXiv:1803.05457), as published and as on the Hugging Face hub.
 fn answer_key(value: &Value) -> Result<Row> {
     let stem = at(value, "question.stem").and_then(Value::as_str);
     let question = match stem {
@@ -238,7 +246,7 @@ fn answer_key(value: &Value) -> Result<Row> {
         ),
     };
     let (labels, texts): (Vec<_>, Vec<_>) =
-        pairs.context("the choices have no `label` and `text` each")?.into_iter().unzip();
+        pairs.context("not every choice has a `label` and a `text`")?.into_iter().unzip();
     let key = text(value, "answerKey")?;
     ensure!(!key.is_empty(), "the answerKey is empty: the test file without answers measures nothing");
     let place = labels.iter().position(|label| label == key);
@@ -246,7 +254,8 @@ fn answer_key(value: &Value) -> Result<Row> {
     Ok(Row::new(TaskKind::Choice, with_choices(question, &texts)?, letter(place)?))
 }
 
-/// HumanEval (Chen et al. 2021, arXiv:2107.03374): the gold answer is the program that checks.
+/// HumanEval (Chen et al. 2021, arXiv:2107.03374): the gold answer is the program that runs the
+/// tests.
 fn human_eval(value: &Value) -> Result<Row> {
     let (prompt, entry) = (text(value, "prompt")?, text(value, "entry_point")?);
     let check = format!("{}\n\ncheck({entry})\n", text(value, "test")?.trim_end());

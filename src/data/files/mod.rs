@@ -1,10 +1,10 @@
 //! Tasks from files: JSON lines, and the public benchmarks as they are published.
 //!
-//! Nothing is dropped silently. A row that can't be used is an error that names line, value and reason, all of
-//! them at once; a row that is left out, because it repeats another or overlaps with a measuring one, is in the
-//! [`Report`]. Rows without a split get one from a hash of their question, and those that nearly repeat one another
-//! the same, so adding rows moves no row but their near repetitions. Contents come from the caller; no file is opened
-//! here.
+//! No row is dropped silently. Rows that can't be used are one error that names line, value and
+//! reason of each. A row that is left out, because it repeats another or overlaps with a measuring
+//! one, is in the [`Report`]. A row without a split gets one from a hash of its question; rows that
+//! nearly repeat one another get the same split. So new rows move only rows that they nearly
+//! repeat. The caller passes the contents; no file is opened here.
 
 mod columns;
 mod lines;
@@ -26,27 +26,29 @@ pub use overlap::Overlap;
 use super::normalised_question;
 use crate::config::{AnswerForm, TaskFormat, TasksConfig};
 use crate::domain::{Split, Task};
-use rows::{Read, Row};
+use rows::{ParsedRow, Row};
 
-/// A file of tasks, as it lies on the disk.
+/// A file of tasks.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
     /// Its path, for messages and ids.
     pub name: String,
+    /// The bytes of the file, unchanged.
     pub contents: Vec<u8>,
     /// Whether all its rows are held out.
     pub heldout: bool,
 }
 
-/// What was read, recognised and left out.
+/// What was read, recognised and left out of task files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     pub files: Vec<FileReport>,
-    /// Rows of published files that ask what an earlier row of the same file asks, in words.
+    /// Rows of published files with the question of an earlier row of the same file; one message
+    /// each.
     pub repeated: Vec<String>,
-    /// Rows removed because measuring on what overlaps with them would be measuring what was practised.
+    /// Rows removed because a row of a measuring split overlaps with them.
     pub overlaps: Vec<Overlap>,
-    /// Rows beyond `tasks.split_max`.
+    /// How many rows were removed by `tasks.split_max`.
     pub beyond_max: usize,
 }
 
@@ -54,7 +56,7 @@ pub struct Report {
 pub struct FileReport {
     pub name: String,
     pub format: TaskFormat,
-    /// What the format was recognised by, if it was.
+    /// The mark by which the format was recognised; `None` if it was configured or is the default.
     pub recognised_by: Option<&'static str>,
     pub rows: usize,
 }
@@ -69,7 +71,7 @@ pub fn utf8<'a>(contents: &'a [u8], name: &str) -> Result<&'a str> {
     })
 }
 
-/// The tasks of all files in splits that share nothing, and what became of the rest.
+/// The tasks of all files, in splits that share nothing, and the report of all other rows.
 pub(super) fn read(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<(Vec<Task>, Report)> {
     ensure!(!files.is_empty(), "tasks.kind is \"file\", but no file was read");
     let mut report = Report::default();
@@ -87,7 +89,7 @@ pub(super) fn read(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<(Vec<Tas
             (format, false) => format.name().to_owned(),
             (format, true) => format!("{}/{stem}", format.name()),
         };
-        let place = Rc::new(Place { prefix, format, own_heldout });
+        let place = Rc::new(Placement { prefix, format, own_heldout });
         rows.extend(kept.into_iter().map(|(number, heldout, row)| (place.clone(), number, heldout, row)));
     }
     let runs = overlap::Runs::new(rows.iter().map(|(.., row)| row.question.as_str()), cfg.overlap_words);
@@ -123,7 +125,8 @@ fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result
         TaskFormat::Auto => (TaskFormat::Jsonl, None),
         format => (format, None),
     };
-    let read = parsed(cfg, format, text).with_context(|| format!("{name} is no {} file", format.name()))?;
+    let read =
+        parsed(cfg, format, text).with_context(|| format!("{name} is not a {} file", format.name()))?;
     ensure!(!read.is_empty(), "{name} has only blank lines; write one JSON object per line");
     let (mut kept, mut problems) = (Vec::new(), Vec::new());
     let mut seen: HashMap<String, usize> = HashMap::new();
@@ -138,7 +141,7 @@ fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result
         };
         let first = *seen.entry(normalised_question(&row.question)).or_insert(read.number);
         if first == read.number {
-            // A held-out file is held out whatever its rows say.
+            // The rows of a held-out file are held out, even if they name another split.
             kept.push((read.number, heldout, row));
         } else if format == TaskFormat::Jsonl {
             problems.push(read.problem(&anyhow!("the same question as {} {first}", read.unit)));
@@ -150,7 +153,7 @@ fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result
     }
     if !problems.is_empty() {
         let by = recognised_by
-            .map(|by| format!(" (read as {}, for it has {by})", format.name()))
+            .map(|by| format!(" (read as {}, because it has {by})", format.name()))
             .unwrap_or_default();
         bail!("{name}: {} of its rows can't be used{by}:{}", problems.len(), rows::listed(&problems));
     }
@@ -158,16 +161,16 @@ fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result
     Ok(kept)
 }
 
-fn parsed(cfg: &TasksConfig, format: TaskFormat, text: &str) -> Result<Vec<Read>> {
+fn parsed(cfg: &TasksConfig, format: TaskFormat, text: &str) -> Result<Vec<ParsedRow>> {
     match format {
         TaskFormat::Bbh => tables::bbh(text),
         TaskFormat::Game24 => tables::game24(text),
         TaskFormat::Mmlu if !text.trim_start().starts_with(['{', '[']) => tables::mmlu(text),
-        _ => lines::read(text, &lines::Reading { format, kind: cfg.answer.kind(), fields: &cfg.fields }),
+        _ => lines::read(text, &lines::RowReader { format, kind: cfg.answer.kind(), fields: &cfg.fields }),
     }
 }
 
-/// Names of files without folders and endings, each once.
+/// Names of files without folders and extensions, each once.
 #[derive(Default)]
 struct Names {
     taken: HashSet<String>,
@@ -187,15 +190,16 @@ impl Names {
     }
 }
 
-/// Where a file's rows go.
-struct Place {
+/// How the rows of one file become tasks.
+struct Placement {
+    /// The beginning of their ids.
     prefix: String,
     format: TaskFormat,
-    /// Whether some file is held out as a whole, so that no other row needs to be.
+    /// Whether some file is held out as a whole, so that no other row has to be.
     own_heldout: bool,
 }
 
-impl Place {
+impl Placement {
     fn task(&self, row: Row, number: usize, heldout: bool, hash: blake3::Hash) -> Task {
         let split = match (heldout, row.split) {
             (true, _) => Split::HeldOut,
@@ -209,14 +213,15 @@ impl Place {
             level: row.level,
             question: row.question,
             answer: row.answer,
-            // Only labelled easy tasks may show how they are solved.
+            // Only tasks of the labelled splits keep their solutions.
             solution: row.solution.filter(|_| matches!(split, Split::Easy | Split::Anchor)),
         }
     }
 
-    /// A split by the hash of the row's group. Own rows: train, gate, held-out as 6 : 2 : 2, for labels to learn from
-    /// are marked as such. Published rows: easy, anchor, gate, held-out, train as 2 : 1 : 4 : 4 : 9, the
-    /// held-out share going to train where a file of its own is held out.
+    /// A split by the hash of the row's group. The user's own rows become train, gate and held-out
+    /// as 6 : 2 : 2; rows to learn from with labels have to name their split. Published rows become
+    /// easy, anchor, gate, held-out and train as 2 : 1 : 4 : 4 : 9. If a separate file is held out,
+    /// the held-out share becomes train.
     fn assigned(&self, hash: blake3::Hash) -> Split {
         let byte = hash.as_bytes()[0];
         match (self.format, self.own_heldout) {
@@ -237,7 +242,8 @@ impl Place {
     }
 }
 
-/// For each row the smallest hash of its group, so that rows that nearly repeat one another go into the same split.
+/// For each row the smallest hash of its group, so that rows that nearly repeat one another get the
+/// same split.
 fn group_hashes(runs: &overlap::Runs, hashes: impl Iterator<Item = blake3::Hash>) -> Vec<blake3::Hash> {
     let (groups, hashes) = (runs.groups(), hashes.collect::<Vec<_>>());
     let mut smallest = hashes.clone();
@@ -249,7 +255,7 @@ fn group_hashes(runs: &overlap::Runs, hashes: impl Iterator<Item = blake3::Hash>
     groups.into_iter().map(|group| smallest[group]).collect()
 }
 
-/// What decides a row's split and its rank under `tasks.split_max`.
+/// The hash that decides the split of a row and its rank under `tasks.split_max`.
 fn hash(seed: u64, question: &str) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 split of a task v1");
     hasher.update(&seed.to_le_bytes());
@@ -257,7 +263,8 @@ fn hash(seed: u64, question: &str) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// Removes what is beyond `tasks.split_max` in each split, by rank of the hash; the number of removed rows.
+/// Keeps at most `tasks.split_max` tasks of each split, by rank of the hash; returns how many it
+/// removed.
 fn capped(tasks: &mut Vec<Task>, cfg: &TasksConfig) -> usize {
     if cfg.split_max == 0 {
         return 0;
@@ -266,7 +273,7 @@ fn capped(tasks: &mut Vec<Task>, cfg: &TasksConfig) -> usize {
     let mut keep = HashSet::new();
     for &split in Split::ALL {
         let mut ranked: Vec<_> = tasks.iter().filter(|task| task.split == split).collect();
-        // The first byte decides the split already.
+        // The first byte has decided the split.
         ranked.sort_by_cached_key(|task| hash(cfg.seed, &task.question).as_bytes()[1..].to_vec());
         keep.extend(ranked.into_iter().take(cfg.split_max).map(|task| task.id.clone()));
     }
@@ -274,7 +281,7 @@ fn capped(tasks: &mut Vec<Task>, cfg: &TasksConfig) -> usize {
     before - tasks.len()
 }
 
-/// The loop can't run without tasks to practise on and tasks to measure with.
+/// An error if there is no task to practise on or none to measure with.
 fn check_splits(tasks: &[Task], name: &str) -> Result<()> {
     let missing: Vec<&str> = [Split::Train, Split::Gate, Split::HeldOut]
         .into_iter()

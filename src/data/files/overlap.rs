@@ -1,15 +1,17 @@
-//! Contamination: what is practised on must not be what is measured with.
+//! Contamination: tasks to practise on must not overlap with tasks to measure with.
 //!
-//! After Brown et al. 2020 (arXiv:2005.14165, appendix C) questions are compared by their words, lower-cased and
-//! without punctuation, and by the runs of n of them. Runs that more than ten rows have are the wording of a family
-//! of tasks and say nothing; the words in the other runs are a row's own. As there is more in common between two
-//! tasks of a family than one run, and as one run in a long text is little, two rows count as overlapping when the
-//! runs they share cover at least half of the own words of either (shares instead of single runs: Chowdhery et al.
-//! 2022, arXiv:2204.02311, section 8; words covered instead of runs counted: Touvron et al. 2023, arXiv:2307.09288,
-//! appendix A.6). Half, because a problem asked the other way round, which gives the answer away, shares little more.
+//! As in Brown et al. 2020 (arXiv:2005.14165, appendix C), questions are compared by their words,
+//! in lower case and without punctuation, and by runs of n words. A run that more than ten rows
+//! have is the wording of a family of tasks and doesn't count. The words in the other runs are a
+//! row's own words. Two rows overlap if the runs that they share cover at least half of the own
+//! words of either one. A share is used and not a single run (Chowdhery et al. 2022,
+//! arXiv:2204.02311, section 8), because two tasks of a family have more than one run in common,
+//! and because one run is little in a long text. Covered words are counted and not runs (Touvron et
+//! al. 2023, arXiv:2307.09288, appendix A.6). The share is a half, because a problem that is asked
+//! the other way round, which reveals the answer, shares little more.
 //!
-//! Rows that may go anywhere go together: [`Runs::groups`]. What is left is removed, and unlike there it is the
-//! practised row that goes.
+//! Overlapping rows without a split get the same split: [`Runs::groups`]. If rows of different
+//! splits still overlap, the row to practise on is removed.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -18,13 +20,13 @@ use std::hash::{Hash, Hasher};
 use crate::data::normalised_question;
 use crate::domain::{Split, Task};
 
-/// Rows that may have a run of words in common before it counts as mere wording.
+/// A run of words that more rows have than this is common wording.
 const COMMON_ROWS: usize = 10;
 
-/// Overlapping rows share at least one in so many of their own words.
+/// Overlapping rows share at least one of this many of their own words.
 const OWN_WORDS_PART: usize = 2;
 
-/// Words of an overlap that are quoted.
+/// Most words of an overlap that are quoted.
 const QUOTED_WORDS: usize = 13;
 
 /// A removed row, and the row it overlaps with.
@@ -34,7 +36,7 @@ pub struct Overlap {
     pub from: Split,
     pub with: String,
     pub of: Split,
-    /// The words that both have; empty when the questions are equal.
+    /// The words that both have; empty if the questions are equal.
     pub words: String,
 }
 
@@ -49,18 +51,18 @@ impl std::fmt::Display for Overlap {
     }
 }
 
-/// The questions' words, and who shares which runs of them.
+/// The words of all questions, and which questions share which runs of words.
 pub(super) struct Runs {
     words: usize,
     texts: Vec<Vec<String>>,
-    /// Of each question, the hash of the run that begins at each word.
+    /// For each question the hash of the run that begins at each word.
     runs: Vec<Vec<u64>>,
-    /// The questions that have a run; no more than one beyond what makes it common.
+    /// The questions that have a run, up to the one that makes the run common.
     having: HashMap<u64, Vec<usize>>,
 }
 
 impl Runs {
-    /// Of runs of `words` words; 0: of none.
+    /// Compares by runs of `words` words; 0 compares nothing.
     pub fn new<'q>(questions: impl Iterator<Item = &'q str>, words: usize) -> Self {
         let texts: Vec<Vec<String>> = questions.map(words_of).collect();
         let runs_of = |text: &Vec<String>| match words {
@@ -80,17 +82,17 @@ impl Runs {
         Self { words, texts, runs, having }
     }
 
-    /// The questions with a run; empty for one that is mere wording.
+    /// The questions with a run; none if the run is common wording.
     fn having(&self, run: u64) -> &[usize] {
         self.having.get(&run).map(Vec::as_slice).filter(|rows| rows.len() <= COMMON_ROWS).unwrap_or_default()
     }
 
-    /// The others with which a question has a run in common that isn't mere wording.
+    /// The other questions that share a run with question `i`, common wording left out.
     fn near(&self, i: usize) -> BTreeSet<usize> {
         self.runs[i].iter().flat_map(|run| self.having(*run)).copied().filter(|&j| j != i).collect()
     }
 
-    /// How many words of a question are in runs that count.
+    /// How many words of a question are in runs for which `counts` holds.
     fn covered(&self, i: usize, counts: impl Fn(u64) -> bool) -> usize {
         let (mut words, mut end) = (0, 0);
         for (at, _) in self.runs[i].iter().enumerate().filter(|(_, run)| counts(**run)) {
@@ -117,7 +119,8 @@ impl Runs {
         words.map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 
-    /// For each question the number of its group: questions that overlap with one another, directly or over others.
+    /// For each question the number of its group. Questions that overlap, directly or through
+    /// others, are in the same group.
     pub fn groups(&self) -> Vec<usize> {
         fn root(parents: &mut [usize], mut i: usize) -> usize {
             while parents[i] != i {
@@ -139,8 +142,9 @@ impl Runs {
     }
 }
 
-/// Removes every task that overlaps with one of a split that comes first: held-out, gate, anchor, easy, train. Equal
-/// questions overlap in all of them, shared runs in the first three alone. `runs` are the tasks' own.
+/// Removes every task that overlaps with a task of an earlier split in the order held-out, gate,
+/// anchor, easy, train. Equal questions count in all splits, shared runs only in the first three.
+/// `runs` are those of `tasks`.
 pub(super) fn remove(tasks: &mut Vec<Task>, runs: &Runs) -> Vec<Overlap> {
     let questions: Vec<String> = tasks.iter().map(|task| normalised_question(&task.question)).collect();
     let mut equal: HashMap<&str, usize> = HashMap::new();
@@ -182,7 +186,8 @@ fn words_of(text: &str) -> Vec<String> {
     words.map(str::to_lowercase).collect()
 }
 
-/// Equal runs have equal hashes; among the runs of any dataset that fits in memory, different ones practically never.
+/// The hash of a run. Different runs practically never have equal hashes in a dataset that fits in
+/// memory.
 fn hash(run: &[String]) -> u64 {
     let mut hasher = DefaultHasher::new();
     run.hash(&mut hasher);

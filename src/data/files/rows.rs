@@ -1,4 +1,5 @@
-//! What every format comes down to: rows with a place in their file, or the reason why they can't be used.
+//! What every reader returns: rows with their place in the file, or the reason why a row can't be
+//! used.
 
 use std::fmt::Write as _;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::domain::{Split, TaskKind};
 
-/// Most problems that are spelled out; the rest is counted.
+/// Most problems that a message lists; it counts the others.
 const PROBLEMS_SHOWN: usize = 20;
 
 /// Longest question, answer or solution, in bytes.
@@ -30,8 +31,8 @@ pub(super) struct Row {
     pub solution: Option<String>,
 }
 
-/// A row as it stands in its file.
-pub(super) struct Read {
+/// A row of a file, or why it can't be used.
+pub(super) struct ParsedRow {
     /// What `number` counts: lines, or the entries of a list.
     pub unit: &'static str,
     /// From 1.
@@ -41,7 +42,7 @@ pub(super) struct Read {
     pub row: Result<Row>,
 }
 
-impl Read {
+impl ParsedRow {
     /// The row's place and what is wrong with it.
     pub fn problem(&self, problem: &anyhow::Error) -> String {
         format!("{} {}: {problem:#}: {}", self.unit, self.number, quoted(&self.source))
@@ -63,7 +64,7 @@ impl Row {
         Self { level, ..self }
     }
 
-    /// Refuses what is empty, endless or without the labels that its split needs.
+    /// An error if a field is empty or too long, or if the split needs an answer and there is none.
     pub fn checked(self) -> Result<Self> {
         let fields = [
             ("question", Some(&self.question)),
@@ -79,7 +80,7 @@ impl Row {
         Ok(self)
     }
 
-    /// What each split needs: labels where it measures or teaches.
+    /// Every split but `train` needs an answer.
     fn check_labels(&self) -> Result<()> {
         let Some(split) = self.split else {
             ensure!(
@@ -93,7 +94,7 @@ impl Row {
     }
 }
 
-/// Answers are texts; numbers are welcome as long as reading them loses no digit.
+/// An answer as text. Numbers are accepted if reading them loses no digit.
 pub(super) fn answer_text(answer: &Value) -> Result<String> {
     let exact = |number: &serde_json::Number| {
         number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|f| f.abs() < EXACT_BELOW)
@@ -106,7 +107,7 @@ pub(super) fn answer_text(answer: &Value) -> Result<String> {
     }
 }
 
-/// The question with its options on lines of their own, lettered, as choices are asked everywhere here.
+/// The question with its choices below it, one lettered line each.
 pub(super) fn with_choices(question: &str, choices: &[String]) -> Result<String> {
     ensure!((2..=26).contains(&choices.len()), "it has {} choices; 2 to 26", choices.len());
     let mut text = question.trim_end().to_owned();

@@ -1,11 +1,12 @@
-//! Which benchmark a file is, told from its contents.
+//! Which benchmark a file is, recognised by its contents.
 
 use serde_json::Value;
 
 use super::tables;
 use crate::config::TaskFormat;
 
-/// The format, and what it was recognised by; JSONL of the program's own fields if nothing else fits.
+/// The format, and the mark it was recognised by. JSONL with the program's own fields if no mark is
+/// found.
 pub(super) fn format(text: &str, name: &str) -> (TaskFormat, Option<&'static str>) {
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("");
     if tables::is_game24(first) {

@@ -1,12 +1,14 @@
-//! Benchmarks that aren't published line by line: comma-separated tables, and lists of examples in one object.
+//! Benchmarks that are published as comma-separated tables, or as one object with a list of
+//! examples.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 
-use super::rows::{Read, Row, with_choices};
+use super::rows::{ParsedRow, Row, with_choices};
 use crate::domain::TaskKind;
 
-/// BIG-Bench Hard (Suzgun et al. 2022, arXiv:2210.09261): one object with `examples`, each `input` and `target`.
+/// BIG-Bench Hard (Suzgun et al. 2022, arXiv:2210.09261): one object with `examples`, each `input`
+/// and `target`.
 #[derive(Deserialize)]
 struct Bbh {
     examples: Vec<BbhExample>,
@@ -23,10 +25,10 @@ pub(super) fn is_bbh(text: &str) -> bool {
     serde_json::from_str::<Bbh>(text).is_ok()
 }
 
-/// The targets of a file decide what its answers are: letters of options, numbers, or texts word for word.
-pub(super) fn bbh(text: &str) -> Result<Vec<Read>> {
+/// The targets of a file decide the kind of its tasks: choice, number, or exact text.
+pub(super) fn bbh(text: &str) -> Result<Vec<ParsedRow>> {
     let Bbh { examples } = serde_json::from_str(text)
-        .map_err(|error| anyhow!("it is no object with `examples` of `input` and `target`: {error}"))?;
+        .map_err(|error| anyhow!("it is not an object with `examples` of `input` and `target`: {error}"))?;
     let all = |is: fn(&str) -> bool| examples.iter().all(|example| is(example.target.trim()));
     let is_number = |text: &str| {
         let digits = text.strip_prefix('-').unwrap_or(text);
@@ -41,7 +43,7 @@ pub(super) fn bbh(text: &str) -> Result<Vec<Read>> {
         let target = example.target.trim();
         let answer = if kind == TaskKind::Choice { option(target).unwrap_or(target) } else { target };
         let row = Row::new(kind, example.input.as_str(), answer).checked();
-        Read { unit: "example", number: index + 1, source: example.input.clone(), row }
+        ParsedRow { unit: "example", number: index + 1, source: example.input.clone(), row }
     };
     Ok(examples.iter().enumerate().map(read).collect())
 }
@@ -60,8 +62,9 @@ pub(super) fn is_game24(text: &str) -> bool {
     text.lines().next().is_some_and(|line| line.split(',').any(|column| column.trim() == PUZZLES))
 }
 
-/// Game of 24 as Yao et al. 2023 (arXiv:2305.10601) use it: puzzles by rank of difficulty, a hundred ranks a level.
-pub(super) fn game24(text: &str) -> Result<Vec<Read>> {
+/// Game of 24 as Yao et al. 2023 (arXiv:2305.10601) use it: puzzles by rank of difficulty. A level
+/// has a hundred ranks.
+pub(super) fn game24(text: &str) -> Result<Vec<ParsedRow>> {
     let mut rows = table(text)?.into_iter();
     let header = rows.next().map(|(_, columns)| columns).unwrap_or_default();
     let at = |name: &str| header.iter().position(|column| column.trim() == name);
@@ -73,7 +76,7 @@ pub(super) fn game24(text: &str) -> Result<Vec<Read>> {
             let plain = |n: &&str| n.len() <= 4 && n.bytes().all(|b| b.is_ascii_digit());
             ensure!(
                 numbers.len() >= 2 && numbers.iter().all(plain),
-                "the puzzle {puzzle:?} is no list of numbers"
+                "the puzzle {puzzle:?} is not a list of numbers"
             );
             let rank: Option<u32> = rank.and_then(|at| columns.get(at)?.trim().parse().ok());
             let level = rank.map_or(1, |rank| 1 + rank.saturating_sub(1) / 100);
@@ -81,7 +84,7 @@ pub(super) fn game24(text: &str) -> Result<Vec<Read>> {
                 .at_level(level)
                 .checked()
         });
-        Read { unit: "line", number, source: columns.join(","), row }
+        ParsedRow { unit: "line", number, source: columns.join(","), row }
     };
     Ok(rows.map(read).collect())
 }
@@ -98,9 +101,10 @@ fn is_letter(text: &str) -> bool {
     matches!(text.trim().as_bytes(), [b'A'..=b'Z'])
 }
 
-/// MMLU (Hendrycks et al. 2020, arXiv:2009.03300): question, choices, and the letter of the right one; the
-/// published files have no header, others begin with one, perhaps with a column of numbers before.
-pub(super) fn mmlu(text: &str) -> Result<Vec<Read>> {
+/// MMLU (Hendrycks et al. 2020, arXiv:2009.03300): question, choices, and the letter of the right
+/// one; the published files have no header, others begin with one, perhaps with a column of numbers
+/// before.
+pub(super) fn mmlu(text: &str) -> Result<Vec<ParsedRow>> {
     let mut rows = table(text)?;
     let has_header =
         rows.first().is_some_and(|(_, columns)| columns.last().is_some_and(|last| !is_letter(last)));
@@ -115,25 +119,25 @@ pub(super) fn mmlu(text: &str) -> Result<Vec<Read>> {
                 Err(anyhow!("it has {} columns; a question, choices and a letter are needed", columns.len()))
             }
         };
-        Read { unit: "line", number, source: columns.join(","), row }
+        ParsedRow { unit: "line", number, source: columns.join(","), row }
     };
     Ok(rows.into_iter().map(read).collect())
 }
 
 fn choice_row(question: &str, choices: &[String], answer: &str) -> Result<Row> {
     let answer = answer.trim();
-    ensure!(is_letter(answer), "the last column {answer:?} is no letter");
+    ensure!(is_letter(answer), "the last column {answer:?} is not a letter");
     let place = usize::from(answer.as_bytes()[0] - b'A');
     ensure!(place < choices.len(), "the answer {answer} is none of its {} choices", choices.len());
     Row::new(TaskKind::Choice, with_choices(question, choices)?, answer).checked()
 }
 
-/// The table's rows, each with its first line's number from 1; blank lines are passed over.
+/// The rows of the table, each with the number of its first line, from 1. Blank lines are skipped.
 fn table(text: &str) -> Result<Vec<(usize, Vec<String>)>> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut rows = Vec::new();
     for record in reader.records() {
-        let record = record.context("it is no table of comma-separated values")?;
+        let record = record.context("it is not a table of comma-separated values")?;
         let line = record.position().map_or(0, |position| position.line() as usize);
         rows.push((line, record.iter().map(str::to_owned).collect()));
     }

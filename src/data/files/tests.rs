@@ -268,18 +268,18 @@ fn broken_published_rows_are_listed_too() {
     ];
     let message = problem(&(good + &bad.join("\n")));
     for part in [
-        "read as mmlu, for it has a list of `choices`",
+        "read as mmlu, because it has a list of `choices`",
         "line 4: it has 1 choices",
-        "line 5: the answer is no choice's place",
+        "line 5: the answer is not the index of a choice",
         "line 6: the answer \"Z\" is none of its 2",
-        "line 7: the choices are no list",
+        "line 7: the choices are not a list",
         "line 8: there is no question",
     ] {
         assert!(message.contains(part), "{part} not in {message}");
     }
     let cfg = config(&[("tasks.format", "bbh")]);
     let error = format!("{:#}", read_files(&cfg, vec![file("x", "{}")]).unwrap_err());
-    assert!(error.contains("x is no bbh file") && error.contains("examples"), "{error}");
+    assert!(error.contains("x is not a bbh file") && error.contains("examples"), "{error}");
     let puzzles = problem("Rank,Puzzles\n1,4 x 4\n2,\n");
     assert!(puzzles.contains("line 2: the puzzle \"4 x 4\"") && puzzles.contains("line 3"), "{puzzles}");
 }

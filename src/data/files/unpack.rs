@@ -1,13 +1,13 @@
-//! Packed files: gzip and Zstandard by their first bytes, whatever they are called.
+//! Packed files: gzip and Zstandard, recognised by their first bytes and not by their names.
 
 use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
 
-/// Largest contents, unpacked, in bytes.
+/// Largest unpacked contents, in bytes.
 pub(super) const BYTES_MAX: u64 = 1 << 30;
 
-/// The contents, unpacked if they are packed.
+/// The contents, unpacked if they were packed.
 pub(super) fn unpacked(contents: Vec<u8>, name: &str) -> Result<Vec<u8>> {
     let broken = || format!("{name} can't be unpacked; is it complete?");
     let out = match contents.as_slice() {
@@ -24,7 +24,7 @@ pub(super) fn unpacked(contents: Vec<u8>, name: &str) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// One byte more than allowed is read, so that the caller sees that there is more.
+/// Reads one byte more than allowed, so that the caller can see that there is more.
 fn read(packed: impl Read) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     packed.take(BYTES_MAX + 1).read_to_end(&mut out)?;

@@ -79,7 +79,8 @@ fn rows_of_a_family_are_told_apart_and_repetitions_of_a_story_stay_together() {
     assert!(splits.values().all(|s| s.len() == 3 && s.iter().all(|split| *split == s[0])), "{splits:?}");
     assert!(splits.values().any(|s| s[0] == Split::Train) && splits.values().any(|s| s[0] == Split::HeldOut));
 
-    // Splits that the rows have are kept: then the repetitions to practise on go, and nothing else of the family.
+    // Splits that the rows have are kept: then the repetitions to practise on go, and nothing else
+    // of the family.
     let mixed = |story: usize, asked: usize| Some(if story < 5 && asked == 0 { "heldout" } else { "train" });
     let (tasks, report) = read_files(&config(&[]), vec![file("x", family(60, mixed))]).unwrap();
     assert_eq!((tasks.len(), report.overlaps.len()), (190, 10), "{:?}", report.overlaps);
