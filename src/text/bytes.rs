@@ -1,14 +1,14 @@
-//! The bytes each token stands for: what stop strings are searched in and thoughts are decoded from.
+//! The bytes of each token. Stop strings are searched in them, and thoughts are decoded from them.
 //!
-//! Decoding token by token, rather than through a tokenizer's decoder, makes the text of a trajectory exactly the
-//! concatenation of its thoughts' texts.
+//! Tokens are decoded one by one and not by the tokenizer's decoder. So the text of a trajectory is
+//! exactly the concatenation of the texts of its thoughts.
 
 use anyhow::{Result, anyhow};
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::{Tokenizer, decoders};
 
-/// The printable character that byte-level encodings write for `byte` (GPT-2's table): printable Latin-1 stands
-/// for itself, the 68 others take the code points from 256 on, in order.
+/// The printable character that byte-level encodings write for `byte` (GPT-2's table): printable
+/// Latin-1 is unchanged, and the 68 other bytes have the code points from 256 on, in order.
 pub(super) fn byte_to_char(byte: u8) -> char {
     if is_printable(byte) {
         return char::from(byte);
@@ -21,14 +21,14 @@ fn is_printable(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)
 }
 
-/// How a vocabulary writes bytes.
+/// How the tokens of a vocabulary are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     /// GPT-2's table.
     ByteLevel,
     /// SentencePiece: `▁` for a space, `<0x0A>` for a byte.
     Pieces,
-    /// Texts as they stand; the tokenizer's own decoder joins them.
+    /// In some other way; only the tokenizer's own decoder can join them.
     Opaque,
 }
 

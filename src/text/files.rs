@@ -1,4 +1,5 @@
-//! The files of a Hugging Face checkpoint directory that concern text, and the special tokens they name.
+//! The files of a Hugging Face checkpoint directory that concern text, and the special tokens in
+//! them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,10 +17,10 @@ pub struct TokenizerFile {
     pub contents: Vec<u8>,
 }
 
-/// The model's own file, which often names the special tokens too.
+/// The model's configuration, which often names special tokens too.
 pub(super) const MODEL_CONFIG: &str = "config.json";
 
-/// What is read, and put beside exported checkpoints.
+/// The files that are read, and written with exported checkpoints.
 const NAMES: [&str; 5] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -71,8 +72,8 @@ fn json(files: &[TokenizerFile], name: &str) -> Result<Value> {
     serde_json::from_slice(contents).with_context(|| format!("{name} is not valid JSON"))
 }
 
-/// Reads the special tokens. Every source that names an end token counts: instruction-tuned checkpoints end turns
-/// with one and texts with another, and list them in different files.
+/// The special tokens. End tokens are collected from all files: instruction-tuned checkpoints end
+/// turns with one token and texts with another, and name them in different files.
 pub(super) fn special_ids(files: &[TokenizerFile], tokenizer: &Tokenizer) -> Result<SpecialIds> {
     let tokens = json(files, "tokenizer_config.json")?;
     let map = json(files, "special_tokens_map.json")?;
@@ -110,10 +111,11 @@ fn token_text(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token.get("content")?.as_str())
 }
 
-/// The special tokens' texts by name, as chat templates get them: every key that ends in `_token`.
+/// The texts of special tokens by name, as chat templates use them: every key that ends in
+/// `_token`.
 pub(super) fn special_texts(files: &[TokenizerFile]) -> Result<BTreeMap<String, String>> {
     let mut texts = BTreeMap::new();
-    // The tokenizer's own file is read last, because it is the one that counts.
+    // The tokenizer's own file is read last, because it overrides the other one.
     for name in ["special_tokens_map.json", "tokenizer_config.json"] {
         for (key, token) in json(files, name)?.as_object().into_iter().flatten() {
             if let Some(text) = token_text(token).filter(|_| key.ends_with("_token")) {
@@ -124,8 +126,8 @@ pub(super) fn special_texts(files: &[TokenizerFile]) -> Result<BTreeMap<String, 
     Ok(texts)
 }
 
-/// The checkpoint's chat template: `chat_template.jinja`, or what `tokenizer_config.json` has, one or several
-/// with names, of which `default` is meant.
+/// The checkpoint's chat template: `chat_template.jinja`, or else that of `tokenizer_config.json`.
+/// If there are several with names, it is the one named `default`.
 pub(super) fn chat_template(files: &[TokenizerFile]) -> Result<Option<String>> {
     const FILE: &str = "chat_template.jinja";
     if let Some(source) = find(files, FILE) {
@@ -145,20 +147,21 @@ pub(super) fn chat_template(files: &[TokenizerFile]) -> Result<Option<String>> {
             match default.or(if named.len() == 1 { named.first() } else { None }) {
                 Some((_, source)) => Ok(Some(source.clone())),
                 None => bail!(
-                    "tokenizer_config.json has {} chat templates and none is named \"default\" ({}); put the one that \
-                     is meant into {FILE}",
+                    "tokenizer_config.json has {} chat templates and none is named \"default\" ({}); put the one \
+                     to use into {FILE}",
                     named.len(),
                     named.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
                 ),
             }
         }
         other => bail!(
-            "tokenizer_config.json: chat_template is neither a text nor a list of named ones: {other:.80}"
+            "tokenizer_config.json: chat_template is neither a text nor a list of named texts: {other:.80}"
         ),
     }
 }
 
-/// Whether `tokenizer_config.json` says that a plain text begins with the beginning token.
+/// Whether a plain text begins with the beginning token, if `tokenizer_config.json` has the
+/// setting.
 pub(super) fn adds_bos(files: &[TokenizerFile]) -> Result<Option<bool>> {
     Ok(json(files, "tokenizer_config.json")?["add_bos_token"].as_bool())
 }

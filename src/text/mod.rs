@@ -1,20 +1,20 @@
-//! Text in, token ids out, and back: tokenizer, special tokens, prompt templates, chat templates, and where
-//! thoughts end.
+//! Text in, token ids out, and back: tokenizer, special tokens, prompt templates, chat templates,
+//! and where thoughts end.
 //!
-//! There are two ways to token ids of a task and everything uses them, pretraining and the loop alike:
-//! [`Text::prompt_ids_of`] and [`Text::completion_ids`]; other prompts go through [`Text::asked`] and [`Text::choice`].
-//! What a policy drew is never tokenized again. A checkpoint
-//! with a chat template is asked through it, and the template alone says which special tokens a prompt has. Without
-//! one, the beginning token stands before a prompt if the checkpoint's own tokenizer puts it there; the seed's
-//! doesn't.
+//! Pretraining and the loop make the token ids of a task with the same two functions,
+//! [`Text::prompt_ids_of`] and [`Text::completion_ids`]. Other prompts go through [`Text::asked`]
+//! and [`Text::choice`]. Tokens that a policy drew are never tokenized again. If a checkpoint has a
+//! chat template, the template writes the prompt, and only the template decides which special
+//! tokens the prompt has. Without a chat template, the prompt begins with the beginning token if
+//! the checkpoint's own tokenizer puts it there; the seed's tokenizer doesn't.
 
 mod bytes;
 mod chat;
+mod chat_prompt;
 mod files;
 mod gguf;
 mod prompts;
 mod seed;
-mod talk;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +34,7 @@ use crate::domain::TaskKind;
 use crate::engine::{Choice, Stops};
 use crate::profile::{self, Operator};
 use bytes::Spelling;
-use talk::Talk;
+use chat_prompt::ChatPrompt;
 
 /// A tokenizer with its special tokens, and the template that prompts are made with.
 #[derive(Clone)]
@@ -46,15 +46,16 @@ pub struct Text {
     special: SpecialIds,
     /// Special tokens as they are written.
     special_texts: Vec<String>,
-    /// Whether some token swallows the blanks beside it, so that ids don't give back every byte.
+    /// Whether some token includes the blanks next to it, so that not every byte can be decoded
+    /// again.
     strips: bool,
     prompts: Prompts,
     kind: TaskKind,
     /// The beginning token, if plain texts begin with it.
     leading_bos: Option<u32>,
-    /// How a question is asked of a checkpoint with a chat template.
-    talk: Option<Talk>,
-    /// What has to lie beside a checkpoint so that others can use it.
+    /// Writes prompts for a checkpoint with a chat template; `None` without one.
+    chat: Option<ChatPrompt>,
+    /// The files that a checkpoint needs so that other programs can use it.
     files: Vec<TokenizerFile>,
     hash: String,
 }
@@ -64,25 +65,28 @@ pub struct Text {
 pub(crate) struct SpecialIds {
     pub pad: u32,
     pub bos: Option<u32>,
-    /// The first one is what completions end with; any of them ends a trajectory.
+    /// Completions end with the first one; any of them ends a trajectory.
     pub eos: Vec<u32>,
 }
 
 impl Text {
-    /// The seed model's tokenizer, from the binary itself.
+    /// The seed model's tokenizer, which is embedded in the binary.
     pub fn embedded() -> Result<Self> {
         Self::from_files(files::embedded(), None).context("the embedded tokenizer is broken")
     }
 
-    /// The tokenizer of a Hugging Face checkpoint directory: `tokenizer.json`, and where there are any
-    /// `tokenizer_config.json`, `generation_config.json` and `config.json` for the special tokens, and
-    /// `chat_template.jinja`. Or that of a GGUF file, unless a `tokenizer.json` lies beside it.
+    /// The tokenizer of a Hugging Face checkpoint directory or of a GGUF file.
+    ///
+    /// A directory needs `tokenizer.json`. `tokenizer_config.json`, `generation_config.json` and
+    /// `config.json` are read for the special tokens, and `chat_template.jinja` for the chat
+    /// template, if they are there. A `tokenizer.json` next to a GGUF file is used instead of the
+    /// file's own.
     pub fn load(dir: &std::path::Path) -> Result<Self> {
         let config = Config::load(None, &[]).context("the built-in configuration is broken")?;
         Self::load_as(dir, &config.model)
     }
 
-    /// The same, spoken to as `cfg` says.
+    /// As [`Text::load`], with the chat settings of `cfg`.
     pub fn load_as(dir: &std::path::Path, cfg: &ModelSource) -> Result<Self> {
         let files = match crate::gguf::is_gguf(dir) && !dir.is_dir() {
             true => gguf::files(dir)?,
@@ -92,7 +96,8 @@ impl Text {
             .with_context(|| format!("the tokenizer in {} can't be used", dir.display()))
     }
 
-    /// A tokenizer from the contents of a `tokenizer.json` alone, with the ids that end a trajectory.
+    /// A tokenizer from the contents of a `tokenizer.json` only, with the ids that end a
+    /// trajectory.
     pub fn from_tokenizer_json(json: &[u8], eos_ids: &[u32]) -> Result<Self> {
         let generation = serde_json::json!({ "eos_token_id": eos_ids }).to_string();
         let files = vec![
@@ -102,12 +107,12 @@ impl Text {
         Self::from_files(files, None)
     }
 
-    /// Without `cfg` there is no conversation, whatever the files say.
+    /// Without `cfg` no chat template is used.
     fn from_files(mut files: Vec<TokenizerFile>, cfg: Option<&ModelSource>) -> Result<Self> {
         let json = files::find(&files, "tokenizer.json").context("there is no tokenizer.json")?;
         let mut tokenizer =
             Tokenizer::from_bytes(json).map_err(|error| anyhow!("tokenizer.json can't be read: {error}"))?;
-        // A training set-up's settings may be in the file; a prompt is never cut or filled up.
+        // The file may have the settings of a training run; a prompt is never truncated or padded.
         tokenizer
             .with_truncation(None)
             .map_err(|error| anyhow!("truncation can't be turned off: {error}"))?;
@@ -118,7 +123,7 @@ impl Text {
         let special_texts = added.values().filter(|t| t.special).map(|t| t.content.clone()).collect();
         let spelling = Spelling::of(&tokenizer);
         let token_bytes = Arc::new(bytes::table(&tokenizer, spelling)?);
-        let talk = cfg.map(|cfg| Talk::new(&files, cfg)).transpose()?.flatten();
+        let chat = cfg.map(|cfg| ChatPrompt::new(&files, cfg)).transpose()?.flatten();
         let leading_bos = match files::adds_bos(&files)? {
             Some(adds) => special.bos.filter(|_| adds),
             None => own_first_token(&tokenizer)?.filter(|&first| Some(first) == special.bos),
@@ -133,7 +138,7 @@ impl Text {
             strips: added.values().any(|token| token.lstrip || token.rstrip),
             prompts: Prompts::embedded()?,
             kind: TaskKind::Relations,
-            talk,
+            chat,
             files,
             hash: String::new(),
         };
@@ -142,9 +147,10 @@ impl Text {
         Ok(text)
     }
 
-    /// In a conversation, completions end with what the template writes after an answer.
+    /// With a chat template, completions end with the token that the template writes after an
+    /// answer.
     fn end_turns(&mut self) -> Result<()> {
-        let Some(after) = self.talk.as_ref().and_then(Talk::after_answer) else { return Ok(()) };
+        let Some(after) = self.chat.as_ref().and_then(ChatPrompt::after_answer) else { return Ok(()) };
         let first = self.encode_parsing(after.trim_start())?.first().copied();
         if let Some(end) = first.filter(|id| self.is_special(*id)) {
             self.special.eos.retain(|&id| id != end);
@@ -158,9 +164,10 @@ impl Text {
         text.is_some_and(|text| self.special_texts.contains(&text))
     }
 
-    /// The same tokenizer, asking questions of `kind` with `prompts`.
+    /// The same tokenizer, with `prompts` for questions of `kind`.
     ///
-    /// [`Text::embedded`] and [`Text::load`] ask as the built-in tasks do: the question and a line break.
+    /// [`Text::embedded`] and [`Text::load`] use the prompt of the built-in tasks: the question and
+    /// a line break.
     pub fn asking(mut self, kind: TaskKind, prompts: Prompts) -> Self {
         self.kind = kind;
         self.prompts = prompts;
@@ -173,15 +180,16 @@ impl Text {
         let special = format!("{:?}", self.special);
         let json = files::find(&self.files, "tokenizer.json").unwrap_or_default();
         let question = self.prompts.question_source(self.kind);
-        let talk = self.talk.as_ref().map(|talk| talk.identity().as_bytes());
-        for part in [json, special.as_bytes(), question.as_bytes()].into_iter().chain(talk) {
+        let chat = self.chat.as_ref().map(|chat| chat.identity().as_bytes());
+        for part in [json, special.as_bytes(), question.as_bytes()].into_iter().chain(chat) {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
         hasher.finalize().to_hex().to_string()
     }
 
-    /// Hash of everything that decides which ids a task becomes: tokenizer, special tokens, template.
+    /// Hash of everything that decides the token ids of a task: tokenizer, special tokens,
+    /// templates.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -189,7 +197,7 @@ impl Text {
     /// Token ids of plain text, without special tokens.
     ///
     /// # Errors
-    /// When the text contains a special token's name, or something this tokenizer can't write.
+    /// If the text contains a special token's name, or something that this tokenizer can't write.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.refuse_special(text)?;
         self.encode_parsing(text)
@@ -204,13 +212,13 @@ impl Text {
         }
     }
 
-    /// Token ids of text in which special tokens are meant.
+    /// Token ids of a text in which the names of special tokens stand for those tokens.
     fn encode_parsing(&self, text: &str) -> Result<Vec<u32>> {
         let _span = profile::span(Operator::Text);
         let encoding = self.tokenizer.encode_fast(text, false);
         let ids =
             encoding.map_err(|error| anyhow!("{text:?} can't be tokenized: {error}"))?.get_ids().to_vec();
-        // Byte-pair encoding without an unknown token drops what it can't write, and says nothing.
+        // Byte-pair encoding without an unknown token drops what it can't write, without an error.
         if self.spelling == Spelling::ByteLevel && !self.strips && self.tokenizer.get_normalizer().is_none() {
             self.check_complete(text, &ids)?;
         }
@@ -240,9 +248,10 @@ impl Text {
         }
     }
 
-    /// The text of token ids; special tokens, and ids that no token has, are left out.
+    /// The text of token ids. Special tokens, and ids that no token has, are left out.
     ///
-    /// Concatenating the texts of parts gives the text of the whole, unless a part ends within a character.
+    /// The texts of parts concatenate to the text of the whole, unless a part ends within a
+    /// character.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         let _span = profile::span(Operator::Text);
         if self.spelling == Spelling::Opaque {
@@ -254,54 +263,57 @@ impl Text {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The prompt for a question of the kind that [`Text::asking`] named.
+    /// The prompt for a question of the kind that was passed to [`Text::asking`].
     pub fn prompt_ids(&self, question: &str) -> Result<Vec<u32>> {
         self.prompt_ids_of(self.kind, question)
     }
 
-    /// The prompt for a question: the template's text as a chat message, or as it is, after the beginning token
-    /// if this tokenizer has it so.
+    /// The prompt for a question: the rendered template as a chat message, or else as plain text,
+    /// after the beginning token if this tokenizer puts one before a text.
     pub fn prompt_ids_of(&self, kind: TaskKind, question: &str) -> Result<Vec<u32>> {
         let _span = profile::span(Operator::Text);
         self.refuse_special(question)?;
         let asked = self.prompts.question(kind, question)?;
-        let ids = self.posed(&asked, "")?;
+        let ids = self.wrapped(&asked, "")?;
         ensure!(!ids.is_empty(), "the prompt for {question:?} is empty; check the template");
         Ok(ids)
     }
 
-    /// A rendered template as a chat message, or as it is; `begun` is what the answer already begins with.
-    fn posed(&self, asked: &str, begun: &str) -> Result<Vec<u32>> {
+    /// A rendered template as a chat message, or else as plain text. The answer already begins with
+    /// `begun`.
+    fn wrapped(&self, asked: &str, begun: &str) -> Result<Vec<u32>> {
         let _span = profile::span(Operator::Text);
-        let ids = match &self.talk {
-            Some(talk) => self.encode_parsing(&(talk.prompt(asked.trim())? + begun))?,
+        let ids = match &self.chat {
+            Some(chat) => self.encode_parsing(&(chat.prompt(asked.trim())? + begun))?,
             None => self.encode_parsing(&[asked, begun].concat())?,
         };
-        let bos = self.leading_bos.filter(|bos| self.talk.is_none() && ids.first() != Some(bos));
+        let bos = self.leading_bos.filter(|bos| self.chat.is_none() && ids.first() != Some(bos));
         Ok(bos.into_iter().chain(ids).collect())
     }
 
     /// The prompt of a rendered template other than a task's.
     ///
     /// # Errors
-    /// When it contains a special token's name, or something this tokenizer can't write.
+    /// If it contains a special token's name, or something that this tokenizer can't write.
     pub fn asked(&self, prompt: &str) -> Result<Vec<u32>> {
         self.refuse_special(prompt)?;
-        self.posed(prompt, "")
+        self.wrapped(prompt, "")
     }
 
-    /// The prompt of a rendered template whose last line begins the answer, and the `words` that may be the answer.
+    /// The prompt of a rendered template whose last line begins the answer, and the `words` that
+    /// may be the answer.
     ///
-    /// What is the same in all of them (a space, mostly) counts as prompt, so that options are as short as can be.
+    /// Tokens with which all words begin (mostly a space) belong to the prompt, so that options are
+    /// as short as possible.
     ///
     /// # Errors
-    /// As [`Self::asked`]; and when two words can't be told apart.
+    /// As [`Self::asked`]; and if one word's tokens are the beginning of another's.
     pub fn choice(&self, prompt: &str, words: &[&str]) -> Result<Choice> {
         self.refuse_special(prompt)?;
         let cut = prompt.rfind('\n').map_or(0, |at| at + 1);
         let (asked, begun) = prompt.split_at(cut);
-        let spoken = |word: &&str| self.posed(asked, &format!("{begun} {word}"));
-        let mut options: Vec<Vec<u32>> = words.iter().map(spoken).collect::<Result<_>>()?;
+        let answered = |word: &&str| self.wrapped(asked, &format!("{begun} {word}"));
+        let mut options: Vec<Vec<u32>> = words.iter().map(answered).collect::<Result<_>>()?;
         let Some((first, others)) = options.split_first() else { bail!("a choice between no words") };
         let same = |at: &usize| others.iter().all(|ids| ids.get(*at) == first.get(*at));
         let shared = (0..first.len()).take_while(same).count();
@@ -316,18 +328,18 @@ impl Text {
 
     /// Whether questions are asked through the checkpoint's chat template.
     pub fn is_chat(&self) -> bool {
-        self.talk.is_some()
+        self.chat.is_some()
     }
 
-    /// A solution as a policy should have drawn it: its tokens and the end-of-sequence token.
+    /// The token ids of a solution, and the end-of-sequence token.
     pub fn completion_ids(&self, solution: &str) -> Result<Vec<u32>> {
         let mut ids = self.encode(solution)?;
         ids.push(self.eos_id());
         Ok(ids)
     }
 
-    /// Where trajectories and thoughts end. A thought of every kind is a line: any token that ends in a line
-    /// break closes one.
+    /// Where trajectories and thoughts end. A thought of every kind is a line: any token that ends
+    /// in a line break closes one.
     pub fn stops(&self, _kind: TaskKind, stop_strings: &[String]) -> Result<Stops> {
         ensure!(!stop_strings.iter().any(String::is_empty), "a stop string is empty");
         let closes = |bytes: &Vec<u8>| bytes.last() == Some(&b'\n');
@@ -345,7 +357,7 @@ impl Text {
         })
     }
 
-    /// Fills rows of a batch up.
+    /// The token that pads the rows of a batch.
     pub fn pad_id(&self) -> u32 {
         self.special.pad
     }
@@ -359,7 +371,7 @@ impl Text {
         &self.special.eos
     }
 
-    /// What completions end with.
+    /// The token that completions end with.
     pub fn eos_id(&self) -> u32 {
         self.special.eos[0]
     }
@@ -369,17 +381,17 @@ impl Text {
         self.token_bytes.len()
     }
 
-    /// The templates, for what isn't a task's question.
+    /// The templates, for prompts other than a task's question.
     pub fn prompts(&self) -> &Prompts {
         &self.prompts
     }
 
-    /// The files to put beside a checkpoint, `tokenizer.json` first.
+    /// The files that belong in a checkpoint's directory, `tokenizer.json` first.
     pub fn files(&self) -> &[TokenizerFile] {
         &self.files
     }
 
-    /// Writes them into `dir`.
+    /// Writes [`Text::files`] into `dir`.
     pub fn save(&self, dir: &std::path::Path) -> Result<()> {
         for file in self.files.iter().filter(|f| f.name != "config.json") {
             let path = dir.join(&file.name);
@@ -390,7 +402,7 @@ impl Text {
     }
 }
 
-/// The token that the tokenizer itself puts before a text.
+/// The token that the tokenizer puts before every text, if it does.
 fn own_first_token(tokenizer: &Tokenizer) -> Result<Option<u32>> {
     let empty = tokenizer.encode_fast("", true).map_err(|error| anyhow!("tokenizing nothing: {error}"))?;
     Ok(empty.get_ids().first().copied())

@@ -1,7 +1,9 @@
-//! Prompt templates: Jinja files in `prompts/`, embedded, each replaceable by the user's own.
+//! Prompt templates: Jinja files in `prompts/`, embedded in the binary. A user can replace each of
+//! them.
 //!
-//! Rendered as Hugging Face renders chat templates (`trim_blocks`, `lstrip_blocks`, one final line break dropped),
-//! and strictly: a variable nobody provides is an error when the templates are loaded, not in the night.
+//! They are rendered as Hugging Face renders chat templates (`trim_blocks`, `lstrip_blocks`, one
+//! final line break dropped). An undefined variable is an error, and it shows when the templates
+//! are loaded, not later in a run.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +32,7 @@ pub const TEMPLATES: [(&str, &str); 15] = [
     ("tot_value.jinja", include_str!("../../prompts/tot_value.jinja")),
 ];
 
-/// The templates that ask a judge, by the score that they ask for.
+/// The templates for a judge, by the score that they ask for.
 pub const CRITIQUES: [(ScorerKind, &str); 4] = [
     (ScorerKind::Judge, "judge.jinja"),
     (ScorerKind::JudgeCoherence, "critique_coherence.jinja"),
@@ -38,8 +40,9 @@ pub const CRITIQUES: [(ScorerKind, &str); 4] = [
     (ScorerKind::JudgeCompleteness, "critique_completeness.jinja"),
 ];
 
-/// The template that asks for a search's next thoughts, and the one that asks what a path is worth.
+/// The template that asks for the next thoughts of a search.
 pub const PROPOSE: &str = "tot_propose.jinja";
+/// The template that asks for the value of a path.
 pub const VALUE: &str = "tot_value.jinja";
 
 /// The templates in use.
@@ -57,10 +60,11 @@ impl Prompts {
         Self::with(&[])
     }
 
-    /// The embedded templates with `replaced` ones, (file name, source) each, in their place.
+    /// The embedded templates, some of them replaced by (file name, source).
     ///
     /// # Errors
-    /// When a name is none of [`TEMPLATES`], or a source doesn't parse or asks for a variable it isn't given.
+    /// If a name is not in [`TEMPLATES`], or if a source doesn't parse or uses an undefined
+    /// variable.
     pub fn with(replaced: &[(String, String)]) -> Result<Self> {
         let own = |(name, source): (&str, &str)| (name.to_owned(), source.to_owned());
         let mut sources: BTreeMap<String, String> = TEMPLATES.map(own).into();
@@ -92,7 +96,7 @@ impl Prompts {
         self
     }
 
-    /// Renders every template once, so that a missing variable shows now.
+    /// Renders every template once, so that an undefined variable is found now.
     fn check(&self) -> Result<()> {
         for &kind in TaskKind::ALL {
             if self.question(kind, "?")?.is_empty() {
@@ -109,8 +113,8 @@ impl Prompts {
         Ok(())
     }
 
-    /// What decides how tasks of a source are asked, of which `kind` is one: the source of its template, and for
-    /// tasks from a file, which may be of several kinds, those of all such kinds.
+    /// The template sources that decide the prompts of the tasks of which `kind` is one: that of
+    /// its own template, or those of all kinds that tasks from a file can have.
     pub(super) fn question_source(&self, kind: TaskKind) -> String {
         let source = |kind: TaskKind| self.sources.get(file_of(kind)).map_or("", String::as_str);
         if !kind.is_from_file() {
@@ -124,26 +128,30 @@ impl Prompts {
             .join("\0")
     }
 
-    /// The prompt that asks a task's question.
+    /// The prompt for a task's question.
     pub fn question(&self, kind: TaskKind, question: &str) -> Result<String> {
         self.render(file_of(kind), context! { question, few_shot => self.few_shot })
     }
 
-    /// Asks for `count` possible next thoughts, one per line (Yao et al. 2023, "propose prompt").
+    /// The prompt for `count` possible next thoughts, one per line (Yao et al. 2023, "propose
+    /// prompt").
     pub fn propose(&self, question: &str, thoughts: &[&str], count: u32) -> Result<String> {
         self.render(PROPOSE, context! { question, thoughts => lines(thoughts), count })
     }
 
-    /// Asks how likely it is that the thoughts lead to the answer (Yao et al. 2023, "value prompt").
+    /// The prompt that asks how likely it is that the thoughts lead to the answer (Yao et al. 2023,
+    /// "value prompt").
     pub fn value(&self, question: &str, thoughts: &[&str]) -> Result<String> {
         let fence = fence(question, thoughts);
         self.render(VALUE, context! { question, thoughts => lines(thoughts), fence })
     }
 
-    /// Asks a judge for one criterion's score, which is what follows the prompt's last line: `1` to `5`.
+    /// The prompt that asks a judge for the score of one criterion: `1` to `5`, after the prompt's
+    /// last line.
     ///
-    /// The candidate stands between fences that don't occur in it, so it can't close its own. `variant` counts the
-    /// repetitions of the question, which templates may put in other words and another order.
+    /// The candidate stands between fences that don't occur in it, so it can't close its own fence.
+    /// `variant` is the number of the repetition; a template may use other words and another order
+    /// for each.
     pub fn critique(
         &self,
         scorer: ScorerKind,
@@ -194,12 +202,12 @@ fn file_of(kind: TaskKind) -> &'static str {
     }
 }
 
-/// The thoughts without the line breaks that close them.
+/// The thoughts without the line breaks at their ends.
 fn lines(thoughts: &[&str]) -> Vec<String> {
     thoughts.iter().map(|thought| thought.trim_end_matches(['\r', '\n']).to_owned()).collect()
 }
 
-/// Backticks, at least three and more than any run of them in the texts, as Markdown fences a code block.
+/// A fence of backticks as in Markdown: at least three, and more than any run of them in the texts.
 fn fence(question: &str, thoughts: &[&str]) -> String {
     let texts = thoughts.iter().chain(std::iter::once(&question));
     let longest = texts.flat_map(|text| text.split(|c| c != '`')).map(str::len).max().unwrap_or(0);

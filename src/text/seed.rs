@@ -1,9 +1,11 @@
-//! The seed model's tokenizer, built from a list of words: byte-pair encoding in Hugging Face's format.
+//! The seed model's tokenizer, built from a list of words: byte-pair encoding in Hugging Face's
+//! format.
 //!
-//! Every digit and every word is one token, alone and with a space before it; the merges spell a word out letter
-//! by letter and put the space on last. The alphabet is what the built-in tasks use, nothing more, which keeps
-//! the output layer of a small model small. Merges rather than `ignore_merges`, and no rule beyond the usual
-//! ones, so that other implementations of byte-pair encoding give the same ids.
+//! Every digit and every word is one token, with and without a space before it. The merges add the
+//! letters of a word one by one, and the space last. The alphabet has only the characters of the
+//! built-in tasks, so that the output layer of a small model stays small. There are merges and no
+//! `ignore_merges`, and only the usual rules, so that other implementations of byte-pair encoding
+//! produce the same ids.
 
 use std::collections::BTreeSet;
 
@@ -16,22 +18,23 @@ use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokeni
 
 use super::bytes::byte_to_char;
 
-/// Words of the built-in tasks, people first. A word whose first merge occurs inside another word comes after it.
+/// The words of the built-in tasks, names first. If a word's first merge occurs inside another
+/// word, it comes after that word.
 const WORDS: [&str; 26] = [
     "Ana", "Ben", "Cora", "Dan", "Eva", "Finn", "Gus", "Hugo", "Ida", "Jon", "Kim", "Leo", "Mia", "Nora",
     "Otto", "Paul", "Rosa", "Sam", "Tina", "Uma", "is", "has", "plus", "minus", "twice", "make",
 ];
 
-/// Everything else that occurs: blanks, digits, the answer's mark, punctuation and operators.
+/// All other characters: blanks, digits, the mark of the answer, punctuation and operators.
 const SYMBOLS: &str = "\n ()*+-./0123456789:=?A";
 
 /// Special tokens, ids 0, 1 and 2: padding, beginning and end of a text.
 pub const SPECIALS: [&str; 3] = ["<pad>", "<bos>", "<eos>"];
 
-/// A digit or a word takes the space before it along; everything else stands alone.
+/// A digit or a word includes the space before it; every other character is a piece for itself.
 pub(super) const PATTERN: &str = r" ?\d| ?[A-Za-z]+|\s|[^\sA-Za-z0-9]";
 
-/// The text with every byte as the printable character byte-level encodings write for it.
+/// The text with every byte as the printable character that byte-level encodings write for it.
 fn printable(text: &str) -> String {
     text.bytes().map(byte_to_char).collect()
 }
@@ -61,7 +64,7 @@ fn tokens_and_merges() -> (Vec<String>, Vec<(String, String)>) {
     (tokens, merges)
 }
 
-/// Builds the seed tokenizer; always the same one.
+/// Builds the seed tokenizer, which is always the same.
 pub fn seed_tokenizer() -> Result<Tokenizer> {
     let (tokens, merges) = tokens_and_merges();
     let texts = SPECIALS.iter().map(|special| special.to_string()).chain(tokens);

@@ -14,8 +14,8 @@ fn the_embedded_tokenizer_is_what_the_code_builds() {
     }
 }
 
-/// `tests/golden/tokenizer_ids.py`, transformers 5.23.0, `AutoTokenizer.from_pretrained("assets/seed")`:
-/// TokenizersBackend, 165 tokens.
+/// `tests/golden/tokenizer_ids.py`, transformers 5.23.0,
+/// `AutoTokenizer.from_pretrained("assets/seed")`: TokenizersBackend, 165 tokens.
 const GOLDEN: &[(&str, &[u32])] = &[
     (
         "Paul minus 5 is Tina. Tina plus 2 is Cora. Cora minus 5 is Ana. Paul has 16. Ana?\n",
@@ -100,7 +100,8 @@ fn what_cannot_be_written_is_an_error_and_not_dropped() {
     assert!(error.contains("<eos>"), "{error}");
 }
 
-/// A small tokenizer in the manner of Llama 2: pieces with `▁`, bytes as `<0x0A>`, a beginning token before texts.
+/// A small tokenizer in the manner of Llama 2: pieces with `▁`, bytes as `<0x0A>`, a beginning
+/// token before texts.
 fn llama_style() -> serde_json::Value {
     let special = |id: u32, content: &str| {
         serde_json::json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
@@ -243,7 +244,8 @@ fn it_can_be_shared_between_threads() {
     shared::<Text>();
 }
 
-/// A checkpoint in the manner of [`llama_style`] with turns: `<u>` begins a question and `<e>` ends an answer.
+/// A checkpoint in the manner of [`llama_style`] with turns: `<u>` begins a question and `<e>` ends
+/// an answer.
 fn chat_checkpoint(template: &serde_json::Value) -> tempfile::TempDir {
     let mut tokenizer = llama_style();
     for (id, content) in [(11, "<u>"), (12, "<e>")] {

@@ -48,7 +48,7 @@ impl FromStr for Date {
         let valid = |d: &Self| {
             d.year >= 1000 && (1..=12).contains(&d.month) && (1..=d.days_in_month()).contains(&d.day)
         };
-        date.filter(valid).ok_or_else(|| format!("`{text}` is no day; write it as 2024-07-26"))
+        date.filter(valid).ok_or_else(|| format!("`{text}` is not a day; write it as 2024-07-26"))
     }
 }
 

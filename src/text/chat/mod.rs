@@ -1,11 +1,12 @@
 //! Chat templates: a checkpoint's own Jinja program that writes a conversation as one text.
 //!
-//! Rendered byte for byte as `transformers` does it (`apply_chat_template` of 5.23.0, Jinja2's sandbox): blocks
-//! trimmed, `tojson` without HTML escapes, values printed as Python prints them. A template runs with bounded
-//! fuel, reads no file and no clock: `strftime_now` is given a fixed date, so a prompt never changes overnight.
+//! The result is byte for byte that of `transformers` (`apply_chat_template` of 5.23.0, Jinja2's
+//! sandbox): blocks are trimmed, `tojson` has no HTML escapes, values are printed as Python prints
+//! them. A template runs with bounded fuel and reads no file and no clock: `strftime_now` has a
+//! fixed date, so that a prompt is the same every day.
 //!
-//! Left out: `documents`, assistant masks (`{% generation %}` is read and changes nothing), tuples (they print as
-//! lists), and what Jinja2's `~` and `join` make of values that are no texts.
+//! Left out: `documents`, assistant masks (`{% generation %}` is read and changes nothing), tuples
+//! (they print as lists), and the results of Jinja2's `~` and `join` for values that are not texts.
 
 mod date;
 mod python;
@@ -38,22 +39,22 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
 }
 
-/// What a rendering is asked for beside the messages.
+/// The inputs of a rendering other than the messages.
 #[derive(Clone, Debug, Default)]
 pub struct ChatRequest {
     /// JSON schemas of functions; `None` is Python's `None`.
     pub tools: Option<Value>,
-    /// Ends with what makes the assistant speak.
+    /// Whether the text ends with the beginning of the assistant's turn.
     pub add_generation_prompt: bool,
     /// Further variables, such as `enable_thinking`.
     pub variables: BTreeMap<String, Value>,
 }
 
 impl ChatTemplate {
-    /// Compiles a template; `date` is what it sees as today.
+    /// Compiles a template; `date` is the day that it sees as today.
     ///
     /// # Errors
-    /// When the source is no Jinja, or too large.
+    /// If the source is not valid Jinja, or too large.
     pub fn new(source: &str, special_tokens: BTreeMap<String, String>, date: Date) -> Result<Self> {
         let bytes = source.len();
         ensure!(bytes <= SOURCE_BYTES_MAX, "the chat template has {bytes} bytes; at most {SOURCE_BYTES_MAX}");
@@ -64,16 +65,16 @@ impl ChatTemplate {
         Ok(Self { source: source.to_owned(), special_tokens, environment })
     }
 
-    /// The template as it is written in the checkpoint.
+    /// The source of the template, as in the checkpoint.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Writes `messages` (a list of objects with at least `role` and `content`) as one text, special tokens
-    /// included.
+    /// Writes `messages` (a list of objects with at least `role` and `content`) as one text,
+    /// special tokens included.
     ///
     /// # Errors
-    /// When the template refuses the conversation (`raise_exception`) or can't be run on it.
+    /// If the template refuses the conversation (`raise_exception`) or fails.
     pub fn render(&self, messages: &Value, request: &ChatRequest) -> Result<String> {
         let own = [
             ("messages", messages.clone()),
@@ -101,7 +102,7 @@ fn none() -> Value {
     Value::from(())
 }
 
-/// What `raise_exception` said, wherever in the chain of causes it stands.
+/// The message of `raise_exception`, if it is somewhere in the chain of causes.
 fn refusal(error: &Error) -> Option<String> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -180,7 +181,7 @@ fn tojson(
             _ => {
                 return Err(Error::new(
                     ErrorKind::InvalidOperation,
-                    "tojson: indent is no width from 0 to 64",
+                    "tojson: indent is not a width from 0 to 64",
                 ));
             }
         },
@@ -192,7 +193,7 @@ fn tojson(
         Some(pair) => {
             let text = |i: usize| pair.get_item_by_index(i).ok().and_then(|v| v.as_str().map(str::to_owned));
             let broken =
-                || Error::new(ErrorKind::InvalidOperation, "tojson: separators are no pair of texts");
+                || Error::new(ErrorKind::InvalidOperation, "tojson: separators are not a pair of texts");
             Some((text(0).ok_or_else(broken)?, text(1).ok_or_else(broken)?))
         }
     };

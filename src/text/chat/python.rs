@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-/// Deepest nesting that is written; what is deeper is cut, so that no value overflows the stack.
+/// Deepest nesting that is written. Deeper values are cut, so that no value overflows the stack.
 const DEPTH_MAX: usize = 100;
 
-/// `str(value)`; nothing for what is undefined, as Jinja2 prints it.
+/// `str(value)`; an undefined value is empty, as in Jinja2.
 pub(super) fn text(value: &Value) -> String {
     match value.kind() {
         ValueKind::Undefined => String::new(),
@@ -68,8 +68,8 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// The shortest digits that read back as the same number, in exponents where Python's `repr` uses them.
-/// `special` are the names of what is no number and of the infinities.
+/// The shortest digits that read back as the same number, in exponents where Python's `repr` uses
+/// them. `special` are the names of what is no number and of the infinities.
 fn float(x: f64, special: [&str; 3]) -> String {
     if !x.is_finite() {
         let which = if x.is_nan() { 0 } else { 1 + usize::from(x < 0.0) };

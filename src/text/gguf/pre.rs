@@ -1,8 +1,9 @@
-//! llama.cpp's pre-tokenizers by name: how a text is cut before byte-pair encoding. Each is given by the expressions
-//! of the `tokenizer.json` it stands for, so that one table serves reading and writing.
+//! llama.cpp's pre-tokenizers by name: how a text is cut before byte-pair encoding. Each is a list
+//! of the expressions in the `tokenizer.json` that it stands for, so that one table serves reading
+//! and writing.
 //!
-//! From `llm_tokenizer_bpe` of llama.cpp's `src/llama-vocab.cpp` (as vendored by llama-cpp-python 0.3.36), which names
-//! the original expressions.
+//! The table is taken from `llm_tokenizer_bpe` of llama.cpp's `src/llama-vocab.cpp` (as vendored by
+//! llama-cpp-python 0.3.36), which has the original expressions.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -17,17 +18,17 @@ const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const DIGIT: &str = r"\p{N}";
 
-/// One way of cutting.
+/// One way to cut a text into pieces.
 pub(super) struct Pre {
-    /// llama.cpp's names of it; the first one is written.
+    /// The names that llama.cpp has for it; the first one is written.
     pub names: &'static [&'static str],
-    /// One after another, each cutting the pieces that those before have left.
+    /// Applied in order; each cuts the pieces that the ones before it left.
     pub expressions: &'static [&'static str],
-    /// A piece that is a token is not merged.
+    /// Whether a piece that is a token is not merged.
     pub ignore_merges: bool,
-    /// The family's `tokenizer.json` composes characters first; llama.cpp doesn't.
+    /// Whether the family's `tokenizer.json` composes characters first; llama.cpp doesn't.
     pub nfc: bool,
-    /// A text begins with the beginning token if a file doesn't say.
+    /// Whether a text begins with the beginning token if the file has no setting for it.
     pub adds_bos: bool,
 }
 
@@ -62,7 +63,7 @@ const ALL: [Pre; 9] = [
     },
     Pre { names: &["tekken"], expressions: &[TEKKEN], ignore_merges: true, adds_bos: true, ..PLAIN },
     Pre { names: &["gpt-4o", "llama4", "kanana2"], expressions: &[GPT4O], ..PLAIN },
-    // What llama.cpp falls back to when a file names none.
+    // llama.cpp uses it if a file names none.
     Pre {
         names: &["default"],
         expressions: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"],
@@ -77,32 +78,32 @@ pub(super) fn named(name: &str) -> Result<&'static Pre> {
         let supported = TABLE.iter().flat_map(|pre| pre.names).copied().collect::<Vec<_>>().join(", ");
         format!(
             "tokenizer.ggml.pre `{name}` is not supported; supported: {supported}. Or put the model's tokenizer.json \
-             beside the file, which is then used instead"
+             next to the file, which is then used instead"
         )
     })
 }
 
-/// The name that llama.cpp has for what a `tokenizer.json` does.
+/// llama.cpp's name for the pre-tokenizer of a `tokenizer.json`.
 ///
-/// Whether characters are composed first (`nfc`) decides between names that cut alike.
+/// `nfc` (whether characters are composed first) decides between names that cut in the same way.
 pub(super) fn name_of(pre_tokenizer: &Value, ignore_merges: bool, nfc: bool) -> Result<&'static str> {
     let found = expressions(pre_tokenizer)
         .context("its pre_tokenizer cuts in a way that llama.cpp has no name for")?;
     let found: Vec<&str> = found.iter().map(String::as_str).collect();
-    // The seed's digits and words are cut apart by an expression of its own. Its merges join within one digit or one
-    // word and the space before it only, so that the larger pieces of GPT-2's expression give the same tokens for
-    // every text its alphabet can write.
+    // The seed has its own expression for digits and words. Its merges join only within one digit
+    // or one word and the space before it, so the larger pieces of GPT-2's expression become the
+    // same tokens for every text that its alphabet can write.
     if found == [seed::PATTERN] {
         return Ok("gpt-2");
     }
     let fits = |pre: &&Pre| pre.expressions == found && pre.ignore_merges == ignore_merges;
     let pre = ALL.iter().find(|pre| fits(pre) && pre.nfc == nfc).or_else(|| ALL.iter().find(fits));
     pre.and_then(|pre| pre.names.first().copied()).with_context(|| {
-        format!("its pre_tokenizer is none that llama.cpp has (ignore_merges {ignore_merges}): {found:?}")
+        format!("llama.cpp has no such pre_tokenizer (ignore_merges {ignore_merges}): {found:?}")
     })
 }
 
-/// The expressions that a pre-tokenizer cuts by, one after another; `None` if it does something else besides.
+/// The expressions by which a pre-tokenizer cuts, in order; `None` if it does anything else.
 fn expressions(pre_tokenizer: &Value) -> Option<Vec<String>> {
     match pre_tokenizer["type"].as_str()? {
         "Sequence" => {
@@ -112,7 +113,8 @@ fn expressions(pre_tokenizer: &Value) -> Option<Vec<String>> {
         "Split" => {
             let behavior = pre_tokenizer["behavior"].as_str()?;
             let invert = pre_tokenizer["invert"].as_bool().unwrap_or(false);
-            // What isn't matched is dropped there and kept here; these expressions match everything.
+            // `Removed` drops text that isn't matched and llama.cpp keeps it; these expressions
+            // match everything.
             let keeps_all = behavior == "Isolated" || (behavior == "Removed" && invert);
             let expression = pre_tokenizer["pattern"]["Regex"].as_str()?;
             keeps_all.then(|| vec![expression.to_owned()])

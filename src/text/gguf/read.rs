@@ -1,4 +1,4 @@
-//! The vocabulary of a GGUF file, as the files that a Hugging Face checkpoint would have beside it.
+//! The vocabulary of a GGUF file, as the tokenizer files of a Hugging Face checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 const SCORES: &str = "tokenizer.ggml.scores";
 const MERGES: &str = "tokenizer.ggml.merges";
 
-/// The tokens of a file, each with its id as its place.
+/// The tokens of a file; a token's id is its index.
 struct Vocabulary<'a> {
     meta: &'a Metadata,
     kind: Kind,
@@ -23,8 +23,9 @@ struct Vocabulary<'a> {
     types: Vec<i64>,
 }
 
-/// `tokenizer.json`, `tokenizer_config.json`, `generation_config.json` and perhaps `chat_template.jinja`. Without
-/// `tokenizer.json` if `with_tokenizer` is false, when another one is used and this one need not be readable.
+/// `tokenizer.json`, `tokenizer_config.json`, `generation_config.json`, and `chat_template.jinja`
+/// if there is one. If `with_tokenizer` is false another `tokenizer.json` is used: this one is left
+/// out and may be unreadable.
 pub(super) fn files(meta: &Metadata, with_tokenizer: bool) -> Result<Vec<TokenizerFile>> {
     let kind = meta.text("tokenizer.ggml.model")?;
     if !with_tokenizer && !matches!(kind, Some("gpt2" | "llama")) {
@@ -55,12 +56,12 @@ impl<'a> Vocabulary<'a> {
             "llama" => Kind::Pieces,
             other => bail!(
                 "tokenizer.ggml.model `{other}` is not supported; supported: gpt2, llama. Or put the model's \
-                 tokenizer.json beside the file, which is then used instead"
+                 tokenizer.json next to the file, which is then used instead"
             ),
         };
         let texts = meta.texts(TOKENS)?.with_context(|| format!("{TOKENS} is missing"))?;
         let name = |(id, text): (usize, &String)| match text.is_empty() {
-            // As llama.cpp calls them.
+            // llama.cpp's name for it.
             true => format!("[EMPTY_{id}]"),
             false => text.clone(),
         };
@@ -92,7 +93,7 @@ impl<'a> Vocabulary<'a> {
         pre::named(self.meta.text("tokenizer.ggml.pre")?.unwrap_or("default"))
     }
 
-    /// The id under a key of the vocabulary, which must be a token's.
+    /// The id under a key of the vocabulary; an error if no token has it.
     fn special(&self, name: &str, default: Option<u32>) -> Result<Option<u32>> {
         let key = format!("tokenizer.ggml.{name}_token_id");
         let Some(id) = self.meta.id(&key)?.or(default) else { return Ok(None) };
@@ -160,8 +161,8 @@ impl<'a> Vocabulary<'a> {
         merges.iter().enumerate().map(pair).collect()
     }
 
-    /// SentencePiece joins whatever pair makes the piece of the highest score; as ranked pairs, as transformers'
-    /// `generate_merges` lists them.
+    /// Merges for a SentencePiece vocabulary, which joins the pair whose piece has the highest
+    /// score. The order is that of transformers' `generate_merges`.
     fn merges_from_scores(&self, ids: &BTreeMap<&str, u32>) -> Result<Vec<[String; 2]>> {
         let scores = self.meta.numbers(SCORES)?.with_context(|| format!("{SCORES} is missing"))?;
         let count = self.tokens.len();
@@ -211,7 +212,7 @@ impl<'a> Vocabulary<'a> {
         let adds_bos = match (self.meta.flag("tokenizer.ggml.add_bos_token")?, self.kind) {
             (Some(adds), _) => adds,
             (None, Kind::Pieces) => true,
-            // With another tokenizer.json, that one says.
+            // Another tokenizer.json decides, if there is one.
             (None, Kind::BytePairs) => has_pre && self.pre()?.adds_bos,
         };
         config.insert("add_bos_token".into(), adds_bos.into());
@@ -241,7 +242,7 @@ fn model(
     })
 }
 
-/// SentencePiece writes spaces as ▁, and one before every text.
+/// SentencePiece writes spaces as ▁, and with `prefix` one before every text.
 fn spaces(prefix: bool) -> Value {
     let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
     match prefix {

@@ -40,7 +40,8 @@ fn the_seeds_tokenizer_is_gpt2s_to_llama_cpp() {
 }
 
 proptest! {
-    /// GPT-2's expression cuts less often than the seed's own; whatever the alphabet can write, the tokens are the same.
+    /// GPT-2's expression cuts less often than the seed's own; whatever the alphabet can write, the
+    /// tokens are the same.
     #[test]
     fn the_seeds_tokens_are_the_same_either_way(
         words in prop::collection::vec(
@@ -135,7 +136,8 @@ fn special_tokens_end_texts_and_turns() {
     assert!(text.encode("a<end>").is_err());
 }
 
-/// SentencePiece's way: the pair whose piece has the highest score is joined first, whatever stands to its left.
+/// SentencePiece's way: the pair whose piece has the highest score is joined first, whatever stands
+/// to its left.
 fn sentence_pieces() -> BTreeMap<String, Value> {
     let mut tokens: Vec<(String, f64, i64)> =
         vec![("<unk>".into(), 0.0, 2), ("<s>".into(), 0.0, 3), ("</s>".into(), 0.0, 3)];
@@ -212,7 +214,7 @@ fn pieces_and_pairs_are_written_as_they_were_read() {
         for input in ["abc ab's 1234\n\nx", "", " a  b", "é"] {
             assert_eq!(read_again.encode(input).unwrap(), text.encode(input).unwrap(), "{input:?}");
         }
-        assert!(text.gguf(100).unwrap_err().to_string().contains("output layer 100 rows"));
+        assert!(text.gguf(100).unwrap_err().to_string().contains("output layer of 100 rows"));
     }
     let noted = text(&metadata(byte_pairs(Some("qwen2")))).unwrap().gguf(300).unwrap().notes;
     assert!(noted.len() == 1 && noted[0].contains("NFC"), "{noted:?}");

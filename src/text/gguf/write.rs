@@ -1,4 +1,4 @@
-//! A tokenizer as GGUF metadata, and what of it llama.cpp has no way to do.
+//! A tokenizer as GGUF metadata, and notes on what llama.cpp does in another way.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::gguf::Value;
 use crate::text::bytes::Spelling;
 use crate::text::{Text, files};
 
-/// The vocabulary's part of a GGUF file.
+/// The part of a GGUF file that holds the vocabulary.
 #[derive(Clone, Debug)]
 pub struct GgufVocabulary {
     pub metadata: Vec<(String, Value)>,
-    /// What doesn't carry over, a sentence each.
+    /// What llama.cpp does in another way, one sentence each.
     pub notes: Vec<String>,
 }
 
@@ -70,14 +70,15 @@ pub(super) fn vocabulary(text: &Text, vocab_size: usize) -> Result<GgufVocabular
         |token: &&Json| ["lstrip", "rstrip"].iter().any(|side| token[side].as_bool() == Some(true));
     if let Some(token) = added.clone().find(swallows) {
         notes.push(format!(
-            "the token {} takes the blanks beside it along here, and doesn't in llama.cpp",
+            "the token {} includes the blanks next to it here, and doesn't in llama.cpp",
             token["content"]
         ));
     }
     Ok(GgufVocabulary { metadata, notes })
 }
 
-/// Special ids. Every one but the first that ends a completion is an end of turn to llama.cpp, which knows two.
+/// Special ids. llama.cpp has one end of text and two ends of turn: the first end of a completion
+/// is the former, the next two are the latter.
 fn specials(text: &Text, json: &Json, put: &mut impl FnMut(&str, Value)) {
     let special = &text.special;
     if let Some(bos) = special.bos {
@@ -95,11 +96,12 @@ fn specials(text: &Text, json: &Json, put: &mut impl FnMut(&str, Value)) {
     put("add_eos_token", false.into());
 }
 
-/// Texts and types by id; ids without a token are filled up, as llama.cpp wants one per row of the output layer.
+/// Texts and types by id. Ids without a token get a placeholder, because llama.cpp needs one token
+/// for each row of the output layer.
 fn tokens(text: &Text, json: &Json, kind: Kind, vocab_size: usize) -> Result<(Vec<String>, Vec<i64>)> {
     ensure!(
         text.vocab_size() <= vocab_size,
-        "the tokenizer has {} tokens, but the model's output layer {vocab_size} rows",
+        "the tokenizer has {} tokens, but the model has an output layer of {vocab_size} rows",
         text.vocab_size()
     );
     let mut tokens: Vec<String> = (0..vocab_size).map(|id| format!("[PAD{id}]")).collect();
@@ -126,7 +128,7 @@ fn is_byte(token: &str) -> bool {
     digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
 }
 
-/// Pairs in order of rank; files write them as a text or as a list of two.
+/// Pairs in order of rank. In files a pair is a text or a list of two.
 fn merges(json: &Json) -> Result<Vec<[String; 2]>> {
     let list = json["model"]["merges"].as_array().context("tokenizer.json has no model.merges")?;
     let pair = |merge: &Json| -> Option<[String; 2]> {
@@ -142,21 +144,23 @@ fn merges(json: &Json) -> Result<Vec<[String; 2]>> {
             _ => None,
         }
     };
-    let read = |merge: &Json| pair(merge).with_context(|| format!("tokenizer.json: {merge} is no merge"));
+    let read = |merge: &Json| pair(merge).with_context(|| format!("tokenizer.json: {merge} is not a merge"));
     list.iter().map(read).collect()
 }
 
-/// Scores that rank pieces as the merges do: the earlier a piece can be made, the higher.
+/// Scores that rank pieces as the merges do: the earlier a piece can be made, the higher its score.
 fn scores(tokens: &[String], merges: &[[String; 2]]) -> Vec<f64> {
     let mut rank = BTreeMap::new();
     for (n, [left, right]) in merges.iter().enumerate() {
         rank.entry(format!("{left}{right}")).or_insert(n);
     }
-    // Pieces that no merge makes are single characters, bytes or special, whose scores nothing asks for.
+    // Pieces that no merge makes are single characters, bytes or special; their scores are never
+    // used.
     tokens.iter().map(|token| rank.get(token).map_or(0.0, |&n| -(n as f64) - 1.0)).collect()
 }
 
-/// Whether a space stands before every text; anything else a normalizer does can't be said.
+/// Whether a space stands before every text. An error if the normalizer does anything else, which
+/// GGUF can't hold.
 fn adds_space(json: &Json) -> Result<bool> {
     let replaces =
         |part: &Json| part["type"] == "Replace" && part["pattern"]["String"] == " " && part["content"] == "▁";
@@ -180,13 +184,13 @@ fn adds_space(json: &Json) -> Result<bool> {
         Some("Metaspace") if pre["split"].as_bool() == Some(false) && parts.is_empty() => {
             Ok(pre["prepend_scheme"] != "never")
         }
-        _ => bail!(
-            "tokenizer.json: pre_tokenizer {pre} beside normalizer {normalizer} can't be written as GGUF"
-        ),
+        _ => {
+            bail!("tokenizer.json: pre_tokenizer {pre} with normalizer {normalizer} can't be written as GGUF")
+        }
     }
 }
 
-/// What byte-level tokenizers do before cutting.
+/// A note on the normalizer of a byte-level tokenizer; an error if GGUF can't hold it.
 fn normalizer_note(normalizer: &Json) -> Result<Option<String>> {
     match normalizer["type"].as_str() {
         None => Ok(None),

@@ -1,5 +1,5 @@
-//! How a question is put to a checkpoint that has a chat template: one user message, perhaps a system message
-//! before it, and the assistant's turn.
+//! The prompt for a checkpoint with a chat template: one user message, after a system message if
+//! there is one, and the beginning of the assistant's turn.
 
 use std::collections::BTreeMap;
 
@@ -10,27 +10,28 @@ use super::chat::{ChatRequest, ChatTemplate};
 use super::files::{self, TokenizerFile};
 use crate::config::{ChatMode, ModelSource, Thinking};
 
-/// An answer that no template writes by itself: what follows it is how a turn ends.
+/// An answer that no template writes by itself. The text after it is how a turn ends.
 const ANSWER: &str = "autodidact";
 
+/// Writes questions as conversations, in the way that the checkpoint and the configuration ask for.
 #[derive(Clone)]
-pub(super) struct Talk {
+pub(super) struct ChatPrompt {
     template: ChatTemplate,
     request: ChatRequest,
     system: String,
     identity: String,
 }
 
-impl Talk {
-    /// `None` if the checkpoint has no chat template, or none is wanted.
+impl ChatPrompt {
+    /// `None` if the checkpoint has no chat template, or if `model.chat` is `plain`.
     pub fn new(files: &[TokenizerFile], cfg: &ModelSource) -> Result<Option<Self>> {
         if cfg.chat == ChatMode::Plain {
             return Ok(None);
         }
-        let way_out = "set model.chat = \"plain\" to do without the chat template";
-        let Some(source) = files::chat_template(files).context(way_out)? else { return Ok(None) };
+        let remedy = "set model.chat = \"plain\" to do without the chat template";
+        let Some(source) = files::chat_template(files).context(remedy)? else { return Ok(None) };
         let date = cfg.date.parse().map_err(|error| anyhow!("model.date: {error}"))?;
-        let template = ChatTemplate::new(&source, files::special_texts(files)?, date).context(way_out)?;
+        let template = ChatTemplate::new(&source, files::special_texts(files)?, date).context(remedy)?;
         let thinking = match cfg.thinking {
             Thinking::Auto => None,
             Thinking::On => Some(true),
@@ -43,24 +44,24 @@ impl Talk {
             tools: None,
         };
         let identity = format!("{source}\0{}\0{thinking:?}\0{date}", cfg.system);
-        let talk = Self { template, request, system: cfg.system.clone(), identity };
+        let chat = Self { template, request, system: cfg.system.clone(), identity };
         // A template that refuses a single question refuses every task.
-        talk.prompt("?").context(way_out)?;
-        Ok(Some(talk))
+        chat.prompt("?").context(remedy)?;
+        Ok(Some(chat))
     }
 
-    /// Everything that decides what a prompt becomes.
+    /// Everything that decides the text of a prompt, apart from the question.
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// The conversation up to where the assistant speaks, special tokens included.
+    /// The conversation up to the assistant's answer, special tokens included.
     pub fn prompt(&self, question: &str) -> Result<String> {
         self.template.render(&self.messages(question, None), &self.request)
     }
 
-    /// What the template writes after an answer: the token that ends a turn, and whatever comes next. `None` if
-    /// it writes the answer in no recognisable way.
+    /// The text that the template writes after an answer, which begins with the token that ends a
+    /// turn. `None` if the answer is not found in what the template writes.
     pub fn after_answer(&self) -> Option<String> {
         let request = ChatRequest { add_generation_prompt: false, ..self.request.clone() };
         let text = self.template.render(&self.messages("?", Some(ANSWER)), &request).ok()?;
