@@ -4,7 +4,7 @@
 //! models--org--name/refs/main                    the commit that `main` was when it was fetched
 //! models--org--name/blobs/<etag>                 contents, once each
 //! models--org--name/snapshots/<commit>/<file>    links to them
-//! models--org--name/.no_exist/<commit>/<file>    what the hub doesn't have
+//! models--org--name/.no_exist/<commit>/<file>    files that the hub doesn't have
 //! .locks/models--org--name/<etag>.lock           held while a blob is fetched
 //! ```
 
@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 
 use super::is_commit;
 
-/// A model's folder. Nothing is created before something is put into it.
+/// A model's folder. It is created when the first file is put into it.
 pub(super) struct Repo {
     path: PathBuf,
     locks: PathBuf,
@@ -43,7 +43,7 @@ impl Repo {
             return Ok(());
         }
         create_parent(&path)?;
-        // A name that no revision can have: its parts don't begin with a dot.
+        // No revision can have this name, because its parts don't begin with a dot.
         let new = path.with_file_name(format!(".{}.new", std::process::id()));
         fs::write(&new, commit).with_context(|| format!("cannot write {}", new.display()))?;
         fs::rename(&new, &path).with_context(|| format!("cannot write {}", path.display()))
@@ -65,7 +65,7 @@ impl Repo {
         self.path.join(".no_exist").join(commit).join(name)
     }
 
-    /// Whether the hub was seen not to have the file.
+    /// Whether the hub did not have the file when it was asked.
     pub fn is_absent(&self, commit: &str, name: &str) -> bool {
         self.absence(commit, name).exists()
     }
@@ -80,18 +80,18 @@ impl Repo {
         self.path.join("blobs").join(etag)
     }
 
-    /// Where a blob grows. It may outlive a crash, and is then gone on with.
+    /// Where a blob is written. It stays after a crash, and a later fetch resumes it.
     pub fn incomplete(&self, etag: &str) -> PathBuf {
         self.path.join("blobs").join(format!("{etag}.incomplete"))
     }
 
-    /// Bytes of a blob that are on the disk already, whole or not.
+    /// How many bytes of a blob are on the disk, complete or not.
     pub fn bytes_here(&self, etag: &str) -> u64 {
         let bytes = |path: PathBuf| path.metadata().map(|data| data.len());
         bytes(self.blob(etag)).or_else(|_| bytes(self.incomplete(etag))).unwrap_or(0)
     }
 
-    /// The file whose lock says who fetches the blob.
+    /// The file that is locked by the process that fetches the blob.
     pub fn lock_file(&self, etag: &str) -> Result<(PathBuf, File)> {
         let path = self.locks.join(format!("{etag}.lock"));
         create_parent(&path)?;
@@ -99,19 +99,19 @@ impl Repo {
         Ok((path.clone(), open.with_context(|| format!("cannot open the lock {}", path.display()))?))
     }
 
-    /// Puts a whole blob at its place in a snapshot.
+    /// Links a complete blob into a snapshot.
     pub fn link(&self, commit: &str, name: &str, etag: &str) -> Result<()> {
         let path = self.file(commit, name);
         create_parent(&path)?;
-        // From the folder of the file up to the model's.
+        // From the folder of the file up to the model's folder.
         let up = "../".repeat(2 + name.matches('/').count());
         let context = || format!("cannot put {name} at {}", path.display());
-        // A link to a blob that is gone is no file, and in the way.
+        // A link to a blob that is gone is not a file, but its name is taken.
         if path.is_symlink() {
             fs::remove_file(&path).with_context(context)?;
         }
         if symlink(&format!("{up}blobs/{etag}"), &path).is_err() {
-            // Where there are no links, the contents lie in the snapshot itself.
+            // On a file system without links, the contents are moved into the snapshot.
             fs::rename(self.blob(etag), &path).with_context(context)?;
         }
         Ok(())

@@ -1,7 +1,8 @@
-//! One file into the cache: whole and checked, or not at its place at all.
+//! Fetches one file into the cache: complete and checked, or not at all.
 //!
-//! A blob grows beside its place under a lock that Python's `huggingface_hub` knows too. What an interruption leaves
-//! is gone on with by a range request. Contents whose hash the hub says are compared with it.
+//! A blob is written to an `.incomplete` file, under the same lock that Python's `huggingface_hub`
+//! takes. After an interruption a range request resumes it. The contents are compared with their
+//! hash if the hub sends it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -14,16 +15,17 @@ use super::cache::{Repo, create_parent};
 use super::http::{self, ATTEMPTS, Attempt, Client, Failure};
 use super::{Event, Remote};
 
-/// Bytes after which a broken connection counts as progress, not as a failure in a row.
+/// A connection that broke after this many bytes is no failure in a row.
 const PROGRESS: u64 = 1 << 20;
 
-/// How long another process may hold the lock, and how often it is looked at.
+/// How long another process may hold the lock.
 const LOCK_WAIT: Duration = Duration::from_secs(600);
-const LOCK_LOOK: Duration = Duration::from_millis(200);
+/// Between two attempts to take the lock.
+const LOCK_POLL: Duration = Duration::from_millis(200);
 
 const BUFFER: usize = 1 << 18;
 
-/// Brings the blob of `file` to its place, unless it is there.
+/// Fetches the blob of `file` into the cache, unless it is there.
 pub(super) fn fetch(
     client: &Client,
     repo: &Repo,
@@ -54,7 +56,7 @@ pub(super) fn fetch(
     on_event(Event::Fetching { file: file.name.clone(), bytes: file.bytes, here });
     receive(client, url, file, &mut out, on_event)?;
     if let Err(error) = check(&mut out, file) {
-        // To go on with wrong bytes would give the same again.
+        // If the wrong bytes stayed, a resumed fetch would fail in the same way.
         std::fs::remove_file(&path).with_context(context)?;
         return Err(error);
     }
@@ -62,7 +64,7 @@ pub(super) fn fetch(
     std::fs::rename(&path, &blob).with_context(|| format!("cannot write {}", blob.display()))
 }
 
-/// The lock; it is given back when it is dropped.
+/// The lock; it is released when it is dropped.
 fn lock(repo: &Repo, file: &Remote, on_event: &dyn Fn(Event)) -> Result<File> {
     let (path, lock) = repo.lock_file(&file.etag)?;
     let mut waited = Duration::ZERO;
@@ -82,12 +84,12 @@ fn lock(repo: &Repo, file: &Remote, on_event: &dyn Fn(Event)) -> Result<File> {
             path.display(),
             LOCK_WAIT.as_secs()
         );
-        std::thread::sleep(LOCK_LOOK);
-        waited += LOCK_LOOK;
+        std::thread::sleep(LOCK_POLL);
+        waited += LOCK_POLL;
     }
 }
 
-/// Receives what is missing, going on where a connection broke.
+/// Receives the missing bytes, and resumes where a connection broke.
 fn receive(
     client: &Client,
     url: &str,
@@ -110,7 +112,7 @@ fn receive(
         failures = if here >= before + PROGRESS { 1 } else { failures + 1 };
         if failures >= ATTEMPTS {
             bail!(
-                "{error:#}: {here} of {} bytes are here after {ATTEMPTS} attempts; the same command goes on from there",
+                "{error:#}: {here} of {} bytes are here after {ATTEMPTS} attempts; the same command resumes from there",
                 file.bytes
             );
         }
@@ -120,7 +122,7 @@ fn receive(
     }
 }
 
-/// One request's worth of contents, to the end of the file.
+/// One request, from the first missing byte to the end of the file.
 fn attempt(
     client: &Client,
     url: &str,
@@ -130,7 +132,7 @@ fn attempt(
 ) -> Attempt<()> {
     let disk = |error: std::io::Error| Failure::Final(anyhow!(error).context("cannot write to the cache"));
     let here = out.metadata().map_err(disk)?.len();
-    // More than there should be: another file of before.
+    // More bytes than the file has: they are of another file.
     let from = if here > file.bytes { 0 } else { here };
     let (start, body) = client.contents(url, from)?;
     out.set_len(start).map_err(disk)?;
@@ -145,7 +147,7 @@ fn attempt(
             Err(error) => return Err(Failure::Passing(anyhow!("the connection broke: {error}"), None)),
         };
         if read as u64 > left {
-            let message = format!("{url} gives more than the {} bytes that it announced", file.bytes);
+            let message = format!("{url} sent more than the {} bytes that it announced", file.bytes);
             return Err(Failure::Final(anyhow!(message)));
         }
         out.write_all(&buffer[..read]).map_err(disk)?;
@@ -158,7 +160,7 @@ fn attempt(
     }
 }
 
-/// Compares the contents with their hash, if the hub says it: for large files it is the ETag.
+/// Compares the contents with their hash, which is the ETag of large files.
 fn check(out: &mut File, file: &Remote) -> Result<()> {
     let is_hash = file.etag.len() == 64 && file.etag.bytes().all(|b| b.is_ascii_hexdigit());
     if !is_hash {
@@ -175,7 +177,7 @@ fn check(out: &mut File, file: &Remote) -> Result<()> {
     let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     ensure!(
         found == file.etag.to_lowercase(),
-        "its contents hash to {found:.16}… and should hash to {:.16}…; they were thrown away: try again",
+        "its contents hash to {found:.16}… and should hash to {:.16}…; they were deleted: try again",
         file.etag
     );
     Ok(())

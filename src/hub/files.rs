@@ -1,4 +1,4 @@
-//! Which files of a model are needed: what the loader reads, and nothing else.
+//! Which files of a model are needed: those that the loader reads.
 
 use std::collections::BTreeSet;
 
@@ -16,46 +16,46 @@ const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 
-/// Read if they are there.
+/// Files that are read if they exist.
 const OPTIONAL: [&str; 4] =
     ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja"];
 
-/// Endings of weights that are pickles: loading one runs whatever code it holds.
+/// Extensions of weights that are pickles. Loading a pickle runs the code in it.
 const PICKLES: [&str; 4] = [".bin", ".pt", ".pth", ".ckpt"];
 
-/// Most names of files that a message lists.
+/// Most file names that a message lists.
 const LISTED_MAX: usize = 12;
 
-/// What a model is wanted as.
+/// What a model is used as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
     /// A checkpoint with its tokenizer.
     Checkpoint,
     /// An adapter in the format of PEFT.
     Adapter,
-    /// A checkpoint, or else an adapter.
+    /// A checkpoint if it is one, or else an adapter.
     Either,
 }
 
-/// The files to have, of one commit.
+/// The files to have of one commit.
 pub(super) struct Plan {
     pub commit: String,
     pub names: Vec<String>,
-    /// Names more files, if the weights are in several.
+    /// The index file that names the other files, if the weights are in several.
     pub index: Option<String>,
-    /// What would be read and isn't at the hub.
+    /// Optional files that the hub doesn't have.
     pub absent: Vec<&'static str>,
 }
 
-/// What the cache has of a commit.
+/// Which files of a commit the cache lacks.
 pub(super) struct Held {
-    /// Needed and not here.
+    /// Needed files that are not here.
     pub missing: Vec<String>,
-    /// Whether files that would be read may be at the hub.
+    /// Whether the hub may have optional files that are not here.
     pub is_unsure: bool,
 }
 
-/// What the cache has of what is wanted.
+/// Compares the cache with what is needed.
 pub(super) fn held(repo: &Repo, commit: &str, id: &HubId, want: Want) -> Held {
     let lacks = |names: &[&str]| -> Vec<String> {
         names.iter().filter(|name| !repo.has(commit, name)).map(|name| name.to_string()).collect()
@@ -80,7 +80,7 @@ pub(super) fn held(repo: &Repo, commit: &str, id: &HubId, want: Want) -> Held {
     Held { missing, is_unsure: !OPTIONAL.iter().all(|name| settled(name)) }
 }
 
-/// What to have of what the hub lists.
+/// The files to have, out of those that the hub lists.
 pub(super) fn plan(id: &HubId, want: Want, info: Info) -> Result<Plan> {
     let listed: BTreeSet<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
     let has = |name: &str| listed.contains(name);
@@ -111,7 +111,7 @@ pub(super) fn plan(id: &HubId, want: Want, info: Info) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Fails if one of the files isn't listed, with what is there instead.
+/// An error if one of the files isn't listed; it names files that are.
 fn need(id: &HubId, listed: &BTreeSet<&str>, names: &[&str]) -> Result<()> {
     let Some(missing) = names.iter().find(|name| !listed.contains(**name)) else { return Ok(()) };
     let pickle = listed.iter().find(|name| PICKLES.iter().any(|ending| name.ends_with(ending)));
@@ -119,7 +119,7 @@ fn need(id: &HubId, listed: &BTreeSet<&str>, names: &[&str]) -> Result<()> {
         && let Some(pickle) = pickle
     {
         bail!(
-            "{id} has its weights as {pickle} alone, a pickle, which is never fetched because it can run code; take a \
+            "{id} has its weights only as {pickle}, a pickle, which is never fetched because it can run code; use a \
              repository or a revision with safetensors (`refs/pr/N` often has them)"
         );
     }
@@ -130,7 +130,7 @@ fn need(id: &HubId, listed: &BTreeSet<&str>, names: &[&str]) -> Result<()> {
     bail!("{id} has no {missing}, which is needed; it has {}{gguf}", some(listed, ""))
 }
 
-/// Some of the names that end so, for messages.
+/// Some of the names with this ending, for messages.
 fn some(listed: &BTreeSet<&str>, ending: &str) -> String {
     let fit: Vec<&str> =
         listed.iter().copied().filter(|name| name.to_lowercase().ends_with(ending)).collect();
@@ -148,12 +148,12 @@ struct Index {
 
 /// The files that an index names.
 pub(super) fn shards(index: &str) -> Result<BTreeSet<String>> {
-    let Index { weight_map } = serde_json::from_str(index).context("it is no index of weights")?;
+    let Index { weight_map } = serde_json::from_str(index).context("it is not an index of weights")?;
     let names: BTreeSet<String> = weight_map.into_values().collect();
     ensure!(!names.is_empty(), "it names no file");
     for name in &names {
         let usable = is_part(name) && name.ends_with(".safetensors");
-        ensure!(usable, "it names {name:?}, which is no safetensors file beside it");
+        ensure!(usable, "it names {name:?}, which is not a safetensors file in the same folder");
     }
     Ok(names)
 }

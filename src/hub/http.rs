@@ -1,7 +1,8 @@
-//! The hub's routes over HTTP: which files a revision has, what they are, and their contents.
+//! The hub's routes over HTTP: the files of a revision, their sizes and hashes, and their contents.
 //!
-//! Redirects are followed here, not by the client, because the token goes to the hub alone and large files are
-//! served by others. What may pass by itself (no connection, 429, 5xx) is tried again, a bounded number of times.
+//! Redirects are followed here and not by the client, because other hosts serve large files and the
+//! token must be sent to the hub only. Failures that may be temporary (no connection, 429, 5xx) are
+//! retried a bounded number of times.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use ureq::{Agent, Body};
 
 use super::{HubId, Remote};
 
-/// How often something is tried before it counts as failed.
+/// How many failures in a row make a request fail.
 pub(super) const ATTEMPTS: u32 = 5;
 
-/// The wait after the first failure; it doubles with each further one.
+/// The wait after the first failure; it doubles with each further failure.
 const WAIT_FIRST: Duration = Duration::from_millis(200);
 
 /// Longest wait that a server may ask for.
@@ -30,7 +31,7 @@ const REDIRECTS_MAX: u32 = 8;
 /// Largest listing or index, in bytes.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 
-/// Most of a server's own message that is quoted, in characters.
+/// Most characters of a server's message that are quoted.
 const QUOTED_MAX: usize = 200;
 
 /// A revision, as the hub lists it.
@@ -46,14 +47,14 @@ pub(super) struct Sibling {
     pub rfilename: String,
 }
 
-/// The hub could not be asked: what the cache has may do.
+/// The hub could not be reached; the cache may have what is needed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Unreachable(String);
 
 /// Why an attempt failed.
 pub(super) enum Failure {
-    /// It may pass: worth another attempt, after this long if the server says so.
+    /// It may be temporary: try again, after this time if the server asks for it.
     Passing(anyhow::Error, Option<Duration>),
     Final(anyhow::Error),
 }
@@ -69,7 +70,7 @@ pub(super) struct Client {
 /// An answer, with the headers of the redirects that led to it.
 struct Answer {
     response: Response<Body>,
-    /// Of each hop, the last one first.
+    /// One for each hop, the last hop first.
     headers: Vec<HeaderMap>,
 }
 
@@ -102,9 +103,8 @@ impl Client {
         let url =
             format!("{}/api/models/{}/revision/{}", self.endpoint, id.repo, revision.replace('/', "%2F"));
         let text = self.read_text(&url, id)?;
-        serde_json::from_str(&text).with_context(|| {
-            format!("{url} answered with something else than a listing of {id}; is HF_ENDPOINT a hub?")
-        })
+        serde_json::from_str(&text)
+            .with_context(|| format!("{url} did not answer with a listing of {id}; is HF_ENDPOINT a hub?"))
     }
 
     /// The contents of a small file.
@@ -121,13 +121,13 @@ impl Client {
         })
     }
 
-    /// What a file is, without its contents.
+    /// Size and hash of a file, without its contents.
     pub fn head(&self, id: &HubId, commit: &str, name: &str) -> Result<Remote> {
         let url = self.file_url(id, commit, name);
         retried(|| {
             let answer = self.send("HEAD", &url, 0)?;
             let answer = match answer.response.status().is_redirection() {
-                // Another host has the contents; the hub has said what they are.
+                // Another host serves the contents; the hub's own headers describe them.
                 true => answer,
                 false => expect_ok(answer, id, &url)?,
             };
@@ -136,15 +136,15 @@ impl Client {
         .with_context(|| format!("cannot ask for {url}"))
     }
 
-    /// The contents of a file from byte `from` on, or from its beginning if the server doesn't go on in the middle;
-    /// which of both it was comes first.
+    /// The contents of a file from byte `from` on, or from byte 0 if the server doesn't support
+    /// ranges. The first value is the byte at which the contents begin.
     pub fn contents(&self, url: &str, from: u64) -> Attempt<(u64, Body)> {
         let answer = self.send("GET", url, from)?;
         let status = answer.response.status();
         if status == StatusCode::PARTIAL_CONTENT {
             let range = answer.header("content-range").unwrap_or_default().to_owned();
             if !range.starts_with(&format!("bytes {from}-")) {
-                return Err(Failure::Final(anyhow!("{url} was asked from byte {from} and gave {range:?}")));
+                return Err(Failure::Final(anyhow!("{url} was asked from byte {from} and sent {range:?}")));
             }
             return Ok((from, answer.response.into_body()));
         }
@@ -154,7 +154,7 @@ impl Client {
         Err(refusal(&answer, url))
     }
 
-    /// Sends a request and follows redirects: those of HEAD only within the hub.
+    /// Sends a request and follows its redirects; those of a HEAD request only within the hub.
     fn send(&self, method: &str, url: &str, from: u64) -> Attempt<Answer> {
         let (mut url, mut headers) = (url.to_owned(), Vec::new());
         for _ in 0..=REDIRECTS_MAX {
@@ -170,7 +170,7 @@ impl Client {
             }
             if url.starts_with("https:") && !next.starts_with("https:") {
                 return Err(Failure::Final(anyhow!(
-                    "{url} redirects to {next}, which is not encrypted; it is not followed"
+                    "{url} redirects to {next}, which is not encrypted; the redirect is not followed"
                 )));
             }
             url = next;
@@ -183,7 +183,7 @@ impl Client {
             "HEAD" => self.agent.head(url),
             _ => self.agent.get(url),
         };
-        // Sizes and hashes are those of the file as it is.
+        // Sizes and hashes are those of the uncompressed file.
         request = request.header("accept-encoding", "identity");
         if from > 0 {
             request = request.header("range", format!("bytes={from}-"));
@@ -195,7 +195,7 @@ impl Client {
     }
 }
 
-/// Does `work` until it succeeds, fails for good, or has failed too often.
+/// Repeats `work` until it succeeds, fails for good, or has failed [`ATTEMPTS`] times.
 pub(super) fn retried<T>(mut work: impl FnMut() -> Attempt<T>) -> Result<T> {
     let mut failures = 0;
     loop {
@@ -222,7 +222,7 @@ pub(super) fn pause(failures: u32, asked: Option<Duration>) {
     std::thread::sleep(wait.min(WAIT_MAX));
 }
 
-/// What went wrong on the way.
+/// The failure of a request that got no answer.
 pub(super) fn failure(error: ureq::Error, url: &str) -> Failure {
     let is_final = matches!(
         error,
@@ -246,8 +246,8 @@ fn expect_ok(answer: Answer, id: &HubId, url: &str) -> Attempt<Answer> {
     }
 }
 
-/// What the hub says of its own refusal.
-fn said(answer: &Answer) -> String {
+/// The status and the hub's own message.
+fn message(answer: &Answer) -> String {
     let status = answer.response.status();
     let parts = ["x-error-code", "x-error-message"].into_iter().filter_map(|name| answer.header(name));
     let text: String = parts.collect::<Vec<_>>().join(": ").chars().take(QUOTED_MAX).collect();
@@ -259,35 +259,37 @@ fn said(answer: &Answer) -> String {
 }
 
 fn forbidden(answer: &Answer, id: &HubId, url: &str) -> anyhow::Error {
-    let (said, repo, host) = (said(answer), &id.repo, origin(url));
+    let (message, repo, host) = (message(answer), &id.repo, origin(url));
     match answer.header("x-error-code") {
         Some("GatedRepo") => anyhow!(
-            "{repo} is gated ({said}): accept its terms at {host}/{repo} and give a token of that account in HF_TOKEN"
+            "{repo} is gated ({message}): accept its terms at {host}/{repo} and give a token of that account in HF_TOKEN"
         ),
         _ => anyhow!(
-            "{host} does not show {repo} ({said}): there is no such model, or it is private and HF_TOKEN is missing or \
-             has no right to it"
+            "{host} does not show {repo} ({message}): there is no such model, or it is private and HF_TOKEN is missing or \
+             has no access to it"
         ),
     }
 }
 
 fn not_found(answer: &Answer, id: &HubId, url: &str) -> anyhow::Error {
-    let (said, repo, host) = (said(answer), &id.repo, origin(url));
+    let (message, repo, host) = (message(answer), &id.repo, origin(url));
     match answer.header("x-error-code") {
         Some("RevisionNotFound") => {
             anyhow!(
-                "{repo} has no revision {} ({said}); {host}/{repo} lists its branches and commits",
+                "{repo} has no revision {} ({message}); {host}/{repo} lists its branches and commits",
                 id.revision()
             )
         }
-        _ => anyhow!("{host} has no model {id} ({said}): check the name, or the path if a folder was meant"),
+        _ => anyhow!(
+            "{host} has no model {id} ({message}): check the name, or the path if it should be a folder"
+        ),
     }
 }
 
-/// Any other status than what was hoped for.
+/// The failure for any other status.
 fn refusal(answer: &Answer, url: &str) -> Failure {
     let status = answer.response.status();
-    let error = anyhow!("{url} answered {}", said(answer));
+    let error = anyhow!("{url} answered {}", message(answer));
     match status.as_u16() {
         408 | 429 | 500..=599 => {
             let seconds = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
@@ -297,7 +299,7 @@ fn refusal(answer: &Answer, url: &str) -> Failure {
     }
 }
 
-/// What the headers say of a file.
+/// A file, from the headers of an answer.
 fn remote(answer: &Answer, commit: &str, name: &str) -> Result<Remote> {
     if let Some(other) = answer.header("x-repo-commit") {
         ensure!(other == commit, "{name} was asked of commit {commit} and came from {other}; try again");
@@ -305,11 +307,12 @@ fn remote(answer: &Answer, commit: &str, name: &str) -> Result<Remote> {
     let etag = answer.header("x-linked-etag").or_else(|| answer.header("etag"));
     let etag = etag.unwrap_or_default().trim_start_matches("W/").trim_matches('"').to_owned();
     if !super::id::is_part(&etag) {
-        bail!("{name} has the ETag {etag:?}, which can name no file; is HF_ENDPOINT a hub?");
+        bail!("{name} has the ETag {etag:?}, which can't be a file name; is HF_ENDPOINT a hub?");
     }
     let bytes = answer.header("x-linked-size").or_else(|| answer.header("content-length"));
-    let bytes =
-        bytes.and_then(|text| text.parse().ok()).with_context(|| format!("{name} comes without a size"))?;
+    let bytes = bytes
+        .and_then(|text| text.parse().ok())
+        .with_context(|| format!("{name} was sent without a size"))?;
     Ok(Remote { name: name.to_owned(), etag, bytes })
 }
 
@@ -320,7 +323,7 @@ fn origin(url: &str) -> String {
     url[..end].to_lowercase()
 }
 
-/// Where a redirect from `url` leads.
+/// The target of a redirect from `url`.
 fn absolute(url: &str, location: &str) -> String {
     if location.contains("://") {
         return location.to_owned();

@@ -11,14 +11,15 @@ const REVISION_MAX: usize = 200;
 pub struct HubId {
     /// `org/name`.
     pub repo: String,
-    /// The one file that is meant, if one is.
+    /// The file, if the id names one.
     pub file: Option<String>,
-    /// Branch, tag or commit, if one is given.
+    /// Branch, tag or commit, if the id names one.
     revision: Option<String>,
 }
 
 impl HubId {
-    /// `None` of what isn't shaped like one: paths from the root, from `.` or `~`, single words.
+    /// Reads an id; `None` for other texts, such as paths that begin with `/`, `.` or `~`, and
+    /// single words.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, revision) = match text.split_once('@') {
             Some((name, revision)) => (name, Some(revision)),
@@ -42,13 +43,14 @@ impl HubId {
         })
     }
 
-    /// Branch, tag or commit; `main` if none is given.
+    /// Branch, tag or commit; `main` if the id names none.
     pub fn revision(&self) -> &str {
         self.revision.as_deref().unwrap_or("main")
     }
 }
 
-/// Letters, digits, `.`, `_` and `-`, not beginning with `.` or `-`: nothing that leads out of a folder.
+/// Whether the text has only letters, digits, `.`, `_` and `-` and doesn't begin with `.` or `-`.
+/// Such a name can't lead out of a folder.
 pub(super) fn is_part(text: &str) -> bool {
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     !text.is_empty() && !text.starts_with(['.', '-']) && text.bytes().all(known)

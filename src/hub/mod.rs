@@ -1,15 +1,18 @@
 //! Models of the Hugging Face hub: from `org/name@revision` to a folder on this disk.
 //!
-//! The cache comes first, and its layout is that of Python's `huggingface_hub`, so that either finds what the other
-//! fetched: `models--org--name/{refs,blobs,snapshots}`. A revision that was fetched once stays the commit it was
-//! then: nothing is asked of the network while everything needed is here. What is fetched is what the loader reads:
-//! configuration, tokenizer, safetensors; never pickles, which can run code. A file is at its place only when it is
-//! whole, and a revision is noted only when all its files are.
+//! The cache is looked at first. It has the layout of Python's `huggingface_hub`
+//! (`models--org--name/{refs,blobs,snapshots}`), so that each program finds what the other one
+//! fetched. A revision that was fetched keeps its commit, and no request is sent if every needed
+//! file is in the cache. Only the files that the loader reads are fetched: configuration,
+//! tokenizer, safetensors. Pickles, which can run code, are never fetched. A file gets its final
+//! name only if it is complete, and a revision is recorded only if all its files are.
 //!
-//! The protocol is spoken here over a plain HTTP client. Left out: datasets, uploads, the chunked Xet transfer (the
-//! hub serves the same files over HTTP), and asking whether a branch has moved on.
+//! The protocol is implemented here on a plain HTTP client. Left out: datasets, uploads, the
+//! chunked Xet transfer (the hub serves the same files over HTTP), and checks whether a branch has
+//! a newer commit.
 //!
-//! This room reads no environment: endpoint, token and places come from the caller, who is told of what happens.
+//! This room reads no environment: the caller passes endpoint, token and folders, and receives
+//! [`Event`]s.
 
 mod cache;
 mod download;
@@ -29,50 +32,51 @@ pub use files::Want;
 use http::{Client, Unreachable};
 pub use id::HubId;
 
-/// Free space that must be left beside what is fetched, in bytes.
+/// Free space that must be left after a fetch, in bytes.
 const SPACE_LEFT: u64 = 64 << 20;
 
-/// Where the hub is, and where its files are kept.
+/// Where the hub is, and where its files are stored.
 pub struct Settings {
-    /// Such as `https://huggingface.co`, without a slash at the end.
+    /// For example `https://huggingface.co`, without a slash at the end.
     pub endpoint: String,
-    /// The folder that holds `models--…`.
+    /// The folder that contains `models--…`.
     pub cache: PathBuf,
-    /// Sent to `endpoint` and to nobody else.
+    /// Sent to `endpoint` only.
     pub token: Option<String>,
-    /// Whether to keep to what is cached.
+    /// Whether to use the cache only and send no request.
     pub offline: bool,
 }
 
-/// What a watcher is told.
+/// What happens during a fetch, for a progress display.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A file is being fetched; so many of its bytes were here already.
+    /// The fetch of a file of `bytes` bytes starts; `here` of them were on the disk already.
     Fetching { file: String, bytes: u64, here: u64 },
-    /// So many bytes more.
+    /// More bytes of the file arrived.
     Received { bytes: u64 },
-    /// The file is at its place.
+    /// The file is complete.
     Fetched { file: String },
-    /// Something that the user should know.
+    /// A message for the user.
     Note { message: String },
 }
 
-/// A model that lies on this disk.
+/// A model on this disk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     /// Hash of the commit.
     pub commit: String,
-    /// Its snapshot folder, or the one file that was named.
+    /// Its snapshot folder, or the one file that the id names.
     pub path: PathBuf,
 }
 
-/// What [`Hub::look`] saw.
+/// The result of [`Hub::look`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Look {
     Cached(Found),
-    /// It would have to be fetched: names and bytes.
+    /// It is not in the cache.
     Remote {
         commit: String,
+        /// The files to fetch: names and bytes.
         files: Vec<(String, u64)>,
     },
 }
@@ -84,7 +88,7 @@ pub struct Hub<'a> {
     on_event: &'a dyn Fn(Event),
 }
 
-/// A file as the hub has it.
+/// A file of the hub.
 struct Remote {
     name: String,
     /// Names the blob; for large files the SHA-256 of their contents.
@@ -102,10 +106,12 @@ impl<'a> Hub<'a> {
         &self.settings
     }
 
-    /// Brings a model onto this disk, if it isn't there. `pinned` is a commit that counts instead of the revision.
+    /// A model on this disk; fetches it if it isn't in the cache. `pinned` is a commit to use
+    /// instead of the revision.
     ///
     /// # Errors
-    /// When it isn't cached and the hub can't be asked, doesn't have it, or has no file that can be used.
+    /// If it isn't in the cache and the hub can't be reached, doesn't have it, or has no usable
+    /// file.
     pub fn resolve(&self, id: &HubId, want: Want, pinned: Option<&str>) -> Result<Found> {
         let repo = Repo::new(&self.settings.cache, &id.repo);
         let (at, cached) = self.cached(&repo, id, want, pinned)?;
@@ -115,7 +121,7 @@ impl<'a> Hub<'a> {
         let plan = match (self.plan(&repo, id, want, &at), cached) {
             (Ok(plan), _) => plan,
             (Err(error), Some(Cached { found, .. })) if error.is::<Unreachable>() => {
-                let message = format!("{id} is taken from the cache as it is: {error:#}");
+                let message = format!("{id} is used from the cache without a check: {error:#}");
                 (self.on_event)(Event::Note { message });
                 return Ok(found);
             }
@@ -125,14 +131,14 @@ impl<'a> Hub<'a> {
         for name in &plan.absent {
             repo.mark_absent(&plan.commit, name)?;
         }
-        // Last, because it makes the rest count.
+        // Last, because a revision is recorded only if all its files are here.
         if pinned.is_none() && !is_commit(id.revision()) {
             repo.write_ref(id.revision(), &plan.commit)?;
         }
         Ok(found(&repo, id, plan.commit))
     }
 
-    /// What [`Hub::resolve`] would do; fetches and writes nothing.
+    /// What [`Hub::resolve`] would do. It fetches and writes nothing.
     pub fn look(&self, id: &HubId, want: Want, pinned: Option<&str>) -> Result<Look> {
         let repo = Repo::new(&self.settings.cache, &id.repo);
         let (at, cached) = self.cached(&repo, id, want, pinned)?;
@@ -145,7 +151,8 @@ impl<'a> Hub<'a> {
         Ok(Look::Remote { commit: plan.commit, files })
     }
 
-    /// What to ask the hub for, and what the cache has of it. An error if it has too little and may not ask.
+    /// The revision to ask the hub for, and the model if the cache has all of it. An error if it
+    /// doesn't and no request may be sent.
     fn cached(
         &self,
         repo: &Repo,
@@ -166,19 +173,19 @@ impl<'a> Hub<'a> {
                 Cached { found: found(repo, id, commit.clone()), unsure: held.is_unsure && !offline };
             return Ok((commit, Some(cached)));
         }
-        let lacks = format!("its commit {commit} is not here as a whole: {}", held.missing.join(", "));
+        let lacks = format!("its commit {commit} is incomplete here, without {}", held.missing.join(", "));
         ensure!(!offline, "{}", not_cached(&self.settings, repo, id, &lacks));
-        // Half of it is here: the rest must be of the same commit only if somebody counts on that one.
+        // A part of the commit is here. The rest must be of the same commit only if it is pinned.
         let at = if pinned.is_some() { commit } else { id.revision().to_owned() };
         Ok((at, None))
     }
 
-    /// Which commit, and which of its files.
+    /// The commit, and the files of it to have.
     fn plan(&self, repo: &Repo, id: &HubId, want: Want, at: &str) -> Result<Plan> {
         let info = self.client.info(id, at)?;
         ensure!(
             is_commit(&info.sha),
-            "{} says that {id} is at commit {:?}, which is no hash of a commit; is HF_ENDPOINT a hub?",
+            "{} answered that {id} is at commit {:?}, which is not the hash of a commit; is HF_ENDPOINT a hub?",
             self.settings.endpoint,
             info.sha
         );
@@ -194,7 +201,7 @@ impl<'a> Hub<'a> {
         Ok(plan)
     }
 
-    /// The files of the plan that aren't here, asked for one by one.
+    /// The files of the plan that aren't in the cache, with one request for each.
     fn missing(&self, repo: &Repo, id: &HubId, plan: &Plan) -> Result<Vec<Remote>> {
         let missing = plan.names.iter().filter(|name| !repo.has(&plan.commit, name));
         missing.map(|name| self.client.head(id, &plan.commit, name)).collect()
@@ -215,7 +222,7 @@ impl<'a> Hub<'a> {
     }
 }
 
-/// A model in the cache; unsure if the hub may have a file that would be used too.
+/// A model in the cache; unsure if the hub may have optional files of it.
 struct Cached {
     found: Found,
     unsure: bool,
@@ -231,15 +238,15 @@ fn found(repo: &Repo, id: &HubId, commit: String) -> Found {
 
 fn not_cached(settings: &Settings, repo: &Repo, id: &HubId, why: &str) -> String {
     format!(
-        "{id} is not in the cache, and nothing is fetched (HF_HUB_OFFLINE is set, or the command only looks): {why}. It \
-         was looked for in {}. Let a run or `autodidact generate` fetch it from {}, without HF_HUB_OFFLINE; or copy a \
-         snapshot there; or give a folder as model.path",
+        "{id} is not in the cache, and nothing is fetched (HF_HUB_OFFLINE is set, or the command only looks): {why}. \
+         The cache is {}. Let `autodidact run` or `autodidact generate` fetch the model from {}, without \
+         HF_HUB_OFFLINE; or copy a snapshot into the cache; or give a folder as model.path",
         repo.path().display(),
         settings.endpoint
     )
 }
 
-/// Whether the text is the whole hash of a commit, not a branch or tag.
+/// Whether the text is the full hash of a commit, and not a branch or tag.
 fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
@@ -250,8 +257,8 @@ fn ensure_space(dir: &Path, needed: u64, id: &HubId) -> Result<()> {
         .with_context(|| format!("cannot ask for the space at {}", there.display()))?;
     if free < needed.saturating_add(SPACE_LEFT) {
         bail!(
-            "{id} needs {} MiB and {} has {} MiB left (64 of them stay free): free some space, or put the cache \
-             elsewhere with HF_HOME or HF_HUB_CACHE",
+            "{id} needs {} MiB and {} has {} MiB left (64 of them stay free): free some space, or move the cache \
+             with HF_HOME or HF_HUB_CACHE",
             needed.div_ceil(1 << 20),
             there.display(),
             free >> 20
