@@ -118,7 +118,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             .context("cannot start the threads")?;
     }
     let mut command = cli.command;
-    hub::settle(&mut config, &mut command, common.json)?;
+    hub::resolve_models(&mut config, &mut command, common.json)?;
     matmul::settle(&mut config, &command)?;
     match command {
         Command::Run(args) => run::perform(&common, &config, &args),

@@ -297,7 +297,7 @@ fn a_run_keeps_the_commit_that_it_began_with() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains(FIRST) && refused.stderr.contains(WEIGHTS), "{}", refused.stderr);
     let resumed = run("run.iterations=2");
-    assert!(resumed.stderr.contains(&format!("{FIRST}, as the run began with")), "{}", resumed.stderr);
+    assert!(resumed.stderr.contains(&format!("{FIRST}, with which the run started")), "{}", resumed.stderr);
     resumed.success();
     verified(&user.sandbox);
     assert_eq!(

@@ -1,0 +1,84 @@
+//! The configuration keys that can name a model of the hub.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::config::{Config, JudgeConfig, Snapshot};
+use crate::hub::{Found, HubId, Want};
+
+/// The name of the built-in model, which is not a path.
+const EMBEDDED: &str = "embedded";
+
+/// A key of the configuration that may name a model of the hub.
+pub(super) struct ModelKey {
+    /// Section and name, as in `model.path`.
+    pub key: &'static str,
+    pub want: Want,
+    /// Section, name and snapshot in the stored configuration of a run.
+    stored: [&'static str; 3],
+}
+
+impl ModelKey {
+    pub const ALL: [Self; 4] = [
+        Self { key: "model.path", want: Want::Checkpoint, stored: ["model", "path", "snapshot"] },
+        Self { key: "model.adapter", want: Want::Adapter, stored: ["model", "adapter", "adapter_snapshot"] },
+        Self { key: "judge.model", want: Want::Checkpoint, stored: ["judge", "model", "snapshot"] },
+        Self { key: "reference.model", want: Want::Checkpoint, stored: ["reference", "model", "snapshot"] },
+    ];
+
+    /// The configured name, and the place of its snapshot.
+    fn slot<'c>(&self, config: &'c mut Config) -> (&'c String, &'c mut Option<Snapshot>) {
+        let Config { model, judge, reference, .. } = config;
+        match self.stored {
+            ["judge", ..] => (&judge.model, &mut judge.snapshot),
+            ["reference", ..] => (&reference.model, &mut reference.snapshot),
+            [_, "adapter", _] => (&model.adapter, &mut model.adapter_snapshot),
+            _ => (&model.path, &mut model.snapshot),
+        }
+    }
+
+    pub fn name(&self, config: &mut Config) -> String {
+        self.slot(config).0.clone()
+    }
+
+    /// Whether the name is that of a model of the hub; an error if it is no usable name.
+    pub fn is_hub(&self, name: &str) -> Result<bool> {
+        let is_own_name = (name == EMBEDDED && self.want != Want::Adapter)
+            || (name == JudgeConfig::POLICY && self.key == "judge.model");
+        if name.is_empty() || is_own_name || Path::new(name).exists() {
+            return Ok(false);
+        }
+        hub_id(self.key, name).map(|_| true)
+    }
+
+    /// The commit with which the run in `run.dir` started, if it started with this name.
+    pub fn pinned(&self, config: &mut Config) -> Result<Option<String>> {
+        let stored = crate::cli::inspect::begun_with(config)?.unwrap_or_default();
+        let [section, name, snapshot] = self.stored;
+        let (name, snapshot) = (&stored[section][name], &stored[section][snapshot]);
+        let commit = snapshot["commit"].as_str().filter(|_| name.as_str() == Some(&self.name(config)));
+        Ok(commit.map(str::to_owned))
+    }
+
+    /// Puts the model that was found into the configuration.
+    pub fn put(&self, config: &mut Config, found: Option<Found>) {
+        *self.slot(config).1 = found.map(|found| Snapshot { commit: found.commit, folder: found.path });
+    }
+}
+
+/// The context of an error of the hub.
+pub(super) fn looked_for(key: &str, name: &str) -> String {
+    format!("{key} = {name:?} is no path on this disk, so it was looked for as a model of the hub")
+}
+
+/// The name as an id; an error if it isn't one.
+pub(super) fn hub_id(key: &str, name: &str) -> Result<HubId> {
+    let Some(id) = HubId::parse(name) else {
+        bail!(
+            "{key} = {name:?} is no path on this disk, nor shaped like a model of the hub (org/name, \
+             org/name@revision, org/name/file.gguf); give one that is"
+        );
+    };
+    Ok(id)
+}
