@@ -17,12 +17,11 @@ const FLOORS: &[&[&str]] = &[
 /// Imports within a floor.
 const ALSO: &[(&str, &str)] = &[
     ("config", "domain"),
-    // A room owns the settings of its section, and config composes the sections.
-    ("config", "rollout"),
     ("profile", "domain"),
     // A room owns its section of the configuration, which composes them.
     ("config", "engine"),
     ("config", "train"),
+    ("config", "rollout"),
     ("kernels", "gguf"),
     ("ops", "kernels"),
     ("model", "ops"),
