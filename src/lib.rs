@@ -30,8 +30,8 @@
 //! | floor | rooms |
 //! |---|---|
 //! | F0 nouns, and the stopwatch that every room may carry | [`config`], [`domain`], [`profile`] |
-//! | F1 tools, strangers to each other but for engine → model → ops and [`gguf`], the file format that model and text share | [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`], [`gguf`], [`hub`] |
-//! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`critic`], [`grade`], [`select`], [`train`] |
+//! | F1 tools, strangers to each other but for engine → model → ops and [`gguf`], the file format that model and text share | [`answer`], [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`], [`gguf`], [`hub`] |
+//! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`critic`], [`score`], [`select`], [`train`] |
 //! | F3 the loop | [`eval`], [`improve`] |
 //! | F4 doors | [`inspect`], [`cli`] |
 //!
@@ -55,16 +55,17 @@
 //! - Training reads gold answers of easy tasks only; the gate reads those of its own split; the held-out split
 //!   decides nothing. The oracle control arm is the one exception, and says so.
 
+pub mod answer;
 pub mod cli;
 pub mod config;
 pub mod critic;
 pub mod data;
 pub mod eval;
-pub mod grade;
 pub mod hub;
 pub mod improve;
 pub mod inspect;
 pub mod rollout;
+pub mod score;
 pub mod select;
 pub mod text;
 

@@ -12,9 +12,9 @@ use crate::config::Config;
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
 use crate::eval::{self, Attempts, Figure};
-use crate::grade;
 use crate::improve::{Policy, dataset, ensure_gradable, with_tools};
 use crate::rollout::{self, Job};
+use crate::score;
 use crate::text::Text;
 
 #[derive(Args)]
@@ -86,8 +86,7 @@ fn attempt<'t>(
     let trees = with_tools(config, text, policy, sampling, &|_| (), |tools| rollout::chains(tools, &jobs))?;
     let of_task = |(task, trees): (&'t Task, &[crate::domain::Tree])| {
         let leaves = trees.iter().flat_map(|tree| &tree.leaves);
-        let answers =
-            leaves.map(|l| (l.answer.clone(), grade::grade(task, l.answer.as_deref()).correct == Some(true)));
+        let answers = leaves.map(|l| (l.answer.clone(), score::grade(task, l.answer.as_deref()).is_right()));
         Attempts { task, answers: answers.collect() }
     };
     Ok(tasks.iter().zip(trees.chunks(per_task)).map(of_task).collect())

@@ -13,8 +13,8 @@ use crate::critic::{self, Calibration, Critic, Labelled};
 use crate::data;
 use crate::domain::{Address, Phase, Purpose, Split, Task, Tree};
 use crate::engine::Sampling;
-use crate::grade;
 use crate::rollout::{self, Job};
+use crate::score;
 use crate::store::{CriticRow, CriticStage};
 
 /// Branch of a sampled trajectory, and of one made from the gold solution.
@@ -181,8 +181,8 @@ impl Graded {
     fn add(&mut self, task: &Task, tree: &Tree, rereadings: &Rereadings) {
         let texts: Vec<&str> = tree.thoughts.iter().map(|t| t.text.as_str()).collect();
         let answer = tree.leaves.first().and_then(|leaf| leaf.answer.as_deref());
-        let right = grade::grade(task, answer).correct == Some(true);
-        let criteria = grade::criteria(task, &texts);
+        let right = score::grade(task, answer).is_right();
+        let criteria = score::criteria(task, &texts);
         let sound =
             criteria.as_ref().is_none_or(|c| c.iter().all(|c| c.coherence && c.accuracy && c.completeness));
         let good = right && sound;

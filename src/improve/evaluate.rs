@@ -10,8 +10,8 @@ use super::{Flow, Session};
 use crate::domain::{Address, Phase, Purpose, Split, Task};
 use crate::engine::Sampling;
 use crate::eval::{self, Attempts, Figure};
-use crate::grade;
 use crate::rollout::Job;
+use crate::score;
 use crate::store::EvaluationRow;
 
 /// Branch of the greedy trajectory; sampled ones follow.
@@ -106,7 +106,7 @@ async fn measure(session: &Session<'_>, iteration: u32) -> Result<Vec<Figure>> {
 fn attempts<'t>(tasks: &'t [Task], answers: &Answers, wanted: fn(u32) -> bool) -> Vec<Attempts<'t>> {
     let of_task = |task: &'t Task| {
         let given = answers.get(&task.id)?.iter().filter(|(branch, _)| wanted(*branch));
-        let right = |answer: &Option<String>| grade::grade(task, answer.as_deref()).correct == Some(true);
+        let right = |answer: &Option<String>| score::grade(task, answer.as_deref()).is_right();
         let answers: Vec<_> = given.map(|(_, answer)| (answer.clone(), right(answer))).collect();
         (!answers.is_empty()).then_some(Attempts { task, answers })
     };
@@ -149,7 +149,7 @@ pub(super) async fn gate_correctness(session: &Session<'_>, iteration: u32) -> R
         let given = answers.get(&task.id).and_then(|list| list.iter().find(|(b, _)| *b == GREEDY));
         let (_, answer) =
             given.with_context(|| format!("iteration {iteration} has no answer to gate task {}", task.id))?;
-        Ok(grade::grade(task, answer.as_deref()).correct == Some(true))
+        Ok(score::grade(task, answer.as_deref()).is_right())
     };
     session.tasks(Split::Gate).iter().map(correct).collect()
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::adapter;
+use crate::answer;
 use crate::config::{Config, Quantize, TrainMethod};
 use crate::data;
 use crate::domain::{Address, Purpose};
@@ -14,7 +15,6 @@ use crate::engine::foreign::{self, Foreign};
 use crate::engine::native::Native;
 use crate::engine::scripted::{Play, Script, Scripted};
 use crate::engine::{Generate, Sampling};
-use crate::grade;
 use crate::model::{Frozen, GgufModel, Lora, ModelConfig, Packed, Parameters, Place, Quantization, Weights};
 use crate::ops::kernels::{Arithmetic, PackedWeight};
 use crate::rollout::{Limits, Tools};
@@ -40,7 +40,7 @@ pub fn with_tools<T>(
             tokens_max: config.rollout.tokens_max,
             thoughts_max: config.rollout.thoughts_max,
         },
-        answer: &grade::answer,
+        answer: &answer::read,
         on_tokens,
     })
 }

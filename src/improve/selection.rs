@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{Flow, Session};
 use crate::domain::{Address, Arm, Leaf, Phase, Purpose, Reward, ScoreError, Selection, Tree};
-use crate::grade;
+use crate::score;
 use crate::select::{self, Candidate};
 use crate::store::StoredTree;
 
@@ -71,8 +71,8 @@ fn correct(session: &Session, trees: &[StoredTree]) -> Result<Vec<bool>> {
     let mut correct = Vec::new();
     for stored in trees {
         let task = session.task(&stored.tree.task_id)?;
-        let graded = stored.tree.leaves.iter().map(|leaf| grade::grade(task, leaf.answer.as_deref()));
-        correct.extend(graded.map(|g| g.correct == Some(true)));
+        let graded = stored.tree.leaves.iter().map(|leaf| score::grade(task, leaf.answer.as_deref()));
+        correct.extend(graded.map(|g| g.is_right()));
     }
     Ok(correct)
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::domain::{Address, Arm, Purpose, Split, Task, stats};
-use crate::grade;
+use crate::score;
 use crate::store::{PromotionRow, Reader, Run, TrajectoryFilter, TrajectoryLine};
 
 /// How much better one policy is than another on the same held-out tasks, decoding greedily.
@@ -44,7 +44,7 @@ impl Gold {
 
     /// `None` if the task has nothing to compare with.
     pub(super) fn is_right(&self, line: &TrajectoryLine) -> Option<bool> {
-        grade::grade(self.tasks.get(&line.task_id)?, line.answer.as_deref()).correct
+        score::grade(self.tasks.get(&line.task_id)?, line.answer.as_deref()).correct()
     }
 
     fn split(&self, task_id: &str) -> Option<Split> {

@@ -8,7 +8,7 @@ use crate::domain::{
     FinishReason, PruneReason, Purpose, ScoreError, ScorerKind, SelectionReason, Split, Strategy, TaskKind,
     Thought, Tree,
 };
-use crate::grade;
+use crate::score;
 use crate::store::{Reader, TrajectoryDetail};
 
 /// Gives the text of one token, so that each can be shown with its own heat.
@@ -137,7 +137,7 @@ pub async fn trajectory(
         run: detail.run,
         iteration: detail.iteration,
         purpose: detail.purpose,
-        correct: grade::grade(&task, leaf.answer.as_deref()).correct,
+        correct: score::grade(&task, leaf.answer.as_deref()).correct(),
         policy_hash: stored.policy_hash,
         address: tree.address.to_string(),
         strategy: tree.strategy,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use autodidact::config::Config;
 use autodidact::data::Dataset;
 use autodidact::domain::{Split, Task, TaskKind};
-use autodidact::{grade, improve};
+use autodidact::{answer, improve, score};
 use autodidact_testing::is_skipped;
 
 /// The path of a published file; without it the test is skipped, which is said.
@@ -49,8 +49,8 @@ fn by_question(tasks: &[Task]) -> BTreeMap<&str, &Task> {
 
 /// Whether a completion that ends in the gold answer, as the prompts ask for it, is graded as right.
 fn is_right(task: &Task, completion: &str) -> bool {
-    let answer = grade::answer(task.kind, completion);
-    grade::grade(task, answer.as_deref()).correct == Some(true)
+    let answer = answer::read(task.kind, completion);
+    score::grade(task, answer.as_deref()).is_right()
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn gsm8k_is_read_whole_and_every_gold_solution_gives_its_answer() {
         assert!(
             is_right(task, solution),
             "{solution}\nread {:?}, gold {:?}",
-            grade::answer(task.kind, solution),
+            answer::read(task.kind, solution),
             task.answer
         );
         checked += 1;

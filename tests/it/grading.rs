@@ -3,7 +3,7 @@
 use autodidact::config::{Config, TasksConfig};
 use autodidact::domain::{Address, Criteria, Purpose, Split, Task, TaskKind};
 use autodidact::text::Prompts;
-use autodidact::{data, grade};
+use autodidact::{answer, data, score};
 
 const GOOD: Criteria = Criteria { coherence: true, accuracy: true, completeness: true };
 
@@ -30,11 +30,11 @@ fn address(task: &Task, draw: u32) -> Address {
 #[test]
 fn gold_solutions_are_right_in_every_criterion() {
     for task in tasks() {
-        assert_eq!(grade::grade(&task, task.answer.as_deref()).correct, Some(true), "{task:?}");
+        assert_eq!(score::grade(&task, task.answer.as_deref()).correct(), Some(true), "{task:?}");
         let Some(solution) = &task.solution else { continue };
-        let answer = grade::answer(task.kind, solution);
+        let answer = answer::read(task.kind, solution);
         assert_eq!(answer, task.answer, "{task:?}");
-        let judged = grade::criteria(&task, &thoughts(solution)).expect("a built-in task is understood");
+        let judged = score::criteria(&task, &thoughts(solution)).expect("a built-in task is understood");
         assert!(judged.iter().all(|c| *c == GOOD), "{solution}\n{judged:?}");
     }
 }
@@ -48,7 +48,7 @@ fn variants_have_the_same_answer() {
             continue;
         };
         let asked = Task { question: variant.question, ..task };
-        assert_eq!(grade::grade(&asked, asked.answer.as_deref()).correct, Some(true), "{asked:?}");
+        assert_eq!(score::grade(&asked, asked.answer.as_deref()).correct(), Some(true), "{asked:?}");
         varied += 1;
     }
     assert!(varied > 100, "{varied} variants");
@@ -60,14 +60,14 @@ fn corrupted_solutions_are_caught() {
     for task in tasks().iter().filter(|task| task.solution.is_some()) {
         for draw in 0..4 {
             let Some(corrupted) = data::corrupted(task, &address(task, draw)) else { continue };
-            let judged = grade::criteria(task, &thoughts(&corrupted)).expect("a built-in task is understood");
+            let judged = score::criteria(task, &thoughts(&corrupted)).expect("a built-in task is understood");
             assert!(
                 judged.iter().any(|c| *c != GOOD),
                 "nothing is wrong with\n{}\n{corrupted}",
                 task.question
             );
-            let answer = grade::answer(task.kind, &corrupted);
-            wrong += usize::from(grade::grade(task, answer.as_deref()).correct == Some(false));
+            let answer = answer::read(task.kind, &corrupted);
+            wrong += usize::from(score::grade(task, answer.as_deref()).correct() == Some(false));
             made += 1;
         }
     }
@@ -98,8 +98,8 @@ fn the_examples_in_prompts_are_right_and_answered_as_answers_are_read() {
                 answer: Some(gold.to_string()),
                 solution: None,
             };
-            let answer = grade::answer(kind, solution);
-            assert_eq!(grade::grade(&task, answer.as_deref()).correct, Some(true), "{example}\n{answer:?}");
+            let answer = answer::read(kind, solution);
+            assert_eq!(score::grade(&task, answer.as_deref()).correct(), Some(true), "{example}\n{answer:?}");
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod address;
 pub mod check;
+pub mod expression;
 pub mod profile;
 mod run;
 mod score;

@@ -78,6 +78,8 @@ pub enum ScoreError {
     ContextFull,
     /// The reader's tokenizer can't write the text, or the text names a special token.
     Unreadable,
+    /// Nothing in this program can check answers of this kind.
+    Unsupported,
 }
 
 named_enum!(ScoreError {
@@ -88,6 +90,7 @@ named_enum!(ScoreError {
     LowMass => "low_mass",
     ContextFull => "context_full",
     Unreadable => "unreadable",
+    Unsupported => "unsupported",
 });
 
 /// One scorer's number for one trajectory, or why there is none.
@@ -116,10 +119,22 @@ pub struct Criteria {
     pub completeness: bool,
 }
 
-/// A checker's verdict against a gold answer; `None` when there is nothing to compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A grader's verdict on a trajectory: a number in \[0, 1\], where 1 is right, or why there is none.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Grade {
-    pub correct: Option<bool>,
+    pub value: Result<f64, ScoreError>,
+}
+
+impl Grade {
+    /// Whether the trajectory is right in full; `None` if nothing could be compared.
+    pub fn correct(self) -> Option<bool> {
+        self.value.ok().map(|value| value >= 1.0)
+    }
+
+    /// Whether it is known to be right.
+    pub fn is_right(self) -> bool {
+        self.correct() == Some(true)
+    }
 }
 
 /// The number selection ranks by, or why there is none.

@@ -8,8 +8,8 @@ use source::{Source, sources};
 /// The rooms, floor by floor. A room may import rooms of lower floors; [`ALSO`] and [`NEVER`] are the exceptions.
 const FLOORS: &[&[&str]] = &[
     &["domain", "config", "profile", "testing"],
-    &["data", "text", "kernels", "ops", "model", "engine", "train", "store", "gguf", "hub"],
-    &["rollout", "critic", "grade", "select"],
+    &["answer", "data", "text", "kernels", "ops", "model", "engine", "train", "store", "gguf", "hub"],
+    &["rollout", "critic", "score", "select"],
     &["eval", "improve"],
     &["inspect", "cli"],
 ];
@@ -43,7 +43,7 @@ const NEVER: &[(&str, &str)] = &[
     // Stages take nouns and give nouns; they do not know where those are kept.
     ("rollout", "store"),
     ("critic", "store"),
-    ("grade", "store"),
+    ("score", "store"),
     ("select", "store"),
     ("train", "store"),
     // Token ids and what is trained on arrive ready-made.
@@ -181,13 +181,13 @@ fn the_rules_are_read_from_the_code() {
     // The scanner itself: it must see imports in every form, and not see tests and comments.
     let text = "//! Header\nuse crate::{domain::Task, store};\nuse super::select;\n// use crate::cli;\nfn f() {\n    \
                 crate::data::x();\n}\n#[cfg(test)]\nmod tests {\n    use crate::improve;\n}\nfn g() {}\n";
-    let source = Source::new("src/grade/mod.rs", text);
+    let source = Source::new("src/score/mod.rs", text);
     let rooms: Vec<String> = source.imported_rooms().into_iter().map(|(_, room)| room).collect();
     assert_eq!(rooms, ["domain", "store", "select", "data"]);
     assert_eq!(source.functions(), [(5, "f".to_owned(), 3), (12, "g".to_owned(), 1)]);
     assert!(may_import("engine", "ops") && may_import("improve", "store") && may_import("config", "domain"));
     for (from, to) in
-        [("ops", "model"), ("data", "text"), ("grade", "select"), ("train", "store"), ("x", "domain")]
+        [("ops", "model"), ("data", "text"), ("score", "select"), ("train", "store"), ("x", "domain")]
     {
         assert!(!may_import(from, to), "{from} imports {to}");
     }

@@ -1,26 +1,13 @@
-//! Relation chains: the question's grammar, the answer line, and criteria per thought.
+//! Relation chains: the question's grammar, and verdicts on every thought of a solution.
 //!
 //! A question is sentences `Paul minus 5 is Tina.`, `Ana twice is Cora.`, one `Paul has 16.` and the person asked
 //! for, `Ana?`, in any order. A thought quotes one relation and appends the running value.
 
 use std::collections::HashSet;
 
-use super::{integer, last_line};
+use crate::answer::integer;
+use crate::answer::relations::answer_line;
 use crate::domain::Criteria;
-
-/// The number on the answer line `A: n`, which must be the last.
-pub(super) fn answer(completion: &str) -> Option<i64> {
-    answer_line(last_line(completion)?)
-}
-
-/// A gold answer as [`answer`] would give it.
-pub(super) fn normalised(gold: &str) -> Option<String> {
-    integer(gold.trim()).map(|n| n.to_string())
-}
-
-fn answer_line(line: &str) -> Option<i64> {
-    integer(line.trim().strip_prefix("A:")?.trim())
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Operation {
@@ -69,7 +56,7 @@ impl<'a> Relation<'a> {
     }
 }
 
-/// What a question says.
+/// What a question states.
 #[derive(Debug)]
 struct Question<'a> {
     relations: HashSet<Relation<'a>>,
@@ -173,17 +160,6 @@ mod tests {
             })
             .collect::<Vec<_>>()
             .join(" ")
-    }
-
-    #[test]
-    fn the_answer_is_the_last_line_and_complete() {
-        assert_eq!(answer("Paul minus 5 is Tina 11\nA: 11"), Some(11));
-        assert_eq!(answer("A: 11\n\n"), Some(11));
-        assert_eq!(answer("A: -3"), Some(-3));
-        for none in ["A: 11\nPaul", "A: ", "A: 1 1", "A: +1", "B: 11", "11", "", "A: 9999999999999999999999"]
-        {
-            assert_eq!(answer(none), None, "{none}");
-        }
     }
 
     #[test]

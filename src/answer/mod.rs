@@ -1,37 +1,37 @@
-//! Grading: reads the answer out of a completion, compares it with the gold one, and judges single thoughts.
+//! Answers: what a completion claims, and when a claim equals the gold answer.
 //!
-//! Pure functions over text; knows nothing of tokens, policies or the store. An answer is normalised by the
+//! Pure functions over text; knows nothing of tokens, policies, scores or the store. An answer is normalised by the
 //! task's kind when it is read, so equal answers are equal strings, which is what a vote counts:
 //!
 //! - relations: the last line is `A: n`, nothing else counts as an answer;
-//! - countdown: the expression behind `A:` (or on the last line), commutative operands in rising order; it is right
+//! - countdown: the expression after `A:` (or on the last line), commutative operands in rising order; it is right
 //!   when it uses exactly the given numbers and evaluates to the target;
 //! - text: what follows the last `A:`, `####`, `\boxed{}` or "answer is", else the last line; numbers are compared as
 //!   numbers, everything else without case, surrounding punctuation and repeated spaces;
 //! - number, choice, math, exact and game24 (tasks from files): what is claimed last, read as what it must be: a number
 //!   by value, a letter, a formula in one spelling, words, an expression that is worked out.
 //!
-//! Left out: algebra on formulas, conversion of units, and execution of model output: code has no verdict.
+//! Left out: algebra on formulas and conversion of units. Code is no answer that can be compared: it has to be run.
 
 mod choice;
 mod claim;
-mod countdown;
+pub(crate) mod countdown;
 mod exact;
 mod math;
 mod number;
-mod relations;
+pub(crate) mod relations;
 mod text;
 
-use crate::domain::{Criteria, Grade, Task, TaskKind};
+use crate::domain::{Task, TaskKind};
 use crate::profile::{self, Operator};
 
-/// Most bytes of a normalised answer: a longer one is no answer but a text.
+/// Most bytes of a normalised answer: a longer text is no answer.
 pub const ANSWER_BYTES_MAX: usize = 512;
 
 /// The answer that a completion claims, normalised by `kind`; `None` if none can be read.
 ///
 /// It can't tell whether the completion was cut off in the middle of the answer: its finish reason can.
-pub fn answer(kind: TaskKind, completion: &str) -> Option<String> {
+pub fn read(kind: TaskKind, completion: &str) -> Option<String> {
     let _span = profile::span(Operator::Grading);
     let answer = match kind {
         TaskKind::Relations => relations::answer(completion)?.to_string(),
@@ -47,18 +47,15 @@ pub fn answer(kind: TaskKind, completion: &str) -> Option<String> {
     (answer.len() <= ANSWER_BYTES_MAX).then_some(answer)
 }
 
-/// Compares a normalised answer with the task's gold one.
+/// Whether a normalised answer equals the task's gold one; `None` if the task has nothing to compare with.
 ///
-/// A missing answer is wrong: the attempt certainly didn't give the gold answer. The verdict is `None` only if
-/// the task has nothing to compare with.
-pub fn grade(task: &Task, answer: Option<&str>) -> Grade {
+/// A missing answer is wrong: the attempt certainly didn't give the gold answer.
+pub fn is_right(task: &Task, answer: Option<&str>) -> Option<bool> {
     let _span = profile::span(Operator::Grading);
     let normalised = match task.kind {
         // Many expressions are right, so the question is what checks them, not the one gold expression.
-        TaskKind::Countdown | TaskKind::Game24 => {
-            return Grade { correct: countdown::is_right(&task.question, answer) };
-        }
-        TaskKind::Code => return Grade { correct: None },
+        TaskKind::Countdown | TaskKind::Game24 => return countdown::is_right(&task.question, answer),
+        TaskKind::Code => return None,
         TaskKind::Relations => relations::normalised,
         TaskKind::Text => text::normalised_gold,
         TaskKind::Number => number::normalised,
@@ -66,35 +63,8 @@ pub fn grade(task: &Task, answer: Option<&str>) -> Grade {
         TaskKind::Math => math::normalised,
         TaskKind::Exact => exact::normalised,
     };
-    Grade { correct: gold(task, normalised).map(|gold| answer == Some(gold.as_str())) }
-}
-
-fn gold(task: &Task, normalised: fn(&str) -> Option<String>) -> Option<String> {
-    task.answer.as_deref().and_then(normalised)
-}
-
-/// Judges every thought of a trajectory by what the question itself says, in order. For relations:
-///
-/// - coherence: the line quotes a relation that is in the question and goes on from the person of the line before;
-///   an answer follows from at least one line and comes once;
-/// - accuracy: the stated value is what the quoted relation makes of the value before; an answer repeats the value
-///   before;
-/// - completeness: the line reaches a person the chain hasn't been at; an answer stands where the chain has reached
-///   the person asked for; a last line that isn't an answer is incomplete.
-///
-/// Countdown has the same three: the step joins two of the numbers at hand, its arithmetic is right, and it isn't
-/// the end.
-///
-/// `None` for tasks without a gold solution (only labelled easy tasks have one), for questions that aren't
-/// understood, and for free text. For a trajectory under a variant, give the task with the variant's question.
-pub fn criteria(task: &Task, thoughts: &[&str]) -> Option<Vec<Criteria>> {
-    let _span = profile::span(Operator::Grading);
-    task.solution.as_ref()?;
-    match task.kind {
-        TaskKind::Relations => relations::criteria(&task.question, thoughts),
-        TaskKind::Countdown => countdown::criteria(&task.question, thoughts),
-        _ => None,
-    }
+    let gold = task.answer.as_deref().and_then(normalised)?;
+    Some(answer == Some(gold.as_str()))
 }
 
 /// The last line that isn't blank, trimmed.
@@ -103,7 +73,7 @@ fn last_line(text: &str) -> Option<&str> {
 }
 
 /// A decimal integer: digits with at most a leading minus, nothing else.
-fn integer(text: &str) -> Option<i64> {
+pub(crate) fn integer(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
@@ -131,35 +101,23 @@ mod tests {
     #[test]
     fn a_missing_answer_is_wrong_and_a_missing_gold_is_no_verdict() {
         for kind in [TaskKind::Relations, TaskKind::Text, TaskKind::Number] {
-            assert_eq!(grade(&task(kind, "?", Some("8")), Some("8")).correct, Some(true));
-            assert_eq!(grade(&task(kind, "?", Some(" 08 ")), Some("8")).correct, Some(true));
-            assert_eq!(grade(&task(kind, "?", Some("8")), Some("18")).correct, Some(false));
-            assert_eq!(grade(&task(kind, "?", Some("8")), None).correct, Some(false));
-            assert_eq!(grade(&task(kind, "?", None), Some("8")).correct, None);
+            assert_eq!(is_right(&task(kind, "?", Some("8")), Some("8")), Some(true));
+            assert_eq!(is_right(&task(kind, "?", Some(" 08 ")), Some("8")), Some(true));
+            assert_eq!(is_right(&task(kind, "?", Some("8")), Some("18")), Some(false));
+            assert_eq!(is_right(&task(kind, "?", Some("8")), None), Some(false));
+            assert_eq!(is_right(&task(kind, "?", None), Some("8")), None);
         }
     }
 
     #[test]
-    fn criteria_are_refused_without_a_solution() {
-        let question = "Paul minus 5 is Tina. Paul has 16. Tina?";
-        let mut task = task(TaskKind::Relations, question, Some("11"));
-        assert_eq!(criteria(&task, &["Paul minus 5 is Tina 11\n", "A: 11"]), None);
-        task.solution = Some("Paul minus 5 is Tina 11\nA: 11".into());
-        let good = Criteria { coherence: true, accuracy: true, completeness: true };
-        assert_eq!(criteria(&task, &["Paul minus 5 is Tina 11\n", "A: 11"]), Some(vec![good; 2]));
-        task.kind = TaskKind::Text;
-        assert_eq!(criteria(&task, &["A: 11"]), None);
-    }
-
-    #[test]
     fn code_has_no_answer_and_no_verdict() {
-        assert_eq!(answer(TaskKind::Code, "return 1"), None);
-        assert_eq!(grade(&task(TaskKind::Code, "?", Some("check(f)")), None).correct, None);
+        assert_eq!(read(TaskKind::Code, "return 1"), None);
+        assert_eq!(is_right(&task(TaskKind::Code, "?", Some("check(f)")), None), None);
     }
 
     #[test]
     fn an_endless_answer_is_none() {
-        assert_eq!(answer(TaskKind::Text, &"x".repeat(ANSWER_BYTES_MAX + 1)), None);
+        assert_eq!(read(TaskKind::Text, &"x".repeat(ANSWER_BYTES_MAX + 1)), None);
     }
 
     /// Text near the formats, so that the interesting branches are reached.
@@ -193,11 +151,8 @@ mod tests {
         fn arbitrary_text_never_panics(text in near_text(), question in near_text(), wild in any::<String>()) {
             for &kind in TaskKind::ALL {
                 for text in [&text, &wild] {
-                    let read = answer(kind, text);
-                    let mut task = task(kind, &question, Some(text));
-                    task.solution = Some(String::new());
-                    grade(&task, read.as_deref());
-                    criteria(&task, &text.split_inclusive('\n').collect::<Vec<_>>());
+                    let read = super::read(kind, text);
+                    is_right(&task(kind, &question, Some(text)), read.as_deref());
                 }
             }
         }
@@ -205,13 +160,13 @@ mod tests {
         #[test]
         fn reading_an_answer_again_changes_nothing(text in near_text()) {
             for kind in [TaskKind::Relations, TaskKind::Countdown] {
-                if let Some(read) = answer(kind, &text) {
-                    prop_assert_eq!(answer(kind, &format!("A: {read}")), Some(read));
+                if let Some(read) = super::read(kind, &text) {
+                    prop_assert_eq!(super::read(kind, &format!("A: {read}")), Some(read));
                 }
             }
             for kind in [TaskKind::Number, TaskKind::Choice, TaskKind::Game24] {
-                if let Some(read) = answer(kind, &text) {
-                    prop_assert_eq!(answer(kind, &format!("The answer is {read}")), Some(read));
+                if let Some(read) = super::read(kind, &text) {
+                    prop_assert_eq!(super::read(kind, &format!("The answer is {read}")), Some(read));
                 }
             }
             if let Some(read) = text::answer(&text) {
