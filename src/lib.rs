@@ -31,19 +31,19 @@
 //! |---|---|
 //! | F0 nouns, and the stopwatch that every room may carry | [`config`], [`domain`], [`profile`] |
 //! | F1 tools, strangers to each other but for engine → model → ops and [`gguf`], the file format that model and text share | [`answer`], [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`], [`gguf`], [`hub`] |
-//! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`critic`], [`score`], [`select`], [`train`] |
+//! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`score`], [`select`], [`train`] |
 //! | F3 the loop | [`eval`], [`improve`] |
 //! | F4 doors | [`inspect`], [`cli`] |
 //!
 //! A trajectory's walk: `data` makes a task → `text` renders token ids → `engine` draws tokens with
-//! log-probabilities → `rollout` returns a tree → *commit* → `critic` scores → *commit* → `select` ranks →
+//! log-probabilities → `rollout` returns a tree → *commit* → `score` scores → *commit* → `select` ranks →
 //! *commit* → `train` packs and steps → the checkpoint is renamed into place → *commit* → `eval` → the gate →
 //! *commit* → `inspect` shows it. It looks back twice only: tree search asks the [`domain::Scorer`] (or a prompt), and the loop
 //! returns to the top with a new policy.
 //!
 //! ## Invariants
 //!
-//! - SQL lives in `store` and `migrations/`; tensor types in `ops`, `model`, `engine`, `critic` and `train`.
+//! - SQL lives in `store` and `migrations/`; tensor types in `ops`, `model`, `engine`, `score` and `train`.
 //! - `engine` never sees text, `train` never tokenizes, the model owns no cache.
 //! - Only `improve` writes to the store; `inspect` opens it read-only.
 //! - Clock, entropy, environment and terminal are read in `main` and `cli` alone; [`profile`] is handed its clock, and what
@@ -58,7 +58,6 @@
 pub mod answer;
 pub mod cli;
 pub mod config;
-pub mod critic;
 pub mod data;
 pub mod eval;
 pub mod hub;

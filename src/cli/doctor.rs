@@ -15,7 +15,7 @@ use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Split, Task};
 use crate::engine::Sampling;
 use crate::improve::{
-    Lengths, Policy, PolicyKind, Use, check_referees, check_tasks, dataset, ensure_space, memory_advice,
+    Lengths, Policy, PolicyKind, Use, check_aux_models, check_tasks, dataset, ensure_space, memory_advice,
     memory_needed, replay_notice, trainee, with_tools,
 };
 use crate::rollout::{self, Job};
@@ -179,7 +179,7 @@ fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
     diagnosis.problems = problems(config, &diagnosis, dir);
     let context_max = diagnosis.context_max;
     diagnosis.problems.extend(check_tasks(&tasks, &text, context_max).err().map(|e| format!("{e:#}")));
-    diagnosis.problems.extend(check_referees(config, &policy, &text).err().map(|e| format!("{e:#}")));
+    diagnosis.problems.extend(check_aux_models(config, &policy, &text).err().map(|e| format!("{e:#}")));
     Ok(diagnosis)
 }
 

@@ -12,11 +12,11 @@ use super::block_on;
 use super::policy::PolicyArgs;
 use super::profile::{ProfileArgs, Profiler};
 use crate::config::Config;
-use crate::critic;
 use crate::domain::{Address, FinishReason, Purpose, Score, Tree};
 use crate::engine::{ReadRequest, Sampling};
 use crate::improve::with_tools;
 use crate::rollout::{self, Job};
+use crate::score;
 use crate::text::Text;
 
 /// Lines read before anything is drawn.
@@ -112,11 +112,11 @@ pub fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> {
 fn write_group(out: &mut impl Write, trees: &[Tree]) -> Result<()> {
     let leaves: Vec<_> = trees.iter().filter_map(|tree| Some((tree, tree.leaves.first()?))).collect();
     let answers: Vec<Option<&str>> = leaves.iter().map(|(_, leaf)| leaf.answer.as_deref()).collect();
-    let votes = critic::vote(&answers);
+    let votes = score::vote(&answers);
     for (sample, ((tree, leaf), vote)) in leaves.iter().zip(votes).enumerate() {
         let logprobs = tree.completion_logprobs(leaf);
         let thoughts: Vec<_> = tree.path(leaf).into_iter().map(|i| &tree.thoughts[i]).collect();
-        let scores = critic::logprob_scores(&thoughts).into_iter().chain([vote]);
+        let scores = score::logprob_scores(&thoughts).into_iter().chain([vote]);
         let row = Generated {
             line: tree.task_id.parse().unwrap_or_default(),
             sample: sample as u32,

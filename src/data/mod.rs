@@ -303,11 +303,11 @@ pub fn variant(task: &Task, address: &Address) -> Option<Variant> {
     Some(Variant { address: address.clone(), question })
 }
 
-/// How what was said of one question is told of its variant.
+/// Rewrites a completion that answers one question into the names of a variant of that question.
 #[derive(Clone, Debug)]
-pub struct Retelling(Option<relations::Renaming>);
+pub struct Renaming(Option<relations::Renaming>);
 
-impl Retelling {
+impl Renaming {
     /// From the question `from` to its variant `to`; `None` if the two are no variants of each
     /// other.
     pub fn between(kind: TaskKind, from: &str, to: &str) -> Option<Self> {
@@ -315,16 +315,16 @@ impl Retelling {
             TaskKind::Relations => {
                 relations::Renaming::between(from, to).map(|renaming| Self(Some(renaming)))
             }
-            // The variants of a countdown differ in the order of the question alone.
+            // The variants of a countdown differ only in the order of the question's numbers.
             TaskKind::Countdown => Some(Self(None)),
             _ => None,
         }
     }
 
-    /// What someone who answered the one question with `text` would have said to the other. Parts
-    /// of a text told one by one concatenate to the whole told.
-    pub fn tell(&self, text: &str) -> String {
-        self.0.as_ref().map_or_else(|| text.to_owned(), |renaming| renaming.tell(text))
+    /// The completion `text` of the one question as a completion of the other. Parts that are
+    /// rewritten one by one concatenate to the whole rewritten.
+    pub fn apply(&self, text: &str) -> String {
+        self.0.as_ref().map_or_else(|| text.to_owned(), |renaming| renaming.apply(text))
     }
 }
 

@@ -264,16 +264,16 @@ impl Renaming {
         (from.identity() == to.identity()).then(|| Self { from: from.cast(), to: to.cast() })
     }
 
-    /// `text` about the people of the one, told about those of the other.
-    pub(super) fn tell(&self, text: &str) -> String {
-        let mut told = String::with_capacity(text.len());
+    /// `text` with the people of the one question replaced by those of the other.
+    pub(super) fn apply(&self, text: &str) -> String {
+        let mut renamed = String::with_capacity(text.len());
         for piece in text.split_inclusive(|c: char| !c.is_ascii_alphabetic()) {
             let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
             let name = self.from.iter().position(|&name| name == word).map_or(word, |i| self.to[i]);
-            told.push_str(name);
-            told.push_str(&piece[word.len()..]);
+            renamed.push_str(name);
+            renamed.push_str(&piece[word.len()..]);
         }
-        told
+        renamed
     }
 }
 

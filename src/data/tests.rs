@@ -140,36 +140,36 @@ proptest! {
     }
 
     #[test]
-    fn a_text_retold_says_of_the_variant_what_it_said_of_the_question(
+    fn a_renamed_text_is_as_right_about_the_variant(
         level in 1..=relations::LEVEL_MAX, seed: u64, other: u64,
     ) {
         let task = relations_task(level, seed);
         let drawn = variant(&task, &address(Purpose::Variant, other)).unwrap().question;
         let solution = task.solution.clone().unwrap();
         let (there, back) = (
-            Retelling::between(task.kind, &task.question, &drawn).unwrap(),
-            Retelling::between(task.kind, &drawn, &task.question).unwrap(),
+            Renaming::between(task.kind, &task.question, &drawn).unwrap(),
+            Renaming::between(task.kind, &drawn, &task.question).unwrap(),
         );
-        let told = there.tell(&solution);
-        prop_assert!(thoughts_are_right(&drawn, &told).into_iter().all(|right| right), "{}", told);
-        prop_assert_eq!(back.tell(&told), solution.clone());
+        let renamed = there.apply(&solution);
+        prop_assert!(thoughts_are_right(&drawn, &renamed).into_iter().all(|right| right), "{}", renamed);
+        prop_assert_eq!(back.apply(&renamed), solution.clone());
         let lines: Vec<String> = solution
             .split_inclusive('\n')
-            .map(|line| there.tell(line))
+            .map(|line| there.apply(line))
             .collect();
-        prop_assert_eq!(lines.concat(), told);
+        prop_assert_eq!(lines.concat(), renamed);
         let wrong = corrupted(&task, &address(Purpose::Bootstrap, other)).unwrap();
-        let told = there.tell(&wrong);
-        prop_assert_eq!(thoughts_are_right(&drawn, &told), thoughts_are_right(&task.question, &wrong));
+        let renamed = there.apply(&wrong);
+        prop_assert_eq!(thoughts_are_right(&drawn, &renamed), thoughts_are_right(&task.question, &wrong));
     }
 
     #[test]
-    fn any_text_can_be_retold(text: String, seed: u64, other: u64) {
+    fn any_text_can_be_renamed(text: String, seed: u64, other: u64) {
         let task = relations_task(4, seed);
         let drawn = variant(&task, &address(Purpose::Variant, other)).unwrap().question;
-        let between = |kind, from: &str, to: &str| Retelling::between(kind, from, to);
-        let told = between(task.kind, &task.question, &drawn).unwrap().tell(&text);
-        prop_assert_eq!(between(task.kind, &drawn, &task.question).unwrap().tell(&told), text);
+        let between = |kind, from: &str, to: &str| Renaming::between(kind, from, to);
+        let renamed = between(task.kind, &task.question, &drawn).unwrap().apply(&text);
+        prop_assert_eq!(between(task.kind, &drawn, &task.question).unwrap().apply(&renamed), text);
         prop_assert!(between(task.kind, &task.question, "no chain").is_none());
         prop_assert!(between(TaskKind::Text, &task.question, &drawn).is_none());
     }

@@ -6,16 +6,14 @@
 
 use anyhow::{Context, Result};
 
-use super::rereading::{Rereadings, Told, reread};
 use super::rollouts::{commit, draw_chains, missing, plain_job, tools};
 use super::{Flow, Policy, Session};
-use crate::critic::{self, Calibration, Critic, Labelled};
 use crate::data;
-use crate::domain::{Address, Phase, Purpose, Split, Task, Tree};
+use crate::domain::{Address, Leaf, Phase, Purpose, Split, Task, Trajectory, Tree};
 use crate::engine::Sampling;
 use crate::rollout::{self, Job};
-use crate::score;
-use crate::store::{CriticRow, CriticStage};
+use crate::score::{self, Calibration, Critic, Labelled, Rereadings};
+use crate::store::{CriticRow, CriticStage, StoredTree};
 
 /// Branch of a sampled trajectory, and of one made from the gold solution.
 const SAMPLED: u32 = 0;
@@ -128,17 +126,6 @@ fn given(session: &Session, policy: &Policy, jobs: &[Job], completions: &[Vec<u3
     tools(session, policy, Sampling::GREEDY, |tools| rollout::teacher_forced(tools, jobs, completions))
 }
 
-/// A chain that answers its task in the task's own words.
-fn told<'t>(session: &'t Session, tree: &'t Tree) -> Result<Told<'t>> {
-    let task = session.task(&tree.task_id)?;
-    Ok(Told {
-        task,
-        question: &task.question,
-        address: &tree.address,
-        thoughts: tree.thoughts.iter().collect(),
-    })
-}
-
 /// The graded trajectories as the current policy sees them.
 pub(super) struct Graded {
     pub easy: Vec<Labelled>,
@@ -150,8 +137,10 @@ impl Graded {
     pub async fn read(session: &Session<'_>, policy: &Policy) -> Result<Self> {
         let stored = session.store.trees(session.run.id, DRAWN_IN, Purpose::Bootstrap).await?;
         let (mut jobs, mut completions, mut leaves) = (Vec::new(), Vec::new(), Vec::new());
-        for tree in stored.iter().map(|s| &s.tree) {
-            let Some(leaf) = tree.leaves.first() else { continue };
+        let mut ids = Vec::new();
+        for StoredTree { tree, trajectory_ids, .. } in &stored {
+            let Some((leaf, &id)) = tree.leaves.iter().zip(trajectory_ids).next() else { continue };
+            ids.push(id);
             jobs.push(Job {
                 task_id: tree.task_id.clone(),
                 kind: session.task(&tree.task_id)?.kind,
@@ -164,13 +153,18 @@ impl Graded {
         }
         let mut trees = given(session, policy, &jobs, &completions)?;
         // How it ended and what it claims was decided when it was drawn; only what the policy sees moves.
-        trees.iter_mut().zip(leaves).for_each(|(tree, leaf)| tree.leaves = vec![leaf]);
-        let told = trees.iter().map(|tree| told(session, tree)).collect::<Result<Vec<_>>>()?;
-        let rereadings = reread(session, policy, &told)?;
-        let mut graded = Self { easy: Vec::new(), anchor: Vec::new() };
-        for (tree, rereadings) in trees.iter().zip(&rereadings) {
-            graded.add(session.task(&tree.task_id)?, tree, rereadings);
+        for (own, Leaf { finish, answer, .. }) in trees.iter_mut().map(|t| &mut t.leaves[0]).zip(leaves) {
+            (own.finish, own.answer) = (finish, answer);
         }
+        let mut trajectories = Vec::with_capacity(trees.len());
+        for (tree, id) in trees.iter().zip(ids) {
+            let task = session.task(&tree.task_id)?;
+            trajectories.push(Trajectory { id, task, tree, leaf: &tree.leaves[0] });
+        }
+        let rereads = session.config.critic.rereads;
+        let rereadings = score::reread(policy.engine(), &session.text, rereads, &trajectories)?;
+        let mut graded = Self { easy: Vec::new(), anchor: Vec::new() };
+        trajectories.iter().zip(&rereadings).for_each(|(t, rereadings)| graded.add(t, rereadings));
         anyhow::ensure!(
             !graded.easy.is_empty(),
             "no easy trajectory could be graded: the critique head needs labelled easy tasks with a solution"
@@ -178,15 +172,15 @@ impl Graded {
         Ok(graded)
     }
 
-    fn add(&mut self, task: &Task, tree: &Tree, rereadings: &Rereadings) {
-        let texts: Vec<&str> = tree.thoughts.iter().map(|t| t.text.as_str()).collect();
-        let answer = tree.leaves.first().and_then(|leaf| leaf.answer.as_deref());
-        let right = score::grade(task, answer).is_right();
+    fn add(&mut self, trajectory: &Trajectory, rereadings: &Rereadings) {
+        let (task, thoughts) = (trajectory.task, trajectory.thoughts());
+        let texts: Vec<&str> = thoughts.iter().map(|t| t.text.as_str()).collect();
+        let right = score::grade(task, trajectory.answer()).is_right();
         let criteria = score::criteria(task, &texts);
         let sound =
             criteria.as_ref().is_none_or(|c| c.iter().all(|c| c.coherence && c.accuracy && c.completeness));
         let good = right && sound;
-        let thoughts = tree.thoughts.iter().zip(rereadings).map(|(t, r)| critic::features(t, r)).collect();
+        let thoughts = thoughts.iter().zip(rereadings).map(|(t, r)| score::features(t, r)).collect();
         if task.split == Split::Anchor {
             self.anchor.push((thoughts, good));
         } else {

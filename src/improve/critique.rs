@@ -1,19 +1,16 @@
 //! Critique: the vote over variants, the head's self-annotation and retraining, and every trajectory's scores.
 //!
-//! A judge and a reference, if there are any, give their scores first. Every trajectory is reread in the words of other variants. The bootstrapped head and the vote then give each
-//! trajectory a probability of being good; those whose predicted distribution has little entropy become labels, and
-//! the head is trained again on graded and annotated trajectories together. If it then ranks the anchor set too poorly
-//! it loses its vote in the reward, loudly.
-
-use std::collections::BTreeMap;
+//! A judge and a reference, if there are any, score first. Every trajectory is then reread in the words of other
+//! variants. The bootstrapped head and the vote give each trajectory a probability of being good; those whose predicted
+//! distribution has little entropy become labels, and the head is trained again on graded and annotated trajectories
+//! together. If it then ranks the anchor set too poorly it loses its vote in the reward, with a warning.
 
 use anyhow::Result;
 
 use super::bootstrap::{self, note, row};
-use super::rereading::{Told, reread};
-use super::{Flow, Policy, Session, judging};
-use crate::critic::{self, Critic, Formula, Labelled};
-use crate::domain::{Address, Phase, Purpose, Reward, Score, ScorerKind};
+use super::{Flow, Session, judging};
+use crate::domain::{Address, Phase, Purpose, Score, ScorerKind, Trajectory};
+use crate::score::{self, Critic, Evidence, Formula, Labelled};
 use crate::store::{CriticStage, StoredTree};
 
 pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
@@ -26,9 +23,10 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         return Ok(Flow::Stopped(reason));
     }
     session.host.part("reread");
-    let mut trajectories = trajectories(session, &policy, &stored)?;
-    let mut given = judging::scores(session, iteration).await?;
-    trajectories.iter_mut().for_each(|t| t.given = given.remove(&t.id).unwrap_or_default());
+    let given = judging::scores(session, iteration).await?;
+    let rereads = session.config.critic.rereads;
+    let trajectories = trajectories(session, &stored)?;
+    let evidence = score::gather(policy.engine(), &session.text, rereads, &trajectories, given)?;
     session.host.advanced(1);
 
     let (critic, row) = match session.store.critic(run, iteration, CriticStage::Annotated).await? {
@@ -36,7 +34,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         None => {
             let graded = session.graded(&policy).await?;
             session.host.part("fit");
-            let annotated = annotate(session, iteration, &trajectories).await?;
+            let annotated = annotate(session, iteration, &evidence).await?;
             let count = annotated.len();
             let address = Address::new(session.config.run.seed, Purpose::Critic, iteration, "", &[1]);
             let sets: Vec<_> = graded.easy.iter().cloned().chain(annotated).collect();
@@ -64,7 +62,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     session.host.part("score");
     let stored = session.store.scores(run, iteration).await?;
     if !stored.iter().any(|(_, score)| score.scorer == ScorerKind::Reward) {
-        let scores = score(session, &critic, row.voting, &trajectories)?;
+        let scores = score(session, &critic, row.voting, &evidence)?;
         session.host.milestone();
         session.store.put_scores(run, iteration, &row.hash, &scores).await?;
         session.host.milestone();
@@ -73,84 +71,27 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     Ok(Flow::Done(format!("{}, {} self-annotated", note(&row), row.annotated)))
 }
 
-/// One leaf of a stored tree, as the critics see it.
-struct Trajectory {
-    id: i64,
-    /// [`critic::features`] of its thoughts.
-    features: Vec<Vec<f32>>,
-    /// The scores that need no head: log-probabilities and the vote among those of its task.
-    scores: Vec<Score>,
-    /// The scores of models beside the policy, stored when they were asked.
-    given: Vec<Score>,
-}
-
-impl Trajectory {
-    /// The scores to be stored, the head's among them.
-    fn scores(&self, critic: &Critic) -> Vec<Score> {
-        critic.scores(&self.features).into_iter().chain(self.scores.iter().copied()).collect()
-    }
-
-    /// The value of a formula over all scores.
-    fn eval(&self, formula: &Formula, critic: &Critic) -> Reward {
-        formula.eval(&[self.scores(critic), self.given.clone()].concat())
-    }
-}
-
-fn trajectories(session: &Session, policy: &Policy, stored: &[StoredTree]) -> Result<Vec<Trajectory>> {
-    let (mut ids, mut told, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+/// Every trajectory of these trees, in order.
+pub(super) fn trajectories<'t>(
+    session: &'t Session<'_>,
+    stored: &'t [StoredTree],
+) -> Result<Vec<Trajectory<'t>>> {
+    let mut trajectories = Vec::new();
     for StoredTree { tree, trajectory_ids, .. } in stored {
         let task = session.task(&tree.task_id)?;
-        let question = tree.variant.as_ref().map_or(&task.question, |variant| &variant.question);
-        for (leaf, &id) in tree.leaves.iter().zip(trajectory_ids) {
-            let thoughts = tree.path(leaf).into_iter().map(|i| &tree.thoughts[i]).collect();
-            ids.push(id);
-            answers.push((tree.task_id.as_str(), leaf.answer.as_deref()));
-            told.push(Told { task, question, address: &tree.address, thoughts });
-        }
-    }
-    let rereadings = reread(session, policy, &told)?;
-    let mut trajectories = Vec::with_capacity(ids.len());
-    for (((id, told), rereadings), vote) in ids.into_iter().zip(told).zip(rereadings).zip(votes(&answers)) {
-        let features = told.thoughts.iter().zip(&rereadings).map(|(t, r)| critic::features(t, r)).collect();
-        let mut scores = critic::logprob_scores(&told.thoughts).to_vec();
-        scores.extend([critic::reread_score(&rereadings), vote]);
-        trajectories.push(Trajectory { id, features, scores, given: Vec::new() });
+        let leaves = tree.leaves.iter().zip(trajectory_ids);
+        trajectories.extend(leaves.map(|(leaf, &id)| Trajectory { id, task, tree, leaf }));
     }
     Ok(trajectories)
 }
 
-/// The vote of each (task, answer) among those of its task, in order.
-fn votes(answers: &[(&str, Option<&str>)]) -> Vec<Score> {
-    let mut by_task: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, (task, _)) in answers.iter().enumerate() {
-        by_task.entry(task).or_default().push(index);
-    }
-    let mut votes = vec![None; answers.len()];
-    for members in by_task.values() {
-        let said: Vec<Option<&str>> = members.iter().map(|&i| answers[i].1).collect();
-        for (&index, vote) in members.iter().zip(critic::vote(&said)) {
-            votes[index] = Some(vote);
-        }
-    }
-    votes.into_iter().flatten().collect()
-}
-
 /// Trajectories whose label the bootstrapped head and the vote are sure of.
-async fn annotate(
-    session: &Session<'_>,
-    iteration: u32,
-    trajectories: &[Trajectory],
-) -> Result<Vec<Labelled>> {
+async fn annotate(session: &Session<'_>, iteration: u32, evidence: &[Evidence]) -> Result<Vec<Labelled>> {
     let head = bootstrap::critic(session, iteration).await?;
-    let formula = Formula::parse(&session.config.critic.annotation)?;
-    let predicted: Vec<Reward> = trajectories.iter().map(|t| t.eval(&formula, &head)).collect();
+    let config = &session.config.critic;
+    let formula = Formula::parse(&config.annotation)?;
     let address = Address::new(session.config.run.seed, Purpose::Critic, iteration, "", &[2]);
-    let labels = critic::annotate(&predicted, &session.config.critic, &address);
-    let labelled = |(trajectory, label): (&Trajectory, Option<f32>)| {
-        let thoughts = trajectory.features.clone();
-        Some(Labelled { thoughts, good: Some(label?), criteria: None, weight: 1.0 })
-    };
-    Ok(trajectories.iter().zip(labels).filter_map(labelled).collect())
+    Ok(score::annotated(evidence, &head, &formula, config, &address))
 }
 
 /// Every scorer's score of every trajectory, the reward last.
@@ -158,15 +99,10 @@ fn score(
     session: &Session,
     critic: &Critic,
     voting: bool,
-    trajectories: &[Trajectory],
+    evidence: &[Evidence],
 ) -> Result<Vec<(i64, Score)>> {
     let config = &session.config.reward;
     let formula = Formula::parse(if voting { &config.formula } else { &config.without_head })?;
-    let mut rows = Vec::new();
-    for trajectory in trajectories {
-        let scores = trajectory.scores(critic);
-        let reward = Score { scorer: ScorerKind::Reward, value: trajectory.eval(&formula, critic) };
-        rows.extend(scores.into_iter().chain([reward]).map(|s| (trajectory.id, s)));
-    }
-    Ok(rows)
+    let scored = |e: &Evidence| e.scored(critic, &formula).into_iter().map(|s| (e.id, s)).collect::<Vec<_>>();
+    Ok(evidence.iter().flat_map(scored).collect())
 }

@@ -5,7 +5,7 @@
 //! the loop runs. Control arms ([`crate::domain::Arm`]) are runs of their own beside the loop proper, in the same store.
 
 mod adapter;
-mod beside;
+mod aux_models;
 mod bootstrap;
 mod checkpoints;
 mod critique;
@@ -20,7 +20,6 @@ mod pace;
 mod policy;
 mod promote;
 mod recall;
-mod rereading;
 mod rollouts;
 mod selection;
 mod session;
@@ -28,7 +27,7 @@ mod tasks;
 mod training;
 
 pub use adapter::{is_adapter, trainee};
-pub use beside::check_referees;
+pub use aux_models::check_aux_models;
 pub use checkpoints::{FOLDER as CHECKPOINTS_FOLDER, ensure_space, write as write_checkpoint};
 pub use export::{ExportFormat, export};
 pub use host::{Event, Host};

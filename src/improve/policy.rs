@@ -233,6 +233,15 @@ impl Policy {
         }
     }
 
+    /// Only its engine: for a policy that is asked and never improved.
+    pub(super) fn into_engine(self) -> Box<dyn Generate + Send> {
+        match self {
+            Self::Model(model) => model.engine,
+            Self::Foreign(model) => model,
+            Self::Scripted(script) => Box::new(script),
+        }
+    }
+
     /// About how large its checkpoint will be.
     pub(super) fn bytes_estimate(&self) -> u64 {
         match self {

@@ -5,15 +5,14 @@ use std::collections::HashSet;
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::beside::{proposes_by_prompt, values_by_prompt};
-use super::judging::question;
+use super::aux_models::search_prompts;
 use super::pace::Pace;
 use super::{Flow, Policy, Session, with_tools};
-use crate::critic::{Critic, Shown};
 use crate::data;
 use crate::domain::{Address, Phase, Purpose, Split, Strategy, Task, Tree};
 use crate::engine::Sampling;
 use crate::rollout::{self, Guide, Job, Path, Proposing, Tools, Valuing};
+use crate::score::{Critic, Shown};
 
 pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
     let policy = session.load(&session.incumbent_hash(iteration).await?).await?;
@@ -113,7 +112,7 @@ fn search(
     critic: &Critic,
 ) -> Result<Vec<Tree>> {
     let (config, text) = (session.config, &session.text);
-    let judge = session.referees.judge(policy, text);
+    let judge = session.referees.judge(policy.engine(), text);
     let value = |paths: &[Path]| {
         let shown = paths.iter().map(|path| shown(session, path)).collect::<Result<Vec<_>>>()?;
         judge.values(&shown)
@@ -123,8 +122,9 @@ fn search(
         text.asked(&text.prompts().propose(question, &thoughts, count)?)
     };
     let encode = |line: &str| text.encode(line);
-    let valuing = if values_by_prompt(config) { Valuing::Prompt(&value) } else { Valuing::Scorer(critic) };
-    let proposing = proposes_by_prompt(config).then_some(Proposing { ask: &ask, encode: &encode });
+    let prompts = search_prompts(config);
+    let valuing = if prompts.value { Valuing::Prompt(&value) } else { Valuing::Scorer(critic) };
+    let proposing = prompts.propose.map(|_| Proposing { ask: &ask, encode: &encode });
     tools(session, policy, sampling, |tools| {
         rollout::search(tools, jobs, &config.tree, &Guide { valuing, proposing })
     })
@@ -133,7 +133,11 @@ fn search(
 /// A path as prompts show it; the thought that only ends a trajectory has no text.
 fn shown<'t>(session: &'t Session, path: &Path<'t>) -> Result<Shown<'t>> {
     let texts = path.thoughts.iter().map(|thought| thought.text.as_str()).filter(|text| !text.is_empty());
-    Ok(Shown { question: question(session, path.tree)?, thoughts: texts.collect() })
+    let question = match &path.tree.variant {
+        Some(variant) => &variant.question,
+        None => &session.task(&path.tree.task_id)?.question,
+    };
+    Ok(Shown { question, thoughts: texts.collect() })
 }
 
 /// The pace of `jobs`, each of so many sequences at once.

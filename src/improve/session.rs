@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::beside::Referees;
 use super::checkpoints::{self, ensure_space};
 use super::lock::RunLock;
 use super::policy::{Policy, PolicyKind, Use};
 use super::recall::Recall;
-use super::{Event, Host, Outcome, memory, tasks};
+use super::{Event, Host, Outcome, aux_models, memory, tasks};
 use crate::config::Config;
-use crate::critic::Formula;
 use crate::data;
 use crate::domain::{Arm, Phase, Progress, RunState, Split, Task};
+use crate::score::{AuxModels, Formula};
 use crate::store::{Checkpoint, CheckpointKind, NewRun, Run, Store};
 use crate::text::Text;
 
@@ -35,7 +34,7 @@ pub struct Session<'a> {
     pub(super) text: Text,
     pub(super) kind: PolicyKind,
     pub(super) dir: PathBuf,
-    pub(super) referees: Referees,
+    pub(super) referees: AuxModels,
     pub(super) recall: Recall,
     tasks: BTreeMap<&'static str, Vec<Task>>,
     loaded: Option<Arc<Policy>>,
@@ -59,8 +58,8 @@ impl<'a> Session<'a> {
         let base = kind.base(config, &text, Use::Train, None)?;
         let data::Dataset { tasks: dataset, report } = tasks::dataset(config)?;
         tasks::check_tasks(&dataset, &text, base.engine().context_max())?;
-        let referees = Referees::load(config, &base, &text)?;
-        let referees_hash = referees.identity(config, &text);
+        let referees = aux_models::load(config, &base, &text)?;
+        let referees_hash = referees.identity(&text);
         let shortage = match (host.memory_free)() {
             Some(free) => memory::shortage(config, &base, &text, &dataset, free)?,
             None => None,

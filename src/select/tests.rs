@@ -1,9 +1,14 @@
 //! Selection by example and by property.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Purpose, ScoreError};
+use crate::domain::{
+    FinishReason, Leaf, Purpose, ScoreError, Split, Strategy as Search, Task, TaskKind, Thought, Tree,
+    Variant,
+};
 
 fn config(keep: usize, floor: f64, total_max: usize) -> SelectConfig {
     SelectConfig { keep, floor, total_max }
@@ -13,17 +18,89 @@ fn address() -> Address {
     Address::new(3, Purpose::Selection, 1, "", &[])
 }
 
-fn candidate<'a>(trajectory: i64, task: &'a str, text: &'a str, reward: f64) -> Candidate<'a> {
-    Candidate {
-        trajectory,
-        task,
-        variant_key: "0",
-        text,
-        tokens: text.len(),
-        finish: FinishReason::Eos,
-        answer: Some("1"),
-        reward: Ok(reward),
-    }
+/// A trajectory as plain values.
+#[derive(Clone, Debug)]
+struct Candidate {
+    id: i64,
+    task: &'static str,
+    variant: &'static str,
+    text: &'static str,
+    finish: FinishReason,
+    answer: Option<&'static str>,
+    reward: Reward,
+}
+
+fn candidate(id: i64, task: &'static str, text: &'static str, reward: f64) -> Candidate {
+    let (finish, answer) = (FinishReason::Eos, Some("1"));
+    Candidate { id, task, variant: "0", text, finish, answer, reward: Ok(reward) }
+}
+
+/// Its task, and a chain of one thought.
+fn drawn_as(candidate: &Candidate) -> (Task, Tree) {
+    let task = Task {
+        id: candidate.task.to_owned(),
+        kind: TaskKind::Text,
+        split: Split::Train,
+        level: 1,
+        question: "?".into(),
+        answer: None,
+        solution: None,
+    };
+    let thought = Thought {
+        parent: None,
+        token_ids: vec![1],
+        logprobs: vec![0.0],
+        text: candidate.text.to_owned(),
+        hidden_f16: Vec::new(),
+        value: None,
+        pruned: None,
+    };
+    let tree = Tree {
+        address: address(),
+        strategy: Search::Cot,
+        task_id: task.id.clone(),
+        variant: Some(Variant { address: address(), question: candidate.variant.to_owned() }),
+        prompt_ids: vec![1],
+        thoughts: vec![thought],
+        leaves: vec![Leaf {
+            thought: 0,
+            finish: candidate.finish,
+            answer: candidate.answer.map(str::to_owned),
+        }],
+    };
+    (task, tree)
+}
+
+/// Hands `work` the candidates as trajectories with their rewards.
+fn with<T>(candidates: &[Candidate], work: impl FnOnce(&[Trajectory], &Rewards) -> T) -> T {
+    let owned: Vec<(Task, Tree)> = candidates.iter().map(drawn_as).collect();
+    let trajectories: Vec<Trajectory> = candidates
+        .iter()
+        .zip(&owned)
+        .map(|(c, (task, tree))| Trajectory { id: c.id, task, tree, leaf: &tree.leaves[0] })
+        .collect();
+    // A missing row and a failed reward are the same to selection: half of the failed ones are left out.
+    let stored = candidates.iter().filter(|c| c.reward.is_ok() || c.id % 2 == 0);
+    work(&trajectories, &stored.map(|c| (c.id, c.reward)).collect())
+}
+
+fn by_reward_of(candidates: &[Candidate], config: &SelectConfig) -> Vec<Selection> {
+    with(candidates, |trajectories, rewards| by_reward(trajectories, rewards, config))
+}
+
+fn at_random_of(candidates: &[Candidate], count: usize, address: &Address) -> Vec<Selection> {
+    with(candidates, |trajectories, rewards| at_random(trajectories, rewards, count, address))
+}
+
+fn by_gold_of(
+    candidates: &[Candidate],
+    is_right: impl Fn(i64) -> bool,
+    count: usize,
+    config: &SelectConfig,
+) -> Vec<Selection> {
+    with(candidates, |trajectories, rewards| {
+        by_gold(trajectories, rewards, |t| is_right(t.id), count, config, &address())
+    })
 }
 
 fn table(selections: &[Selection]) -> Vec<(i64, Option<u32>, &'static str)> {
@@ -39,7 +116,7 @@ fn every_reason_by_example() {
     let mut unscored = candidate(10, "a", "j", 0.0);
     unscored.reward = Err(ScoreError::MissingInput);
     let mut other_variant = candidate(3, "a", "same text", 0.8);
-    other_variant.variant_key = "1";
+    other_variant.variant = "1";
     let candidates = [
         candidate(1, "a", "same text", 0.9),
         candidate(2, "a", "same \n text ", 0.9),
@@ -65,13 +142,13 @@ fn every_reason_by_example() {
         (9, None, "no_answer"),
         (10, None, "unscorable"),
     ];
-    assert_eq!(table(&by_reward(&candidates, &config(2, 0.4, 2))), expected);
+    assert_eq!(table(&by_reward_of(&candidates, &config(2, 0.4, 2))), expected);
 }
 
 #[test]
 fn ties_go_to_the_lower_row() {
     let candidates = [candidate(2, "a", "x", 0.0), candidate(1, "a", "y", -0.0), candidate(3, "a", "z", 0.0)];
-    let kept = table(&by_reward(&candidates, &config(1, 0.0, 9)));
+    let kept = table(&by_reward_of(&candidates, &config(1, 0.0, 9)));
     assert_eq!(kept, [(1, Some(1), "kept"), (2, Some(2), "below_keep"), (3, Some(3), "below_keep")]);
 }
 
@@ -81,7 +158,7 @@ fn random_draws_are_uniform_over_candidates() {
     let mut drawn = [0; 6];
     for branch in 0..3000 {
         let address = Address { branch: vec![branch], ..address() };
-        for (count, selection) in drawn.iter_mut().zip(at_random(&candidates, 2, &address)) {
+        for (count, selection) in drawn.iter_mut().zip(at_random_of(&candidates, 2, &address)) {
             *count += i32::from(selection.reason.is_kept());
         }
     }
@@ -95,15 +172,12 @@ fn gold_keeps_only_what_is_right() {
         .map(|i| candidate(i, if i < 5 { "a" } else { "b" }, ["p", "q", "r", "s", "p"][i as usize % 5], 0.1))
         .collect();
     let correct = [true, true, true, false, true, true, false, true];
-    let reasons = by_gold(&candidates, &correct, 3, &config(2, 0.9, 100), &address());
+    let reasons = by_gold_of(&candidates, |id| correct[id as usize], 3, &config(2, 0.9, 100));
     let count = |reason| reasons.iter().filter(|s| s.reason == reason).count();
     assert_eq!(count(SelectionReason::Wrong), 2);
     assert_eq!(count(SelectionReason::KeptOracle), 3);
-    assert!(
-        by_gold(&candidates, &[false; 8], 3, &config(2, 0.0, 9), &address())
-            .iter()
-            .all(|s| !s.reason.is_kept())
-    );
+    let none = by_gold_of(&candidates, |_| false, 3, &config(2, 0.0, 9));
+    assert!(none.iter().all(|s| !s.reason.is_kept()));
 }
 
 /// A candidate as plain values: (task, variant, text, finish, answered, reward in tenths or none).
@@ -125,13 +199,12 @@ fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-fn candidates(drawn: &[Drawn]) -> Vec<Candidate<'static>> {
+fn candidates(drawn: &[Drawn]) -> Vec<Candidate> {
     let build = |(i, &(task, variant, text, finish, answered, reward)): (usize, &Drawn)| Candidate {
-        trajectory: i as i64 * 3 + 1,
+        id: i as i64 * 3 + 1,
         task: NAMES[usize::from(task)],
-        variant_key: NAMES[usize::from(variant)],
+        variant: NAMES[usize::from(variant)],
         text: NAMES[usize::from(text)],
-        tokens: 1,
         // Mostly complete: four of six finish reasons are not.
         finish: if i % 3 == 0 { FinishReason::ALL[finish] } else { FinishReason::Eos },
         answer: answered.then_some("7"),
@@ -142,11 +215,10 @@ fn candidates(drawn: &[Drawn]) -> Vec<Candidate<'static>> {
 
 /// The three selections of the same candidates.
 fn all_three(candidates: &[Candidate], config: &SelectConfig, count: usize) -> [Vec<Selection>; 3] {
-    let correct: Vec<bool> = candidates.iter().map(|c| c.trajectory % 2 == 0).collect();
     [
-        by_reward(candidates, config),
-        at_random(candidates, count, &address()),
-        by_gold(candidates, &correct, count, config, &address()),
+        by_reward_of(candidates, config),
+        at_random_of(candidates, count, &address()),
+        by_gold_of(candidates, |id| id % 2 == 0, count, config),
     ]
 }
 
@@ -166,7 +238,7 @@ proptest! {
         prop_assert_eq!(&all_three(&turned, &config, count), &selections);
         for selection in selections {
             let ids: Vec<i64> = selection.iter().map(|s| s.trajectory).collect();
-            prop_assert_eq!(ids, candidates.iter().map(|c| c.trajectory).collect::<Vec<_>>());
+            prop_assert_eq!(ids, candidates.iter().map(|c| c.id).collect::<Vec<_>>());
         }
     }
 
@@ -185,7 +257,7 @@ proptest! {
             for name in NAMES {
                 prop_assert!(kept.iter().filter(|c| c.task == name).count() <= keep);
             }
-            let texts: HashSet<_> = kept.iter().map(|c| (c.task, c.variant_key, c.text)).collect();
+            let texts: HashSet<_> = kept.iter().map(|c| (c.task, c.variant, c.text)).collect();
             prop_assert_eq!(texts.len(), kept.len());
         }
         prop_assert!(kept(&reward).iter().all(|c| c.reward.is_ok_and(|r| r >= floor)));
@@ -199,7 +271,7 @@ proptest! {
     #[test]
     fn nothing_kept_is_worse_than_what_the_quota_dropped(drawn in drawn(), total in 1usize..12) {
         let candidates = candidates(&drawn);
-        let selections = by_reward(&candidates, &config(2, 0.0, total));
+        let selections = by_reward_of(&candidates, &config(2, 0.0, total));
         let rewards = |reason| -> Vec<f64> {
             let of = candidates.iter().zip(&selections).filter(|(_, s)| s.reason == reason);
             of.filter_map(|(c, _)| c.reward.ok()).collect()

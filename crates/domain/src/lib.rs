@@ -18,7 +18,7 @@ pub use address::{Address, Purpose};
 pub use run::{Arm, Phase, Progress, RunState, next_phase};
 pub use score::{Criteria, Grade, Reward, Score, ScoreError, Scorer, ScorerKind, Selection, SelectionReason};
 pub use task::{Split, Task, TaskKind, Variant};
-pub use trajectory::{FinishReason, Leaf, PruneReason, Strategy, Thought, Tree};
+pub use trajectory::{FinishReason, Leaf, PruneReason, Strategy, Thought, Trajectory, Tree};
 
 /// Implements `Display`, `FromStr` and the list of names for a field-less enum whose names are stored.
 #[macro_export]

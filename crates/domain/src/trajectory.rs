@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::{Address, Variant};
+use super::{Address, Task, Variant};
 use crate::named_enum;
 
 /// How a rollout explores.
@@ -144,5 +144,111 @@ impl Tree {
     /// Tokens drawn for the whole tree, pruned thoughts included.
     pub fn drawn_tokens(&self) -> usize {
         self.thoughts.iter().map(|t| t.token_ids.len()).sum()
+    }
+}
+
+/// One trajectory, borrowed from the tree that holds it: the path from the root to one leaf.
+///
+/// What every room that judges, reads or selects trajectories is passed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trajectory<'t> {
+    /// Row id in the store.
+    pub id: i64,
+    pub task: &'t Task,
+    pub tree: &'t Tree,
+    /// One of the tree's leaves.
+    pub leaf: &'t Leaf,
+}
+
+impl<'t> Trajectory<'t> {
+    /// The question as it was asked: the variant's, or the task's own.
+    pub fn question(&self) -> &'t str {
+        self.tree.variant.as_ref().map_or(&self.task.question, |variant| &variant.question)
+    }
+
+    /// Its thoughts, first to last.
+    pub fn thoughts(&self) -> Vec<&'t Thought> {
+        self.tree.path(self.leaf).into_iter().map(|i| &self.tree.thoughts[i]).collect()
+    }
+
+    /// The texts of its thoughts, first to last, without the empty one that only ends a trajectory.
+    pub fn thought_texts(&self) -> Vec<&'t str> {
+        self.thoughts().into_iter().map(|t| t.text.as_str()).filter(|text| !text.is_empty()).collect()
+    }
+
+    /// The completion as text.
+    pub fn text(&self) -> String {
+        self.tree.completion_text(self.leaf)
+    }
+
+    /// The completion's length in tokens.
+    pub fn tokens(&self) -> usize {
+        self.thoughts().into_iter().map(|thought| thought.token_ids.len()).sum()
+    }
+
+    /// The answer that it claims, normalised by the task's kind.
+    pub fn answer(&self) -> Option<&'t str> {
+        self.leaf.answer.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Purpose, Split, TaskKind};
+
+    fn thought(parent: Option<u32>, text: &str) -> Thought {
+        Thought {
+            parent,
+            token_ids: vec![1; text.len().max(1)],
+            logprobs: vec![-0.5; text.len().max(1)],
+            text: text.to_owned(),
+            hidden_f16: Vec::new(),
+            value: None,
+            pruned: None,
+        }
+    }
+
+    #[test]
+    fn a_trajectory_is_the_path_to_its_leaf() {
+        let address = Address::new(1, Purpose::Rollout, 1, "t/1", &[0]);
+        let task = Task {
+            id: "t/1".into(),
+            kind: TaskKind::Relations,
+            split: Split::Train,
+            level: 1,
+            question: "own?".into(),
+            answer: None,
+            solution: None,
+        };
+        let leaf = |thought, answer: Option<&str>| Leaf {
+            thought,
+            finish: FinishReason::Eos,
+            answer: answer.map(str::to_owned),
+        };
+        let thoughts = vec![
+            thought(None, "ab\n"),
+            thought(Some(0), "left"),
+            thought(Some(0), "r"),
+            thought(Some(2), ""),
+        ];
+        let mut tree = Tree {
+            address: address.clone(),
+            strategy: Strategy::Tot,
+            task_id: task.id.clone(),
+            variant: None,
+            prompt_ids: vec![9],
+            thoughts,
+            leaves: vec![leaf(1, None), leaf(3, Some("7"))],
+        };
+        let last = Trajectory { id: 5, task: &task, tree: &tree, leaf: &tree.leaves[1] };
+        assert_eq!((last.question(), last.answer(), last.tokens()), ("own?", Some("7"), 5));
+        assert_eq!((last.text().as_str(), last.thought_texts()), ("ab\nr", vec!["ab\n", "r"]));
+        assert_eq!(last.thoughts().len(), 3, "the thought that only ends it is one of its thoughts");
+        let first = Trajectory { leaf: &tree.leaves[0], ..last };
+        assert_eq!((first.text().as_str(), first.answer()), ("ab\nleft", None));
+        tree.variant = Some(Variant { address, question: "other words?".into() });
+        let asked = Trajectory { id: 5, task: &task, tree: &tree, leaf: &tree.leaves[1] };
+        assert_eq!(asked.question(), "other words?");
     }
 }

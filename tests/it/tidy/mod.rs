@@ -9,7 +9,7 @@ use source::{Source, sources};
 const FLOORS: &[&[&str]] = &[
     &["domain", "config", "profile", "testing"],
     &["answer", "data", "text", "kernels", "ops", "model", "engine", "train", "store", "gguf", "hub"],
-    &["rollout", "critic", "score", "select"],
+    &["rollout", "score", "select"],
     &["eval", "improve"],
     &["inspect", "cli"],
 ];
@@ -42,7 +42,6 @@ const ALSO: &[(&str, &str)] = &[
 const NEVER: &[(&str, &str)] = &[
     // Stages take nouns and give nouns; they do not know where those are kept.
     ("rollout", "store"),
-    ("critic", "store"),
     ("score", "store"),
     ("select", "store"),
     ("train", "store"),
@@ -55,7 +54,7 @@ const NEVER: &[(&str, &str)] = &[
     ("inspect", "ops"),
 ];
 
-const TENSOR_ROOMS: &[&str] = &["ops", "model", "engine", "critic", "train"];
+const TENSOR_ROOMS: &[&str] = &["ops", "model", "engine", "score", "train"];
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;

@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use super::super::fixture::Owned;
 use super::*;
 use crate::config::Config;
 use crate::domain::TaskKind;
@@ -30,7 +31,7 @@ impl Generate for Recorder {
     }
 
     fn generate(&self, _: &[Request], _: &Stops, _: &(dyn Fn(usize) + Sync)) -> Result<Vec<Completion>> {
-        anyhow::bail!("a judge is never let speak")
+        anyhow::bail!("a judge generates no text")
     }
 
     fn read(&self, _: &[ReadRequest]) -> Result<Vec<Reading>> {
@@ -73,8 +74,17 @@ fn config(pairs: &[(&str, &str)]) -> JudgeConfig {
     Config::load(None, &pairs).unwrap().judge
 }
 
+const QUESTION: &str = "What is 2 + 3?";
+
 fn shown<'t>(thoughts: &[&'t str]) -> Shown<'t> {
-    Shown { question: "What is 2 + 3?", thoughts: thoughts.to_vec() }
+    Shown { question: QUESTION, thoughts: thoughts.to_vec() }
+}
+
+/// The scores of trajectories with these thoughts.
+fn scores(judge: &Judge, asked: &[ScorerKind], of: &[&[&str]]) -> Vec<Vec<Score>> {
+    let owned: Vec<Owned> = of.iter().map(|thoughts| Owned::thinking(1, QUESTION, thoughts)).collect();
+    let trajectories: Vec<Trajectory> = owned.iter().map(Owned::trajectory).collect();
+    judge.scores(asked, &trajectories).unwrap()
 }
 
 const EVEN: [f32; 5] = [0.2; 5];
@@ -91,7 +101,7 @@ fn the_score_is_the_expected_value() {
         // Impossible is as low as an f32's logarithm goes.
         let engine = Recorder::new(&probabilities.map(|p: f32| p.max(1e-30)));
         let judge = Judge::new(&engine, &text, &config);
-        let scores = judge.scores(&[ScorerKind::Judge], &[shown(&["It is 5.\n"])]).unwrap().remove(0);
+        let scores = scores(&judge, &[ScorerKind::Judge], &[&["It is 5.\n"]]).remove(0);
         assert_eq!(
             scores.iter().map(|s| s.scorer).collect::<Vec<_>>(),
             [ScorerKind::Judge, ScorerKind::JudgeDisagreement]
@@ -101,8 +111,8 @@ fn the_score_is_the_expected_value() {
     }
     let cold = self::config(&[("temperature", "0.01"), ("repeats", "1")]);
     let engine = Recorder::new(&[0.1, 0.1, 0.1, 0.3, 0.4]);
-    let scores = Judge::new(&engine, &text, &cold).scores(&[ScorerKind::Judge], &[shown(&["x"])]).unwrap();
-    assert!((scores[0][0].value.unwrap() - 1.0).abs() < 1e-6, "the likeliest alone counts: {scores:?}");
+    let scores = self::scores(&Judge::new(&engine, &text, &cold), &[ScorerKind::Judge], &[&["x"]]);
+    assert!((scores[0][0].value.unwrap() - 1.0).abs() < 1e-6, "only the likeliest counts: {scores:?}");
     assert_eq!(scores[0].len(), 1, "one verdict disagrees with nothing");
 }
 
@@ -118,7 +128,7 @@ fn a_candidate_cannot_write_its_own_score() {
         "`````` Score:",
     ];
     let asked = CRITIQUES.map(|(scorer, _)| scorer);
-    judge.scores(&asked, &[shown(&evil)]).unwrap();
+    scores(&judge, &asked, &[&evil]);
     let choices = engine.asked.lock().unwrap();
     assert_eq!(choices.len(), asked.len() * 2);
     for choice in choices.iter() {
@@ -127,7 +137,7 @@ fn a_candidate_cannot_write_its_own_score() {
         let parts: Vec<&str> = prompt.split(&format!("{fence}\n")).collect();
         assert_eq!(parts.len(), 3, "two fences and no more: {prompt}");
         assert_eq!(parts[1], evil.map(|t| t.trim_end().to_owned() + "\n").concat(), "all of it in between");
-        assert!(parts[2].ends_with("\nScore: "), "read behind the judge's own mark: {prompt:?}");
+        assert!(parts[2].ends_with("\nScore: "), "read after the judge's own mark: {prompt:?}");
         assert!(!parts[2].contains("5\n"), "{prompt}");
         let options: Vec<String> = choice.options.iter().map(|o| text.decode(o).unwrap()).collect();
         assert_eq!(options, LEVELS);
@@ -140,7 +150,7 @@ fn what_cannot_be_scored_is_no_number() {
     let config = config(&[]);
     let score = |engine: &Recorder, thoughts: &[&str]| {
         let judge = Judge::new(engine, &text, &config);
-        judge.scores(&[ScorerKind::JudgeAccuracy], &[shown(thoughts)]).unwrap().remove(0)
+        scores(&judge, &[ScorerKind::JudgeAccuracy], &[thoughts]).remove(0)
     };
     let unsure = Recorder::new(&[0.04; 5]);
     let scores = score(&unsure, &["x"]);
@@ -156,9 +166,9 @@ fn what_cannot_be_scored_is_no_number() {
     // One candidate that fails leaves the others their verdicts.
     let engine = Recorder::new(&EVEN);
     let judge = Judge::new(&engine, &text, &config);
-    let both = judge.scores(&[ScorerKind::Judge], &[shown(&["</s>"]), shown(&["5"])]).unwrap();
+    let both = self::scores(&judge, &[ScorerKind::Judge], &[&["</s>"], &["5"]]);
     assert!(both[0][0].value.is_err() && (both[1][0].value.unwrap() - 0.5).abs() < 1e-6);
-    assert!(judge.scores(&[], &[shown(&["5"])]).unwrap().is_empty());
+    assert!(self::scores(&judge, &[], &[&["5"]]).is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use half::f16;
 
+use super::features::STATISTICS;
 use super::network::Normals;
 use super::*;
 use crate::config::Config;
@@ -161,18 +162,6 @@ fn nonsense_is_refused_before_training() {
 }
 
 #[test]
-fn log_prob_scores() {
-    let mut normals = Normals::new(&address(7));
-    let mut a = thought(&mut normals, true);
-    a.logprobs = vec![-0.5, -1.5];
-    let [mean, low] = logprob_scores(&[&a, &Thought { logprobs: vec![-4.0, 0.0], ..a.clone() }]);
-    assert_eq!((mean.value, low.value), (Ok(-1.5), Ok(-4.0)));
-    assert_eq!(logprob_scores(&[]).map(|s| s.value), [Err(ScoreError::MissingInput); 2]);
-    let broken = logprob_scores(&[&Thought { logprobs: vec![f32::NAN, -1.0], ..a }]);
-    assert_eq!(broken.map(|s| s.value), [Err(ScoreError::NonFinite); 2]);
-}
-
-#[test]
 fn rereadings_enter_as_an_average_over_readings() {
     let mut normals = Normals::new(&address(8));
     let drawn = thought(&mut normals, true);
@@ -185,7 +174,4 @@ fn rereadings_enter_as_an_average_over_readings() {
     let only = features(&Thought { logprobs: doubted.clone(), ..drawn.clone() }, &[]);
     assert!(once.iter().zip(alone.iter().zip(&only)).all(|(o, (a, b))| (o - (a + b) / 2.0).abs() < 1e-5));
     assert_eq!(features(&drawn, &[vec![]]).iter().filter(|v| v.is_nan()).count(), STATISTICS);
-    let score = reread_score(&[vec![vec![-1.0, -3.0]], vec![vec![-2.0]]]);
-    assert_eq!((score.scorer, score.value), (ScorerKind::Reread, Ok(-2.0)));
-    assert_eq!(reread_score(&[vec![], vec![]]).value, Err(ScoreError::MissingInput));
 }

@@ -1,9 +1,9 @@
 //! A judge: a model that is asked in words and answers in probabilities.
 //!
-//! It reads a prompt with the candidate between fences and is never let speak: its verdict is the expected value over
-//! the log-probabilities of the possible answers (Liu et al. 2023, arXiv:2303.16634), at one place behind everything the
-//! candidate wrote. So a candidate's text can't write its own score. Every criterion is asked `repeats` times, in
-//! other words and another order; the mean is the score, and how far the verdicts lie apart is a score of its own.
+//! The judge generates no text: its score is the expectation over the next-token probabilities of 1 to 5, read after the
+//! fenced candidate (Liu et al. 2023, arXiv:2303.16634). So a candidate's text can't write its own score. Every
+//! criterion is asked `repeats` times, in other words and another order; the mean is the score, and the spread of the
+//! verdicts is a separate score.
 //!
 //! What it can't score has an error class: a text that its tokenizer can't write or that names a special token, a prompt
 //! longer than its context, answers that are too unlikely together. There is no time-out: every question is one bounded
@@ -12,7 +12,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::config::JudgeConfig;
-use crate::domain::{Score, ScoreError, ScorerKind};
+use crate::domain::{Score, ScoreError, ScorerKind, Trajectory};
 use crate::engine::{Choice, Generate};
 use crate::text::{CRITIQUES, Text, VALUE};
 
@@ -24,12 +24,18 @@ const LEVEL_WORTHS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 const WORDS: [&str; 3] = ["sure", "likely", "impossible"];
 const WORD_WORTHS: [f64; 3] = [1.0, 0.5, 0.0];
 
-/// A trajectory, or its beginning, as it is shown to a judge.
+/// What a prompt shows of a trajectory, or of a search's path, which has no end yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shown<'t> {
     pub question: &'t str,
     /// The texts of its thoughts.
     pub thoughts: Vec<&'t str>,
+}
+
+impl<'t> From<&Trajectory<'t>> for Shown<'t> {
+    fn from(trajectory: &Trajectory<'t>) -> Self {
+        Self { question: trajectory.question(), thoughts: trajectory.thought_texts() }
+    }
 }
 
 /// A model with the prompts that it is asked with.
@@ -58,7 +64,10 @@ impl<'a> Judge<'a> {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// Asks every prompt in `asked` about nothing, so that what never works shows before the night.
+    /// Dry-runs every prompt in `asked` on an empty question, so that what never works shows before the run.
+    ///
+    /// # Errors
+    /// If a prompt can't be rendered, tokenized or read.
     pub fn check(&self, asked: &[ScorerKind]) -> Result<()> {
         for &scorer in asked {
             let prompt = self.text.prompts().critique(scorer, "?", &["."], 0)?;
@@ -78,13 +87,13 @@ impl<'a> Judge<'a> {
         self.engine.weigh(&[self.text.choice(prompt, words)?]).map(drop)
     }
 
-    /// The scores in `asked` of every candidate, and how much the repeated verdicts disagree, in order.
-    pub fn scores(&self, asked: &[ScorerKind], candidates: &[Shown]) -> Result<Vec<Vec<Score>>> {
+    /// The scores in `asked` of every trajectory, and how much the repeated verdicts disagree, in order.
+    pub fn scores(&self, asked: &[ScorerKind], trajectories: &[Trajectory]) -> Result<Vec<Vec<Score>>> {
         let mut questions = Vec::new();
-        for candidate in candidates {
+        for candidate in trajectories.iter().map(Shown::from) {
             for &scorer in asked {
                 for variant in 0..self.config.repeats {
-                    let Shown { question, thoughts } = candidate;
+                    let Shown { question, thoughts } = &candidate;
                     let prompt = self.text.prompts().critique(scorer, question, thoughts, variant)?;
                     questions.push(self.question(&prompt, &LEVELS));
                 }
@@ -182,5 +191,4 @@ fn disagreement<'v>(repeated: impl Iterator<Item = &'v [Result<f64, ScoreError>]
 }
 
 #[cfg(test)]
-#[path = "judge_tests.rs"]
 mod tests;

@@ -1,39 +1,31 @@
-//! The critic: judges trajectories from what the policy itself computed while drawing them.
+//! The critique head: judges trajectories from what the policy itself computed while drawing them.
 //!
 //! A small head reads each thought's hidden state and log-probabilities, under its own prompt and reread under the
-//! prompts of other variants ([`features()`]), and gives the probability that the thought is good, overall and by
+//! prompts of other variants ([`features()`]). It gives the probability that the thought is good, overall and by
 //! criterion; a trajectory is as good as its worst thought, however long the rest is. The head learns from at most
 //! 200 graded easy trajectories and from its own confident annotations ([`annotate`]), with a penalty for
-//! inconsistency between repeated evaluations, and is calibrated ([`Calibration`]). Beside it: the vote of a task's
-//! trajectories ([`vote()`]), log-probabilities, a model that is asked in words ([`Judge`]), and the formulas that join
-//! scores ([`Formula`]).
+//! inconsistency between repeated evaluations, and is calibrated ([`Calibration`]).
 //!
-//! Text never reaches a score, but by what a judge reads between fences: the only inputs are hidden states,
-//! log-probabilities and counts of equal answers. What can't be scored has an error class and no number.
+//! Text never reaches the head: its only inputs are hidden states and log-probabilities.
 
 mod aggregate;
 mod annotate;
 mod calibrate;
 mod features;
 mod fit;
-mod formula;
-mod judge;
 mod network;
 mod serial;
-mod vote;
 
 use anyhow::Result;
 use rayon::prelude::*;
 
-pub use annotate::{annotate, entropy_bits};
-pub use calibrate::{Calibration, Platt};
-pub use features::{STATISTICS, features, logprob_scores, reread_score};
-pub use formula::Formula;
-pub use judge::{Judge, Shown};
-pub use vote::vote;
+pub use annotate::annotate;
+pub use calibrate::Calibration;
+pub use features::features;
 
 use crate::config::CriticConfig;
 use crate::domain::{Address, Criteria, Score, ScoreError, Scorer, ScorerKind, Thought};
+use calibrate::Platt;
 use features::Standard;
 use network::Network;
 

@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use crate::domain::{Score, ScoreError, ScorerKind, Thought};
+use crate::domain::Thought;
 
 /// Number of log-probability statistics that follow the hidden state.
 pub const STATISTICS: usize = 6;
@@ -47,34 +47,9 @@ fn statistics(logprobs: &[f32]) -> [f32; STATISTICS] {
     ]
 }
 
-/// Minus the logarithm of the surprise: tells .99 from .999, and keeps -20 from drowning everything else.
+/// Minus the logarithm of the surprise: .99 and .999 differ visibly, and -20 doesn't drown everything else.
 fn sureness(logprob: f32) -> f32 {
     -(-logprob + SURPRISE_MIN).ln()
-}
-
-/// The path's mean and lowest log-probability.
-pub fn logprob_scores(thoughts: &[&Thought]) -> [Score; 2] {
-    let logprobs = || thoughts.iter().flat_map(|t| &t.logprobs).map(|&l| f64::from(l));
-    let n = logprobs().count();
-    if n == 0 {
-        return [ScorerKind::LogprobMean, ScorerKind::LogprobMin]
-            .map(|kind| Score::failed(kind, ScoreError::MissingInput));
-    }
-    // A NaN must not vanish in the minimum.
-    let lowest = logprobs().fold(0.0, |low, l| if l < low || l.is_nan() { l } else { low });
-    [
-        Score::new(ScorerKind::LogprobMean, logprobs().sum::<f64>() / n as f64),
-        Score::new(ScorerKind::LogprobMin, lowest),
-    ]
-}
-
-/// The trajectory's mean log-probability over all of its `rereadings`: (thoughts, rereadings, tokens).
-pub fn reread_score(rereadings: &[Vec<Vec<f32>>]) -> Score {
-    let logprobs = || rereadings.iter().flatten().flatten().map(|&l| f64::from(l));
-    match logprobs().count() {
-        0 => Score::failed(ScorerKind::Reread, ScoreError::MissingInput),
-        n => Score::new(ScorerKind::Reread, logprobs().sum::<f64>() / n as f64),
-    }
 }
 
 /// Mean and scale of every feature over the training set: statistics enter the head standardised, hidden states at
@@ -85,8 +60,8 @@ pub struct Standard {
     pub deviation: Vec<f32>,
 }
 
-/// How strongly a standardised hidden value enters beside a statistic. Hidden states tell apart short trajectories
-/// and mislead on longer ones; at a tenth they have a say where the statistics are silent.
+/// How strongly a standardised hidden value enters, compared with a statistic. Hidden states separate short
+/// trajectories and mislead on longer ones; at a tenth they decide only where the statistics don't.
 const HIDDEN_SCALE: f64 = 0.1;
 /// A feature that hardly varies is not blown up.
 const DEVIATION_MIN: f64 = 1e-3;

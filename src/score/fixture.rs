@@ -1,0 +1,62 @@
+//! Trajectories that tests of this room score.
+
+use crate::domain::{
+    Address, FinishReason, Leaf, Purpose, Split, Strategy, Task, TaskKind, Thought, Trajectory, Tree,
+};
+
+/// A chain of thought with all that a [`Trajectory`] borrows.
+pub struct Owned {
+    pub id: i64,
+    pub task: Task,
+    pub tree: Tree,
+}
+
+impl Owned {
+    /// A chain of these thoughts, without tokens, that claims no answer.
+    pub fn thinking(id: i64, question: &str, texts: &[&str]) -> Self {
+        let task = Task {
+            id: "t/1".into(),
+            kind: TaskKind::Text,
+            split: Split::Train,
+            level: 1,
+            question: question.to_owned(),
+            answer: None,
+            solution: None,
+        };
+        let thought = |(i, text): (usize, &&str)| Thought {
+            parent: (i as u32).checked_sub(1),
+            token_ids: Vec::new(),
+            logprobs: Vec::new(),
+            text: (*text).to_owned(),
+            hidden_f16: Vec::new(),
+            value: None,
+            pruned: None,
+        };
+        let tree = Tree {
+            address: Address::new(7, Purpose::Rollout, 1, &task.id, &[id as u32]),
+            strategy: Strategy::Cot,
+            task_id: task.id.clone(),
+            variant: None,
+            prompt_ids: Vec::new(),
+            thoughts: texts.iter().enumerate().map(thought).collect(),
+            leaves: vec![Leaf {
+                thought: texts.len().saturating_sub(1) as u32,
+                finish: FinishReason::Eos,
+                answer: None,
+            }],
+        };
+        Self { id, task, tree }
+    }
+
+    /// An attempt at this task that claims this answer.
+    pub fn answering(id: i64, task: &str, answer: Option<&str>) -> Self {
+        let mut owned = Self::thinking(id, "?", &["."]);
+        (owned.task.id, owned.tree.task_id) = (task.to_owned(), task.to_owned());
+        owned.tree.leaves[0].answer = answer.map(str::to_owned);
+        owned
+    }
+
+    pub fn trajectory(&self) -> Trajectory<'_> {
+        Trajectory { id: self.id, task: &self.task, tree: &self.tree, leaf: &self.tree.leaves[0] }
+    }
+}

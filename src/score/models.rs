@@ -1,0 +1,226 @@
+//! The auxiliary models: judge and reference, which are loaded with the run and never trained.
+//!
+//! Knows nothing of policies and checkpoints: the caller brings the function that loads a model.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Formula, Judge};
+use crate::config::{Criterion, CriticConfig, JudgeConfig, ReferenceConfig, RewardConfig};
+use crate::domain::ScorerKind;
+use crate::engine::Generate;
+use crate::text::{CRITIQUES, PROPOSE, Text, VALUE};
+
+/// A model that is only asked or read, with its own tokenizer.
+pub struct AuxModel {
+    engine: Box<dyn Generate + Send>,
+    text: Text,
+}
+
+impl AuxModel {
+    pub fn new(engine: Box<dyn Generate + Send>, text: Text) -> Self {
+        Self { engine, text }
+    }
+
+    pub fn engine(&self) -> &dyn Generate {
+        &*self.engine
+    }
+
+    pub fn text(&self) -> &Text {
+        &self.text
+    }
+}
+
+/// The sections of the configuration that scoring reads.
+#[derive(Clone, Copy, Debug)]
+pub struct ScoreSettings<'c> {
+    pub critic: &'c CriticConfig,
+    pub judge: &'c JudgeConfig,
+    pub reference: &'c ReferenceConfig,
+    pub reward: &'c RewardConfig,
+}
+
+/// The prompts that a search asks, in addition to those that score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SearchPrompts {
+    /// Whether a prompt values its paths.
+    pub value: bool,
+    /// How many thoughts a prompt proposes at once, if one does.
+    pub propose: Option<u32>,
+}
+
+/// Loads the model that a key of the configuration names: (key, name, folder or file).
+pub type LoadModel<'a> = &'a dyn Fn(&str, &str, &Path) -> Result<AuxModel>;
+
+/// Judge and reference, and what the judge is asked.
+pub struct AuxModels {
+    judge: Option<AuxModel>,
+    reference: Option<AuxModel>,
+    asked: Vec<ScorerKind>,
+    config: JudgeConfig,
+    search: SearchPrompts,
+}
+
+impl AuxModels {
+    /// Loads what the settings name, and dry-runs every prompt on an empty question.
+    ///
+    /// `policy` is the policy's engine with its tokenizer: it answers where no other judge is configured.
+    ///
+    /// # Errors
+    /// If a model can't be loaded, a prompt can't be asked, or a formula needs a score that no model gives.
+    pub fn load(
+        settings: &ScoreSettings,
+        search: SearchPrompts,
+        policy: (&dyn Generate, &Text),
+        load: LoadModel,
+    ) -> Result<Self> {
+        let ScoreSettings { judge, reference, .. } = *settings;
+        let asked = asked(settings)?;
+        let other = judge.is_on() && !judge.is_policy();
+        let models = Self {
+            judge: other.then(|| load("judge.model", &judge.model, judge.folder())).transpose()?,
+            reference: match reference.model.as_str() {
+                "" => None,
+                name => Some(load("reference.model", name, reference.folder())?),
+            },
+            asked,
+            config: judge.clone(),
+            search,
+        };
+        models.dry_run(policy)?;
+        Ok(models)
+    }
+
+    fn dry_run(&self, (engine, text): (&dyn Generate, &Text)) -> Result<()> {
+        let way_out = "its prompts are in the folder model.prompts";
+        let judge = self.judge(engine, text);
+        judge
+            .check(&self.asked)
+            .with_context(|| format!("judge.model = {:?} can't be asked: {way_out}", self.config.model))?;
+        if self.search.value {
+            judge.check_values().with_context(|| format!("tree.value = \"prompt\" can't work: {way_out}"))?;
+        }
+        if let Some(proposals) = self.search.propose {
+            let prompt = text.prompts().propose("?", &["."], proposals)?;
+            text.asked(&prompt)
+                .with_context(|| format!("tree.propose = \"prompt\" can't work: {way_out}"))?;
+        }
+        Ok(())
+    }
+
+    /// The judge; where none is configured it is the policy, which `engine` and `text` are.
+    pub fn judge<'a>(&'a self, engine: &'a dyn Generate, text: &'a Text) -> Judge<'a> {
+        match &self.judge {
+            Some(model) => Judge::new(model.engine(), model.text(), &self.config),
+            None => Judge::new(engine, text, &self.config),
+        }
+    }
+
+    /// The reference, if one is configured.
+    pub fn reference(&self) -> Option<&AuxModel> {
+        self.reference.as_ref()
+    }
+
+    /// The scores that a judge is asked for, in order; none if nobody judges.
+    pub fn asked(&self) -> &[ScorerKind] {
+        &self.asked
+    }
+
+    /// Everything here that decides a run's rows, beyond the configuration; empty if nothing does. `text` is the
+    /// policy's.
+    pub fn identity(&self, text: &Text) -> String {
+        let mut parts = Vec::new();
+        for model in self.judge.iter().chain(&self.reference) {
+            parts.extend([model.engine.policy_hash().to_owned(), model.text.hash().to_owned()]);
+        }
+        let mut templates = Vec::new();
+        if self.config.is_on() {
+            templates.extend(CRITIQUES.map(|(_, name)| name));
+        }
+        templates.extend(self.search.value.then_some(VALUE));
+        templates.extend(self.search.propose.map(|_| PROPOSE));
+        if !templates.is_empty() {
+            parts.push(text.prompts().hash_of(&templates));
+        }
+        if parts.is_empty() {
+            return String::new();
+        }
+        blake3::hash(parts.join(" ").as_bytes()).to_hex().to_string()
+    }
+}
+
+/// Whether an auxiliary model gives this score.
+pub fn is_by_model(scorer: &ScorerKind) -> bool {
+    is_judged(scorer) || [ScorerKind::JudgeDisagreement, ScorerKind::Reference].contains(scorer)
+}
+
+/// Whether a prompt asks a judge for this score.
+fn is_judged(scorer: &ScorerKind) -> bool {
+    CRITIQUES.iter().any(|(known, _)| known == scorer)
+}
+
+/// What the judge is asked: the configured criteria and what formulas use, in the order of the scores.
+fn asked(settings: &ScoreSettings) -> Result<Vec<ScorerKind>> {
+    let ScoreSettings { critic, judge, reference, reward } = *settings;
+    let mut wanted: Vec<ScorerKind> = if judge.is_on() {
+        judge.criteria.iter().map(|criterion| scorer(*criterion)).collect()
+    } else {
+        Vec::new()
+    };
+    for formula in [&critic.annotation, &reward.formula, &reward.without_head] {
+        for name in Formula::parse(formula)?.names() {
+            if is_judged(name) || *name == ScorerKind::JudgeDisagreement {
+                ensure!(
+                    judge.is_on(),
+                    "the formula `{formula}` uses `{name}`, but nobody judges: set judge.model, to \"policy\" or a model"
+                );
+            }
+            ensure!(
+                *name != ScorerKind::JudgeDisagreement || judge.repeats > 1,
+                "the formula `{formula}` uses `{name}`, which takes judge.repeats of at least 2"
+            );
+            ensure!(
+                *name != ScorerKind::Reference || !reference.model.is_empty(),
+                "the formula `{formula}` uses `{name}`, but there is no reference: set reference.model"
+            );
+            wanted.extend(is_judged(name).then(|| name.clone()));
+        }
+    }
+    Ok(CRITIQUES.into_iter().map(|(scorer, _)| scorer).filter(|scorer| wanted.contains(scorer)).collect())
+}
+
+fn scorer(criterion: Criterion) -> ScorerKind {
+    match criterion {
+        Criterion::Overall => ScorerKind::Judge,
+        Criterion::Coherence => ScorerKind::JudgeCoherence,
+        Criterion::Accuracy => ScorerKind::JudgeAccuracy,
+        Criterion::Completeness => ScorerKind::JudgeCompleteness,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn asked_by(pairs: &[(&str, &str)]) -> Result<Vec<ScorerKind>> {
+        let pairs: Vec<_> = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let Config { critic, judge, reference, reward, .. } = &Config::load(None, &pairs).unwrap();
+        asked(&ScoreSettings { critic, judge, reference, reward })
+    }
+
+    #[test]
+    fn formulas_and_criteria_decide_what_is_asked() {
+        assert!(asked_by(&[]).unwrap().is_empty());
+        let formula = ("reward.formula", "judge_accuracy - judge_disagreement");
+        let both = asked_by(&[("judge.model", "policy"), formula]).unwrap();
+        assert_eq!(both, [ScorerKind::Judge, ScorerKind::JudgeAccuracy]);
+        let error = asked_by(&[formula]).unwrap_err().to_string();
+        assert!(error.contains("judge.model") && error.contains("judge_accuracy"), "{error}");
+        let once = [("judge.model", "policy"), ("judge.repeats", "1"), formula];
+        assert!(asked_by(&once).unwrap_err().to_string().contains("judge.repeats"));
+        let reference = asked_by(&[("reward.formula", "exp(reference)")]).unwrap_err().to_string();
+        assert!(reference.contains("reference.model"), "{reference}");
+    }
+}

@@ -1,0 +1,50 @@
+//! The reference: a model that is never trained, whose log-probability of a trajectory is a score.
+//!
+//! It reads the trajectory's text with its own tokenizer, so it need not share the policy's.
+
+use anyhow::Result;
+
+use crate::domain::{Score, ScoreError, ScorerKind, Trajectory};
+use crate::engine::{Generate, ReadRequest};
+use crate::text::Text;
+
+/// Every trajectory's mean log-probability under the reference, in nats per token of its tokenizer, in order.
+pub fn reference_scores(
+    engine: &dyn Generate,
+    text: &Text,
+    trajectories: &[Trajectory],
+) -> Result<Vec<Score>> {
+    let requests: Vec<Result<ReadRequest, ScoreError>> =
+        trajectories.iter().map(|trajectory| request(engine, text, trajectory)).collect();
+    let readable: Vec<ReadRequest> = requests.iter().filter_map(|r| r.as_ref().ok()).cloned().collect();
+    let mut readings = engine.read(&readable)?.into_iter();
+    let score = |request: Result<ReadRequest, ScoreError>| {
+        let read = request.and_then(|_| readings.next().ok_or(ScoreError::MissingInput));
+        match read {
+            Ok(reading) => {
+                let sum: f64 = reading.logprobs.iter().map(|&l| f64::from(l)).sum();
+                Score::new(ScorerKind::Reference, sum / reading.logprobs.len() as f64)
+            }
+            Err(error) => Score::failed(ScorerKind::Reference, error),
+        }
+    };
+    Ok(requests.into_iter().map(score).collect())
+}
+
+/// What is to be read of a trajectory, or why it can't be.
+fn request(engine: &dyn Generate, text: &Text, trajectory: &Trajectory) -> Result<ReadRequest, ScoreError> {
+    let prompt = text.prompt_ids_of(trajectory.task.kind, trajectory.question());
+    let (Ok(mut ids), Ok(completion)) = (prompt, text.encode(&trajectory.text())) else {
+        return Err(ScoreError::Unreadable);
+    };
+    let from = ids.len();
+    ids.extend(completion);
+    if trajectory.leaf.finish.is_complete() {
+        ids.push(text.eos_id());
+    }
+    match () {
+        () if ids.len() == from => Err(ScoreError::MissingInput),
+        () if ids.len() > engine.context_max() => Err(ScoreError::ContextFull),
+        () => Ok(ReadRequest { ids, from, hidden_at: Vec::new() }),
+    }
+}

@@ -1,0 +1,110 @@
+//! Selection: which trajectories the policy will learn from, and why each of the others is not among them.
+//!
+//! Pure functions. Their outcome depends on the set of trajectories, never on its order, and every trajectory gets
+//! exactly one reason. [`by_reward`] is the loop's selection; [`at_random`] and [`by_gold`] are its controls at the
+//! same budget, and only [`by_gold`] is passed what is right.
+
+mod places;
+mod verdicts;
+
+use std::collections::HashMap;
+
+use crate::config::SelectConfig;
+use crate::domain::{Address, Reward, Selection, SelectionReason, Trajectory, stats};
+use places::Places;
+use verdicts::Verdicts;
+
+/// The reward of each trajectory, by row id; one that isn't there has none.
+pub type Rewards = HashMap<i64, Reward>;
+
+/// Keeps the best `select.keep` of every task by reward, at most `select.total_max` over all tasks.
+///
+/// Within a task equal rewards are ranked by row id. A trajectory below `select.floor`, or with the text of a better
+/// one of the same task and variant, is not kept and takes no place. When the total is too large the best rewards
+/// stay; among equal ones those ranked higher in their task. The verdicts come in order of row id.
+pub fn by_reward(trajectories: &[Trajectory], rewards: &Rewards, config: &SelectConfig) -> Vec<Selection> {
+    let mut verdicts = Verdicts::new(trajectories, rewards);
+    let mut kept = Vec::new();
+    for best_first in verdicts.rank_tasks().values() {
+        let mut places = Places::new(config.keep);
+        for &i in best_first {
+            let below = verdicts.reward(i).is_none_or(|reward| reward < config.floor);
+            let refusal =
+                if below { Some(SelectionReason::BelowFloor) } else { places.take(&verdicts.trajectory(i)) };
+            match refusal {
+                Some(reason) => verdicts.decide(i, reason),
+                None => kept.push(i),
+            }
+        }
+    }
+    kept.sort_by(|&a, &b| {
+        verdicts.by_rising_reward(b, a).then_with(|| verdicts.order(a).cmp(&verdicts.order(b)))
+    });
+    for (place, i) in kept.into_iter().enumerate() {
+        let fits = place < config.total_max;
+        verdicts.decide(i, if fits { SelectionReason::Kept } else { SelectionReason::OverQuota });
+    }
+    verdicts.into_selections(SelectionReason::Unscorable)
+}
+
+/// Keeps `count` complete trajectories with an answer, drawn without replacement, or all of them if there are fewer.
+/// The verdicts come in order of row id, with ranks by reward where there is one.
+pub fn at_random(
+    trajectories: &[Trajectory],
+    rewards: &Rewards,
+    count: usize,
+    address: &Address,
+) -> Vec<Selection> {
+    let mut verdicts = Verdicts::new(trajectories, rewards);
+    verdicts.rank_tasks();
+    for i in shuffled(verdicts.open(), address).into_iter().take(count) {
+        verdicts.decide(i, SelectionReason::KeptRandom);
+    }
+    verdicts.into_selections(SelectionReason::NotDrawn)
+}
+
+/// Keeps right trajectories, drawn without replacement: at most `select.keep` of a task, and `count` (and at most
+/// `select.total_max`) over all tasks, without duplicates. The verdicts come in order of row id.
+pub fn by_gold(
+    trajectories: &[Trajectory],
+    rewards: &Rewards,
+    is_right: impl Fn(&Trajectory) -> bool,
+    count: usize,
+    config: &SelectConfig,
+    address: &Address,
+) -> Vec<Selection> {
+    let mut verdicts = Verdicts::new(trajectories, rewards);
+    verdicts.rank_tasks();
+    let mut left = count.min(config.total_max);
+    let mut places: HashMap<&str, Places> = HashMap::new();
+    for i in shuffled(verdicts.open(), address) {
+        let trajectory = verdicts.trajectory(i);
+        if !is_right(&trajectory) {
+            verdicts.decide(i, SelectionReason::Wrong);
+            continue;
+        }
+        let of_task = places.entry(&trajectory.task.id).or_insert_with(|| Places::new(config.keep));
+        let reason = match of_task.take(&trajectory) {
+            Some(refusal) => refusal,
+            None if left == 0 => SelectionReason::OverQuota,
+            None => {
+                left -= 1;
+                SelectionReason::KeptOracle
+            }
+        };
+        verdicts.decide(i, reason);
+    }
+    verdicts.into_selections(SelectionReason::NotDrawn)
+}
+
+/// A uniform permutation (Fisher and Yates), drawn from `address`.
+fn shuffled(mut items: Vec<usize>, address: &Address) -> Vec<usize> {
+    let mut stream = address.stream();
+    for end in (1..items.len()).rev() {
+        items.swap(end, stats::uniform(&mut stream, end + 1));
+    }
+    items
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! The verdicts of selection on a set of trajectories, as they are decided one by one.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::Rewards;
+use crate::domain::{Selection, SelectionReason, Trajectory};
+
+/// Why a trajectory can't be trained on, whatever its reward is.
+fn defect(trajectory: &Trajectory) -> Option<SelectionReason> {
+    match trajectory.answer() {
+        _ if !trajectory.leaf.finish.is_complete() => Some(SelectionReason::Truncated),
+        None => Some(SelectionReason::NoAnswer),
+        Some(_) => None,
+    }
+}
+
+/// What has been decided so far. An index means a place among the trajectories in order of row id.
+pub struct Verdicts<'t> {
+    trajectories: Vec<Trajectory<'t>>,
+    /// Rewards that can be ranked.
+    rewards: Vec<Option<f64>>,
+    ranks: Vec<Option<u32>>,
+    reasons: Vec<Option<SelectionReason>>,
+}
+
+impl<'t> Verdicts<'t> {
+    /// Trajectories with a defect are decided from the start.
+    pub fn new(trajectories: &[Trajectory<'t>], rewards: &Rewards) -> Self {
+        let mut trajectories = trajectories.to_vec();
+        trajectories.sort_by_key(|t| t.id);
+        let rankable = |t: &Trajectory| rewards.get(&t.id)?.ok().filter(|reward| reward.is_finite());
+        let rewards = trajectories.iter().map(rankable).collect();
+        let reasons = trajectories.iter().map(defect).collect();
+        Self { ranks: vec![None; trajectories.len()], trajectories, rewards, reasons }
+    }
+
+    pub fn trajectory(&self, i: usize) -> Trajectory<'t> {
+        self.trajectories[i]
+    }
+
+    /// The reward as a number that can be ranked.
+    pub fn reward(&self, i: usize) -> Option<f64> {
+        self.rewards[i]
+    }
+
+    /// Trajectories without a reason yet.
+    pub fn open(&self) -> Vec<usize> {
+        (0..self.trajectories.len()).filter(|&i| self.reasons[i].is_none()).collect()
+    }
+
+    /// Ranks the open trajectories that have a reward within their tasks; returns each task's, best first.
+    pub fn rank_tasks(&mut self) -> BTreeMap<&'t str, Vec<usize>> {
+        let mut tasks: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for i in self.open() {
+            if self.rewards[i].is_some() {
+                tasks.entry(&self.trajectories[i].task.id).or_default().push(i);
+            }
+        }
+        for best_first in tasks.values_mut() {
+            // A stable sort: equal rewards stay in order of row id.
+            best_first.sort_by(|&a, &b| self.by_rising_reward(b, a));
+            for (rank, &i) in best_first.iter().enumerate() {
+                self.ranks[i] = Some(rank as u32 + 1);
+            }
+        }
+        tasks
+    }
+
+    pub fn by_rising_reward(&self, a: usize, b: usize) -> Ordering {
+        let reward = |i: usize| self.rewards[i].unwrap_or(f64::NEG_INFINITY);
+        // Adding 0 makes -0 equal to 0, which differ for `total_cmp`.
+        (reward(a) + 0.0).total_cmp(&(reward(b) + 0.0))
+    }
+
+    /// How trajectories of equal reward are ordered across tasks.
+    pub fn order(&self, i: usize) -> (Option<u32>, i64) {
+        (self.ranks[i], self.trajectories[i].id)
+    }
+
+    pub fn decide(&mut self, i: usize, reason: SelectionReason) {
+        self.reasons[i] = Some(reason);
+    }
+
+    /// Trajectories that nothing was decided about get `otherwise`.
+    pub fn into_selections(self, otherwise: SelectionReason) -> Vec<Selection> {
+        let verdicts = self.trajectories.iter().zip(self.ranks).zip(self.reasons);
+        verdicts
+            .map(|((trajectory, rank), reason)| Selection {
+                trajectory: trajectory.id,
+                rank,
+                reason: reason.unwrap_or(otherwise),
+            })
+            .collect()
+    }
+}
