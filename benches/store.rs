@@ -141,7 +141,7 @@ async fn queries() {
         let scores: Vec<(i64, Score)> = ids
             .iter()
             .flat_map(|&id| {
-                [ScorerKind::Head, ScorerKind::Vote, ScorerKind::Reward]
+                [ScorerName::HEAD, ScorerName::VOTE, ScorerName::REWARD]
                     .map(|k| (id, Score::new(k, id as f64 / 1e6)))
             })
             .collect();

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::bootstrap::{self, note, row};
 use super::{Flow, Session, judging};
-use crate::domain::{Address, Phase, Purpose, Score, ScorerKind, Trajectory};
+use crate::domain::{Address, Phase, Purpose, Score, ScorerName, Trajectory};
 use crate::score::{self, Critic, Evidence, Formula, Labelled};
 use crate::store::{CriticStage, StoredTree};
 
@@ -60,9 +60,10 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         session.warn(message).await?;
     }
     session.host.part("score");
-    let stored = session.store.scores(run, iteration).await?;
-    if !stored.iter().any(|(_, score)| score.scorer == ScorerKind::Reward) {
-        let scores = score(session, &critic, row.voting, &evidence)?;
+    let covered = session.store.scored(run, iteration, &ScorerName::REWARD, &row.hash).await?;
+    let missing: Vec<&Evidence> = evidence.iter().filter(|e| !covered.contains(&e.id)).collect();
+    if !missing.is_empty() {
+        let scores = score(session, &critic, row.voting, &missing)?;
         session.host.milestone();
         session.store.put_scores(run, iteration, &row.hash, &scores).await?;
         session.host.milestone();
@@ -99,10 +100,11 @@ fn score(
     session: &Session,
     critic: &Critic,
     voting: bool,
-    evidence: &[Evidence],
+    evidence: &[&Evidence],
 ) -> Result<Vec<(i64, Score)>> {
     let config = &session.config.reward;
     let formula = Formula::parse(if voting { &config.formula } else { &config.without_head })?;
-    let scored = |e: &Evidence| e.scored(critic, &formula).into_iter().map(|s| (e.id, s)).collect::<Vec<_>>();
+    let scored =
+        |e: &&Evidence| e.scored(critic, &formula).into_iter().map(|s| (e.id, s)).collect::<Vec<_>>();
     Ok(evidence.iter().flat_map(scored).collect())
 }

@@ -1,13 +1,13 @@
 //! What the auxiliary models make of an iteration's trajectories: the judge's verdicts and the reference's
 //! log-probabilities, asked in bounded units, each of which is committed when it is done.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use anyhow::Result;
 
 use super::critique::trajectories;
 use super::{Policy, Session};
-use crate::domain::{Score, ScorerKind, Trajectory};
+use crate::domain::{Score, ScorerName, Trajectory};
 use crate::score::{self, reference_scores};
 use crate::store::StoredTree;
 
@@ -31,7 +31,7 @@ pub(super) async fn perform(
 ) -> Result<Option<String>> {
     let trajectories = trajectories(session, stored)?;
     let models = &session.referees;
-    if let Some(&first) = models.asked().first() {
+    if let Some(first) = models.asked().first() {
         let judge = models.judge(policy.engine(), &session.text);
         let hash = judge.hash();
         let ask = |unit: &[Trajectory]| judge.scores(models.asked(), unit);
@@ -46,37 +46,43 @@ pub(super) async fn perform(
             Ok(scores.into_iter().map(|score| vec![score]).collect())
         };
         let hash = reference.engine().policy_hash();
-        return in_units(session, iteration, &trajectories, (ScorerKind::Reference, hash), &ask).await;
+        return in_units(session, iteration, &trajectories, (&ScorerName::REFERENCE, hash), &ask).await;
     }
     Ok(None)
 }
 
-/// Scores by trajectory that [`perform`] stored.
+/// Scores by trajectory that [`perform`] stored; of repeated ones the last counts.
 pub(super) async fn scores(session: &Session<'_>, iteration: u32) -> Result<HashMap<i64, Vec<Score>>> {
+    Ok(latest_by_models(session.store.scores(session.run.id, iteration).await?))
+}
+
+/// The last score of each auxiliary scorer, by trajectory; `scores` are in order of scoring.
+fn latest_by_models(scores: Vec<(i64, Score)>) -> HashMap<i64, Vec<Score>> {
     let mut by_trajectory: HashMap<i64, Vec<Score>> = HashMap::new();
-    for (id, score) in session.store.scores(session.run.id, iteration).await? {
-        if score::is_by_model(&score.scorer) {
-            by_trajectory.entry(id).or_default().push(score);
-        }
+    for (id, score) in scores.into_iter().filter(|(_, score)| score::is_by_model(&score.scorer)) {
+        let known = by_trajectory.entry(id).or_default();
+        known.retain(|earlier| earlier.scorer != score.scorer);
+        known.push(score);
     }
-    Ok(by_trajectory)
+    by_trajectory
 }
 
 /// Scores of each of several trajectories.
 type Given = Vec<Vec<Score>>;
 
-/// Asks unit by unit about the trajectories that have no score of the `first` kind yet, and commits each unit.
+/// Asks unit by unit about the trajectories that no scoring under this hash covers yet, and commits each unit. `first`
+/// is a name that every scored trajectory has.
 async fn in_units(
     session: &Session<'_>,
     iteration: u32,
     trajectories: &[Trajectory<'_>],
-    (first, hash): (ScorerKind, &str),
+    (first, hash): (&ScorerName, &str),
     ask: &dyn Fn(&[Trajectory]) -> Result<Given>,
 ) -> Result<Option<String>> {
     let run = session.run.id;
-    let scored = session.store.scores(run, iteration).await?;
-    let done: HashSet<i64> = scored.iter().filter(|(_, s)| s.scorer == first).map(|(id, _)| *id).collect();
-    let missing: Vec<Trajectory> = trajectories.iter().filter(|t| !done.contains(&t.id)).copied().collect();
+    let covered = session.store.scored(run, iteration, first, hash).await?;
+    let missing: Vec<Trajectory> =
+        trajectories.iter().filter(|t| !covered.contains(&t.id)).copied().collect();
     for unit in missing.chunks(UNIT) {
         if let Some(reason) = session.limit_reached()? {
             return Ok(Some(reason));
@@ -93,4 +99,29 @@ async fn in_units(
         session.host.advanced(1);
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ScoreError;
+
+    #[test]
+    fn only_models_scores_are_kept_and_the_last_of_each_counts() {
+        let scores = vec![
+            (1, Score::new(ScorerName::HEAD, 0.9)),
+            (1, Score::new(ScorerName::JUDGE, 0.25)),
+            (1, Score::failed(ScorerName::JUDGE, ScoreError::LowMass)),
+            (1, Score::new(ScorerName::REFERENCE, -0.5)),
+            (2, Score::new(ScorerName::JUDGE_DISAGREEMENT, 0.1)),
+            (3, Score::new(ScorerName::REWARD, 1.0)),
+        ];
+        let latest = latest_by_models(scores);
+        assert_eq!(latest.len(), 2, "trajectory 3 has only a reward");
+        assert_eq!(
+            latest[&1],
+            [Score::failed(ScorerName::JUDGE, ScoreError::LowMass), Score::new(ScorerName::REFERENCE, -0.5)]
+        );
+        assert_eq!(latest[&2], [Score::new(ScorerName::JUDGE_DISAGREEMENT, 0.1)]);
+    }
 }

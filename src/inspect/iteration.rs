@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::outcomes::{Gold, lines};
 use super::render::{Style, Tone, cell, duration, line, or_dash, percent, percent_interval, points, short};
 use super::run::{IterationLine, find, iteration_lines};
-use crate::domain::{Arm, Phase, Purpose, Score, ScorerKind, SelectionReason, Split, stats};
+use crate::domain::{Arm, Phase, Purpose, Score, ScorerName, SelectionReason, Split, stats};
 use crate::store::{CriticStage, Decoding, Reader, TrajectoryLine};
 
 /// Bins of a score's histogram.
@@ -58,7 +58,7 @@ pub struct TaskCoverage {
 /// How one scorer's numbers are spread over the iteration's rollout trajectories.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScoreDistribution {
-    pub scorer: ScorerKind,
+    pub scorer: ScorerName,
     /// Trajectories with a number.
     pub n: usize,
     /// Trajectories without one, by error class.
@@ -179,15 +179,15 @@ fn distributions(
     right: &HashMap<i64, bool>,
 ) -> Vec<ScoreDistribution> {
     let drawn: HashSet<i64> = drawn.iter().map(|line| line.id).collect();
-    let mut latest: BTreeMap<ScorerKind, BTreeMap<i64, Score>> = BTreeMap::new();
+    let mut latest: BTreeMap<ScorerName, BTreeMap<i64, Score>> = BTreeMap::new();
     for (trajectory, score) in scores.iter().filter(|(trajectory, _)| drawn.contains(trajectory)) {
-        latest.entry(score.scorer).or_default().insert(*trajectory, *score);
+        latest.entry(score.scorer.clone()).or_default().insert(*trajectory, score.clone());
     }
     latest.into_iter().map(|(scorer, scores)| distribution(scorer, &scores, right)).collect()
 }
 
 fn distribution(
-    scorer: ScorerKind,
+    scorer: ScorerName,
     scores: &BTreeMap<i64, Score>,
     right: &HashMap<i64, bool>,
 ) -> ScoreDistribution {

@@ -130,7 +130,7 @@ impl Fixture {
                 (i, Arm::Reward) => (SelectionReason::Kept, Ok(0.9 - 0.3 * i as f64)),
                 (..) => (SelectionReason::KeptRandom, Err(ScoreError::MissingInput)),
             };
-            scores.push((trajectory, Score { scorer: ScorerKind::Vote, value: vote }));
+            scores.push((trajectory, Score { scorer: ScorerName::VOTE, value: vote }));
             selections.push(Selection { trajectory, rank: vote.is_ok().then_some(i as u32 % 3 + 1), reason });
         }
         self.store.put_scores(run, iteration, "critic-hash", &scores).await.unwrap();

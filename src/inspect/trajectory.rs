@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::render::{Style, Tone, cell, line, or_dash, short, visible};
 use crate::domain::{
-    FinishReason, PruneReason, Purpose, ScoreError, ScorerKind, SelectionReason, Split, Strategy, TaskKind,
+    FinishReason, PruneReason, Purpose, ScoreError, ScorerName, SelectionReason, Split, Strategy, TaskKind,
     Thought, Tree,
 };
 use crate::score;
@@ -84,7 +84,7 @@ pub struct ThoughtLine {
 /// One score, or why there is none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScoreLine {
-    pub scorer: ScorerKind,
+    pub scorer: ScorerName,
     pub value: Option<f64>,
     /// Why there is no value.
     pub error: Option<ScoreError>,
@@ -195,7 +195,7 @@ fn token_texts(thought: &Thought, text: TokenText) -> Option<Vec<String>> {
 
 fn score_lines(scores: &[crate::store::StoredScore]) -> Vec<ScoreLine> {
     let line = |stored: &crate::store::StoredScore| ScoreLine {
-        scorer: stored.score.scorer,
+        scorer: stored.score.scorer.clone(),
         value: stored.score.value.ok(),
         error: stored.score.value.err(),
         run: stored.run,
@@ -314,7 +314,7 @@ impl TrajectoryReport {
                     (None, error) => cell(or_dash(error, |e| e.to_string()), Tone::Warning),
                 };
                 table.add_row([
-                    cell(score.scorer, Tone::Plain),
+                    cell(&score.scorer, Tone::Plain),
                     value,
                     cell(score.run, Tone::Plain),
                     cell(score.iteration, Tone::Plain),

@@ -8,7 +8,7 @@ use super::head::{self, Critic, Labelled};
 use super::reread::{reread, reread_score};
 use super::{Formula, logprob_scores, votes};
 use crate::config::CriticConfig;
-use crate::domain::{Address, Reward, Score, ScorerKind, Trajectory};
+use crate::domain::{Address, Reward, Score, ScorerName, ScorerSpec, Trajectory};
 use crate::engine::Generate;
 use crate::text::Text;
 
@@ -63,9 +63,18 @@ impl Evidence {
 
     /// The scores to be stored, the reward by `formula` last.
     pub fn scored(&self, critic: &Critic, formula: &Formula) -> Vec<Score> {
-        let reward = Score { scorer: ScorerKind::Reward, value: self.eval(formula, critic) };
+        let reward = Score { scorer: ScorerName::REWARD, value: self.eval(formula, critic) };
         self.scores(critic).into_iter().chain([reward]).collect()
     }
+}
+
+/// How rewards, and the scores by `critic` that are stored with them, are made.
+pub fn reward_spec(critic: &Critic, formula: &Formula, rereads: u32) -> ScorerSpec {
+    let settings =
+        serde_json::json!({ "head": critic.hash(), "formula": formula.source(), "rereads": rereads });
+    let computes =
+        "a formula over the critique head, log-probabilities, rereadings, the vote and auxiliary models";
+    ScorerSpec::new(ScorerName::REWARD, computes, &settings)
 }
 
 /// Trajectories whose label `formula` over the scores of `critic` is sure of, as the head learns from them.

@@ -10,25 +10,8 @@ use anyhow::{Result, anyhow, bail, ensure};
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Expression, UndefinedBehavior, Value};
 
-use crate::domain::{Reward, Score, ScoreError, ScorerKind};
+use crate::domain::{Reward, Score, ScoreError, ScorerName};
 
-/// Names a formula may use.
-pub const NAMES: [ScorerKind; 14] = [
-    ScorerKind::Head,
-    ScorerKind::Coherence,
-    ScorerKind::Accuracy,
-    ScorerKind::Completeness,
-    ScorerKind::Vote,
-    ScorerKind::LogprobMean,
-    ScorerKind::LogprobMin,
-    ScorerKind::Reread,
-    ScorerKind::Judge,
-    ScorerKind::JudgeCoherence,
-    ScorerKind::JudgeAccuracy,
-    ScorerKind::JudgeCompleteness,
-    ScorerKind::JudgeDisagreement,
-    ScorerKind::Reference,
-];
 const FUNCTIONS: [&str; 3] = ["min", "max", "exp"];
 /// Longest formula, in bytes.
 const LENGTH_MAX: usize = 1000;
@@ -42,11 +25,16 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
+/// The names that a formula may use: every known scorer but the reward itself.
+fn inputs() -> impl Iterator<Item = ScorerName> {
+    ScorerName::BUILT_IN.into_iter().filter(|name| *name != ScorerName::REWARD)
+}
+
 /// A formula that was read and found to make sense.
 pub struct Formula {
     source: String,
     expression: Expression<'static, 'static>,
-    names: Vec<ScorerKind>,
+    names: Vec<ScorerName>,
 }
 
 impl Formula {
@@ -59,11 +47,11 @@ impl Formula {
         let used: BTreeSet<String> = expression.undeclared_variables(false).into_iter().collect();
         let mut names = Vec::new();
         for name in used.iter().filter(|name| !FUNCTIONS.contains(&name.as_str())) {
-            match NAMES.into_iter().find(|known| known.name() == name) {
+            match inputs().find(|known| known.as_str() == name) {
                 Some(known) => names.push(known),
                 None => bail!(
                     "the formula `{source}` uses `{name}`, which is unknown; known are {} and {}",
-                    NAMES.map(ScorerKind::name).join(", "),
+                    inputs().map(|known| known.to_string()).collect::<Vec<_>>().join(", "),
                     FUNCTIONS.map(|f| format!("{f}()")).join(", ")
                 ),
             }
@@ -71,7 +59,7 @@ impl Formula {
         let formula = Self { source: source.to_owned(), expression, names };
         // Scores of one half stand in for real ones: wrong types and calls show at once.
         formula
-            .number(&formula.names.iter().map(|&name| (name, 0.5)).collect::<Vec<_>>())
+            .number(&formula.names.iter().map(|name| (name, 0.5)).collect::<Vec<_>>())
             .map_err(|error| anyhow!("the formula `{source}` does not work: {error}"))?;
         Ok(formula)
     }
@@ -82,7 +70,7 @@ impl Formula {
     }
 
     /// The scores it needs.
-    pub fn names(&self) -> &[ScorerKind] {
+    pub fn names(&self) -> &[ScorerName] {
         &self.names
     }
 
@@ -93,16 +81,17 @@ impl Formula {
     /// result that is not a finite number is [`ScoreError::NonFinite`].
     pub fn eval(&self, scores: &[Score]) -> Reward {
         let mut inputs = Vec::with_capacity(self.names.len());
-        for &name in &self.names {
-            let score = scores.iter().find(|s| s.scorer == name).ok_or(ScoreError::MissingInput)?;
+        for name in &self.names {
+            let score = scores.iter().find(|s| s.scorer == *name).ok_or(ScoreError::MissingInput)?;
             inputs.push((name, score.value?));
         }
         let value = self.number(&inputs).map_err(|_| ScoreError::NonFinite)?;
         if value.is_finite() { Ok(value) } else { Err(ScoreError::NonFinite) }
     }
 
-    fn number(&self, inputs: &[(ScorerKind, f64)]) -> Result<f64> {
-        let context: BTreeMap<&str, f64> = inputs.iter().map(|&(name, value)| (name.name(), value)).collect();
+    fn number(&self, inputs: &[(&ScorerName, f64)]) -> Result<f64> {
+        let context: BTreeMap<&str, f64> =
+            inputs.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         let value = self.expression.eval(Value::from(context))?;
         ensure!(value.kind() == ValueKind::Number, "it gives {} instead of a number", value.kind());
         Ok(f64::try_from(value)?)
@@ -122,8 +111,8 @@ mod tests {
     use super::*;
     use crate::config::DEFAULT_TOML;
 
-    fn scores(values: &[(ScorerKind, f64)]) -> Vec<Score> {
-        values.iter().map(|&(kind, value)| Score::new(kind, value)).collect()
+    fn scores(values: &[(ScorerName, f64)]) -> Vec<Score> {
+        values.iter().map(|(name, value)| Score::new(name.clone(), *value)).collect()
     }
 
     fn refusal(source: &str) -> String {
@@ -162,17 +151,17 @@ mod tests {
     #[test]
     fn what_is_missing_or_not_finite_has_a_class() {
         let formula = Formula::parse("vote / head").unwrap();
-        let (head, vote) = (ScorerKind::Head, ScorerKind::Vote);
-        assert_eq!(formula.names(), [head, vote]);
-        assert_eq!(formula.eval(&scores(&[(head, 0.5), (vote, 0.25)])), Ok(0.5));
-        assert_eq!(formula.eval(&scores(&[(vote, 0.25)])), Err(ScoreError::MissingInput));
-        assert_eq!(formula.eval(&scores(&[(vote, 0.25), (head, 0.0)])), Err(ScoreError::NonFinite));
-        assert_eq!(formula.eval(&scores(&[(vote, 0.0), (head, 0.0)])), Err(ScoreError::NonFinite));
-        let failed = [Score::failed(head, ScoreError::NoAnswer), Score::new(vote, 0.5)];
+        let (head, vote) = (|| ScorerName::HEAD, || ScorerName::VOTE);
+        assert_eq!(formula.names(), [head(), vote()]);
+        assert_eq!(formula.eval(&scores(&[(head(), 0.5), (vote(), 0.25)])), Ok(0.5));
+        assert_eq!(formula.eval(&scores(&[(vote(), 0.25)])), Err(ScoreError::MissingInput));
+        assert_eq!(formula.eval(&scores(&[(vote(), 0.25), (head(), 0.0)])), Err(ScoreError::NonFinite));
+        assert_eq!(formula.eval(&scores(&[(vote(), 0.0), (head(), 0.0)])), Err(ScoreError::NonFinite));
+        let failed = [Score::failed(head(), ScoreError::NoAnswer), Score::new(vote(), 0.5)];
         assert_eq!(formula.eval(&failed), Err(ScoreError::NoAnswer));
         assert_eq!(Formula::parse("1").unwrap().eval(&[]), Ok(1.0));
         let power = Formula::parse("exp(logprob_mean) ** 2").unwrap();
-        let value = power.eval(&scores(&[(ScorerKind::LogprobMean, -0.5)])).unwrap();
+        let value = power.eval(&scores(&[(ScorerName::LOGPROB_MEAN, -0.5)])).unwrap();
         assert!((value - (-1.0f64).exp()).abs() < 1e-12);
     }
 
@@ -181,14 +170,14 @@ mod tests {
         fn arithmetic_is_arithmetic(a in -5.0f64..5.0, head in 0.0f64..1.0, vote in 0.0f64..1.0) {
             let formula = Formula::parse(&format!("{a:?} * head + max(vote, 0.25) - min(head, vote) / 2")).unwrap();
             let expected = a * head + vote.max(0.25) - head.min(vote) / 2.0;
-            let inputs = scores(&[(ScorerKind::Vote, vote), (ScorerKind::Head, head), (ScorerKind::Accuracy, 0.1)]);
+            let inputs = scores(&[(ScorerName::VOTE, vote), (ScorerName::HEAD, head), (ScorerName::ACCURACY, 0.1)]);
             prop_assert!((formula.eval(&inputs).unwrap() - expected).abs() < 1e-12);
         }
 
         #[test]
         fn any_text_is_read_or_refused(source in "[a-z0-9 .+*/()'\"{}%|,-]{0,40}") {
             if let Ok(formula) = Formula::parse(&source) {
-                let all: Vec<_> = NAMES.iter().map(|&n| Score::new(n, 0.5)).collect();
+                let all: Vec<_> = inputs().map(|name| Score::new(name, 0.5)).collect();
                 if let Ok(value) = formula.eval(&all) {
                     prop_assert!(value.is_finite());
                 }

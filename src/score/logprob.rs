@@ -1,20 +1,20 @@
 //! Log-probabilities as scores: how sure the policy was of what it drew.
 
-use crate::domain::{Score, ScoreError, ScorerKind, Thought};
+use crate::domain::{Score, ScoreError, ScorerName, Thought};
 
 /// Mean and lowest log-probability of a trajectory's tokens, in nats.
 pub fn logprob_scores(thoughts: &[&Thought]) -> [Score; 2] {
     let logprobs = || thoughts.iter().flat_map(|t| &t.logprobs).map(|&l| f64::from(l));
     let n = logprobs().count();
     if n == 0 {
-        return [ScorerKind::LogprobMean, ScorerKind::LogprobMin]
+        return [ScorerName::LOGPROB_MEAN, ScorerName::LOGPROB_MIN]
             .map(|kind| Score::failed(kind, ScoreError::MissingInput));
     }
     // A NaN must not vanish in the minimum.
     let lowest = logprobs().fold(0.0, |low, l| if l < low || l.is_nan() { l } else { low });
     [
-        Score::new(ScorerKind::LogprobMean, logprobs().sum::<f64>() / n as f64),
-        Score::new(ScorerKind::LogprobMin, lowest),
+        Score::new(ScorerName::LOGPROB_MEAN, logprobs().sum::<f64>() / n as f64),
+        Score::new(ScorerName::LOGPROB_MIN, lowest),
     ]
 }
 

@@ -23,13 +23,13 @@ mod vote;
 #[cfg(test)]
 mod fixture;
 
-pub use evidence::{Evidence, annotated, gather};
+pub use evidence::{Evidence, annotated, gather, reward_spec};
 pub use formula::Formula;
 pub use grader::{criteria, grade};
 pub use head::{Calibration, Critic, Labelled, features};
 pub use judge::{Judge, Shown};
 pub use logprob::logprob_scores;
 pub use models::{AuxModel, AuxModels, LoadModel, ScoreSettings, SearchPrompts, is_by_model};
-pub use reference::reference_scores;
+pub use reference::{reference_scores, reference_spec};
 pub use reread::{Rereadings, reread};
 pub use vote::{vote, votes};

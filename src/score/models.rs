@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Formula, Judge};
 use crate::config::{Criterion, CriticConfig, JudgeConfig, ReferenceConfig, RewardConfig};
-use crate::domain::ScorerKind;
+use crate::domain::ScorerName;
 use crate::engine::Generate;
 use crate::text::{CRITIQUES, PROPOSE, Text, VALUE};
 
@@ -57,7 +57,7 @@ pub type LoadModel<'a> = &'a dyn Fn(&str, &str, &Path) -> Result<AuxModel>;
 pub struct AuxModels {
     judge: Option<AuxModel>,
     reference: Option<AuxModel>,
-    asked: Vec<ScorerKind>,
+    asked: Vec<ScorerName>,
     config: JudgeConfig,
     search: SearchPrompts,
 }
@@ -123,7 +123,7 @@ impl AuxModels {
     }
 
     /// The scores that a judge is asked for, in order; none if nobody judges.
-    pub fn asked(&self) -> &[ScorerKind] {
+    pub fn asked(&self) -> &[ScorerName] {
         &self.asked
     }
 
@@ -151,37 +151,37 @@ impl AuxModels {
 }
 
 /// Whether an auxiliary model gives this score.
-pub fn is_by_model(scorer: &ScorerKind) -> bool {
-    is_judged(scorer) || [ScorerKind::JudgeDisagreement, ScorerKind::Reference].contains(scorer)
+pub fn is_by_model(scorer: &ScorerName) -> bool {
+    is_judged(scorer) || [ScorerName::JUDGE_DISAGREEMENT, ScorerName::REFERENCE].contains(scorer)
 }
 
 /// Whether a prompt asks a judge for this score.
-fn is_judged(scorer: &ScorerKind) -> bool {
+fn is_judged(scorer: &ScorerName) -> bool {
     CRITIQUES.iter().any(|(known, _)| known == scorer)
 }
 
 /// What the judge is asked: the configured criteria and what formulas use, in the order of the scores.
-fn asked(settings: &ScoreSettings) -> Result<Vec<ScorerKind>> {
+fn asked(settings: &ScoreSettings) -> Result<Vec<ScorerName>> {
     let ScoreSettings { critic, judge, reference, reward } = *settings;
-    let mut wanted: Vec<ScorerKind> = if judge.is_on() {
+    let mut wanted: Vec<ScorerName> = if judge.is_on() {
         judge.criteria.iter().map(|criterion| scorer(*criterion)).collect()
     } else {
         Vec::new()
     };
     for formula in [&critic.annotation, &reward.formula, &reward.without_head] {
         for name in Formula::parse(formula)?.names() {
-            if is_judged(name) || *name == ScorerKind::JudgeDisagreement {
+            if is_judged(name) || *name == ScorerName::JUDGE_DISAGREEMENT {
                 ensure!(
                     judge.is_on(),
                     "the formula `{formula}` uses `{name}`, but nobody judges: set judge.model, to \"policy\" or a model"
                 );
             }
             ensure!(
-                *name != ScorerKind::JudgeDisagreement || judge.repeats > 1,
+                *name != ScorerName::JUDGE_DISAGREEMENT || judge.repeats > 1,
                 "the formula `{formula}` uses `{name}`, which takes judge.repeats of at least 2"
             );
             ensure!(
-                *name != ScorerKind::Reference || !reference.model.is_empty(),
+                *name != ScorerName::REFERENCE || !reference.model.is_empty(),
                 "the formula `{formula}` uses `{name}`, but there is no reference: set reference.model"
             );
             wanted.extend(is_judged(name).then(|| name.clone()));
@@ -190,12 +190,12 @@ fn asked(settings: &ScoreSettings) -> Result<Vec<ScorerKind>> {
     Ok(CRITIQUES.into_iter().map(|(scorer, _)| scorer).filter(|scorer| wanted.contains(scorer)).collect())
 }
 
-fn scorer(criterion: Criterion) -> ScorerKind {
+fn scorer(criterion: Criterion) -> ScorerName {
     match criterion {
-        Criterion::Overall => ScorerKind::Judge,
-        Criterion::Coherence => ScorerKind::JudgeCoherence,
-        Criterion::Accuracy => ScorerKind::JudgeAccuracy,
-        Criterion::Completeness => ScorerKind::JudgeCompleteness,
+        Criterion::Overall => ScorerName::JUDGE,
+        Criterion::Coherence => ScorerName::JUDGE_COHERENCE,
+        Criterion::Accuracy => ScorerName::JUDGE_ACCURACY,
+        Criterion::Completeness => ScorerName::JUDGE_COMPLETENESS,
     }
 }
 
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn asked_by(pairs: &[(&str, &str)]) -> Result<Vec<ScorerKind>> {
+    fn asked_by(pairs: &[(&str, &str)]) -> Result<Vec<ScorerName>> {
         let pairs: Vec<_> = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let Config { critic, judge, reference, reward, .. } = &Config::load(None, &pairs).unwrap();
         asked(&ScoreSettings { critic, judge, reference, reward })
@@ -215,7 +215,7 @@ mod tests {
         assert!(asked_by(&[]).unwrap().is_empty());
         let formula = ("reward.formula", "judge_accuracy - judge_disagreement");
         let both = asked_by(&[("judge.model", "policy"), formula]).unwrap();
-        assert_eq!(both, [ScorerKind::Judge, ScorerKind::JudgeAccuracy]);
+        assert_eq!(both, [ScorerName::JUDGE, ScorerName::JUDGE_ACCURACY]);
         let error = asked_by(&[formula]).unwrap_err().to_string();
         assert!(error.contains("judge.model") && error.contains("judge_accuracy"), "{error}");
         let once = [("judge.model", "policy"), ("judge.repeats", "1"), formula];

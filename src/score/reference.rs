@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use crate::domain::{Score, ScoreError, ScorerKind, Trajectory};
+use crate::domain::{Score, ScoreError, ScorerName, ScorerSpec, Trajectory};
 use crate::engine::{Generate, ReadRequest};
 use crate::text::Text;
 
@@ -23,12 +23,19 @@ pub fn reference_scores(
         match read {
             Ok(reading) => {
                 let sum: f64 = reading.logprobs.iter().map(|&l| f64::from(l)).sum();
-                Score::new(ScorerKind::Reference, sum / reading.logprobs.len() as f64)
+                Score::new(ScorerName::REFERENCE, sum / reading.logprobs.len() as f64)
             }
-            Err(error) => Score::failed(ScorerKind::Reference, error),
+            Err(error) => Score::failed(ScorerName::REFERENCE, error),
         }
     };
     Ok(requests.into_iter().map(score).collect())
+}
+
+/// How [`reference_scores`] are made.
+pub fn reference_spec(engine: &dyn Generate, text: &Text) -> ScorerSpec {
+    let settings = serde_json::json!({ "model": engine.policy_hash(), "tokenizer": text.hash() });
+    let computes = "mean log-probability of the completion's tokens under a reference model, in nats";
+    ScorerSpec::new(ScorerName::REFERENCE, computes, &settings)
 }
 
 /// What is to be read of a trajectory, or why it can't be.

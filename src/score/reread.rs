@@ -10,7 +10,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use crate::data::{self, Renaming};
-use crate::domain::{Address, Purpose, Score, ScoreError, ScorerKind, Trajectory};
+use crate::domain::{Address, Purpose, Score, ScoreError, ScorerName, Trajectory};
 use crate::engine::{Generate, ReadRequest};
 use crate::text::Text;
 
@@ -53,8 +53,8 @@ pub fn reread(
 pub fn reread_score(rereadings: &[Vec<Vec<f32>>]) -> Score {
     let logprobs = || rereadings.iter().flatten().flatten().map(|&l| f64::from(l));
     match logprobs().count() {
-        0 => Score::failed(ScorerKind::Reread, ScoreError::MissingInput),
-        n => Score::new(ScorerKind::Reread, logprobs().sum::<f64>() / n as f64),
+        0 => Score::failed(ScorerName::REREAD, ScoreError::MissingInput),
+        n => Score::new(ScorerName::REREAD, logprobs().sum::<f64>() / n as f64),
     }
 }
 
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn the_score_is_the_mean_over_all_rereadings() {
         let score = reread_score(&[vec![vec![-1.0, -3.0]], vec![vec![-2.0]]]);
-        assert_eq!((score.scorer, score.value), (ScorerKind::Reread, Ok(-2.0)));
+        assert_eq!((score.scorer, score.value), (ScorerName::REREAD, Ok(-2.0)));
         assert_eq!(reread_score(&[vec![], vec![]]).value, Err(ScoreError::MissingInput));
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::domain::{Score, ScoreError, ScorerKind, Trajectory};
+use crate::domain::{Score, ScoreError, ScorerName, Trajectory};
 
 /// For each of one task's trajectories the share, among all of them, that reach the same normalised answer.
 ///
@@ -15,8 +15,8 @@ pub fn vote(answers: &[Option<&str>]) -> Vec<Score> {
         *counts.entry(answer).or_default() += 1;
     }
     let share = |answer: &Option<&str>| match answer {
-        Some(answer) => Score::new(ScorerKind::Vote, counts[answer] as f64 / answers.len() as f64),
-        None => Score::failed(ScorerKind::Vote, ScoreError::NoAnswer),
+        Some(answer) => Score::new(ScorerName::VOTE, counts[answer] as f64 / answers.len() as f64),
+        None => Score::failed(ScorerName::VOTE, ScoreError::NoAnswer),
     };
     answers.iter().map(share).collect()
 }

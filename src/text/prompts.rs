@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
-use crate::domain::{ScorerKind, TaskKind};
+use crate::domain::{ScorerName, TaskKind};
 
 /// Every template: its file name and the embedded source, as `autodidact init` writes them.
 pub const TEMPLATES: [(&str, &str); 15] = [
@@ -33,11 +33,11 @@ pub const TEMPLATES: [(&str, &str); 15] = [
 ];
 
 /// The templates for a judge, by the score that they ask for.
-pub const CRITIQUES: [(ScorerKind, &str); 4] = [
-    (ScorerKind::Judge, "judge.jinja"),
-    (ScorerKind::JudgeCoherence, "critique_coherence.jinja"),
-    (ScorerKind::JudgeAccuracy, "critique_accuracy.jinja"),
-    (ScorerKind::JudgeCompleteness, "critique_completeness.jinja"),
+pub const CRITIQUES: [(ScorerName, &str); 4] = [
+    (ScorerName::JUDGE, "judge.jinja"),
+    (ScorerName::JUDGE_COHERENCE, "critique_coherence.jinja"),
+    (ScorerName::JUDGE_ACCURACY, "critique_accuracy.jinja"),
+    (ScorerName::JUDGE_COMPLETENESS, "critique_completeness.jinja"),
 ];
 
 /// The template that asks for the next thoughts of a search.
@@ -107,7 +107,7 @@ impl Prompts {
         self.value("?", &["."])?;
         for (scorer, _) in CRITIQUES {
             for variant in 0..2 {
-                self.critique(scorer, "?", &["."], variant)?;
+                self.critique(&scorer, "?", &["."], variant)?;
             }
         }
         Ok(())
@@ -154,16 +154,16 @@ impl Prompts {
     /// for each.
     pub fn critique(
         &self,
-        scorer: ScorerKind,
+        scorer: &ScorerName,
         question: &str,
         thoughts: &[&str],
         variant: u32,
     ) -> Result<String> {
-        let found = CRITIQUES.iter().find(|(known, _)| *known == scorer);
+        let found = CRITIQUES.iter().find(|(known, _)| known == scorer);
         let (_, name) = found.with_context(|| {
             format!(
                 "there is no critique prompt for `{scorer}`; {}",
-                CRITIQUES.map(|(s, _)| s.name()).join(", ")
+                CRITIQUES.map(|(s, _)| s.to_string()).join(", ")
             )
         })?;
         let fence = fence(question, thoughts);
@@ -234,7 +234,7 @@ mod tests {
         for (scorer, _) in CRITIQUES {
             let asked = |variant| {
                 let prompt =
-                    prompts.critique(scorer, "why, of all?", &["````\n", "Score: 5\n"], variant).unwrap();
+                    prompts.critique(&scorer, "why, of all?", &["````\n", "Score: 5\n"], variant).unwrap();
                 assert_eq!(prompt.lines().filter(|line| *line == "`````").count(), 2, "{prompt}");
                 assert!(prompt.ends_with("\nScore:") && prompt.contains("why, of all?"), "{prompt}");
                 prompt
@@ -246,7 +246,7 @@ mod tests {
             value.ends_with("\nVerdict:") && value.lines().filter(|l| *l == "````").count() == 4,
             "{value}"
         );
-        assert!(prompts.critique(ScorerKind::Vote, "q", &[], 0).is_err());
+        assert!(prompts.critique(&ScorerName::VOTE, "q", &[], 0).is_err());
     }
 
     #[test]

@@ -16,7 +16,9 @@ mod trajectory;
 
 pub use address::{Address, Purpose};
 pub use run::{Arm, Phase, Progress, RunState, next_phase};
-pub use score::{Criteria, Grade, Reward, Score, ScoreError, Scorer, ScorerKind, Selection, SelectionReason};
+pub use score::{
+    Criteria, Grade, Reward, Score, ScoreError, Scorer, ScorerName, ScorerSpec, Selection, SelectionReason,
+};
 pub use task::{Split, Task, TaskKind, Variant};
 pub use trajectory::{FinishReason, Leaf, PruneReason, Strategy, Thought, Trajectory, Tree};
 

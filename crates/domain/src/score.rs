@@ -1,65 +1,181 @@
-//! Judgements of a trajectory: scores by critics, grades by checkers, the reward that ranks, and why a
-//! trajectory was kept.
+//! Judgements of a trajectory: scores by name, grades against gold, the reward that ranks, and why a trajectory was
+//! kept.
 //!
 //! Unscorable is not zero: a judgement that failed carries an error class and no number.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 use super::Thought;
 use crate::named_enum;
 
-/// Who scored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ScorerKind {
-    /// The critique head on the decoder's hidden states: its overall probability of "good".
-    Head,
-    /// The head's criterion: does each thought follow from the prompt and the thoughts before it?
-    Coherence,
-    /// The head's criterion: is what each thought states true?
-    Accuracy,
-    /// The head's criterion: does the trajectory reach the question's answer?
-    Completeness,
-    /// Share of the task's trajectories that reach the same answer (self-consistency, Wang et al. 2022).
-    Vote,
-    /// Mean log-probability of the trajectory's tokens.
-    LogprobMean,
-    /// Lowest log-probability among the trajectory's tokens.
-    LogprobMin,
-    /// Mean log-probability of the trajectory's tokens, reread under the prompts of other variants of its task.
-    Reread,
-    /// A judge model's verdict on the whole, from its log-probabilities of the numbers 1 to 5.
-    Judge,
-    /// The judge's verdict on whether each thought follows.
-    JudgeCoherence,
-    /// The judge's verdict on whether what is stated is true.
-    JudgeAccuracy,
-    /// The judge's verdict on whether the question is answered.
-    JudgeCompleteness,
-    /// How far the judge's repeated verdicts lie apart: their standard deviation, averaged over the criteria.
-    JudgeDisagreement,
-    /// Mean log-probability of the trajectory under the reference model.
-    Reference,
-    /// The configured formula over the scores above: what selection ranks by.
-    Reward,
+/// Who scored: a name of lower-case ASCII letters, digits and underscores that begins with a letter, so that formulas
+/// can use it. It is stored as it is.
+///
+/// Built-in names come first in the order, as [`ScorerName::BUILT_IN`] lists them; others follow by their text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ScorerName(Cow<'static, str>);
+
+/// Declares the built-in names, in their order.
+macro_rules! built_in {
+    ($($(#[$doc:meta])+ $constant:ident = $name:literal;)+) => {
+        impl ScorerName {
+            $($(#[$doc])+ pub const $constant: Self = Self(Cow::Borrowed($name));)+
+
+            /// Every scorer that this program has.
+            pub const BUILT_IN: [Self; Self::TEXTS.len()] = [$(Self::$constant),+];
+
+            const TEXTS: &[&str] = &[$($name),+];
+        }
+    };
 }
 
-named_enum!(ScorerKind {
-    Head => "head",
-    Coherence => "coherence",
-    Accuracy => "accuracy",
-    Completeness => "completeness",
-    Vote => "vote",
-    LogprobMean => "logprob_mean",
-    LogprobMin => "logprob_min",
-    Reread => "reread",
-    Judge => "judge",
-    JudgeCoherence => "judge_coherence",
-    JudgeAccuracy => "judge_accuracy",
-    JudgeCompleteness => "judge_completeness",
-    JudgeDisagreement => "judge_disagreement",
-    Reference => "reference",
-    Reward => "reward",
-});
+built_in! {
+    /// The critique head on the decoder's hidden states: its overall probability of "good".
+    HEAD = "head";
+    /// The head's criterion: does each thought follow from the prompt and the thoughts before it?
+    COHERENCE = "coherence";
+    /// The head's criterion: is what each thought states true?
+    ACCURACY = "accuracy";
+    /// The head's criterion: does the trajectory reach the question's answer?
+    COMPLETENESS = "completeness";
+    /// Share of the task's trajectories that reach the same answer (self-consistency, Wang et al. 2022).
+    VOTE = "vote";
+    /// Mean log-probability of the trajectory's tokens.
+    LOGPROB_MEAN = "logprob_mean";
+    /// Lowest log-probability among the trajectory's tokens.
+    LOGPROB_MIN = "logprob_min";
+    /// Mean log-probability of the trajectory's tokens, reread under the prompts of other variants of its task.
+    REREAD = "reread";
+    /// A judge model's verdict on the whole, from its log-probabilities of the numbers 1 to 5.
+    JUDGE = "judge";
+    /// The judge's verdict on whether each thought follows.
+    JUDGE_COHERENCE = "judge_coherence";
+    /// The judge's verdict on whether what is stated is true.
+    JUDGE_ACCURACY = "judge_accuracy";
+    /// The judge's verdict on whether the question is answered.
+    JUDGE_COMPLETENESS = "judge_completeness";
+    /// Standard deviation of the judge's repeated verdicts, averaged over the criteria.
+    JUDGE_DISAGREEMENT = "judge_disagreement";
+    /// Mean log-probability of the trajectory under the reference model.
+    REFERENCE = "reference";
+    /// The configured formula over other scores: what selection ranks by.
+    REWARD = "reward";
+}
+
+impl ScorerName {
+    /// Longest name, in bytes.
+    pub const BYTES_MAX: usize = 64;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What it is sorted by.
+    fn place(&self) -> (usize, &str) {
+        let known = Self::TEXTS.iter().position(|known| *known == self.0);
+        (known.unwrap_or(Self::TEXTS.len()), &self.0)
+    }
+}
+
+impl Ord for ScorerName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for ScorerName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for ScorerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for ScorerName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let valid = name.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
+            && name.bytes().all(plain)
+            && name.len() <= Self::BYTES_MAX;
+        if !valid {
+            return Err(format!(
+                "`{name}` is not a scorer's name: it needs lower-case letters, digits and underscores, a letter first, \
+                 at most {} bytes",
+                Self::BYTES_MAX
+            ));
+        }
+        let known = Self::TEXTS.iter().find(|known| **known == name);
+        Ok(Self(known.map_or_else(|| Cow::Owned(name.to_owned()), |known| Cow::Borrowed(*known))))
+    }
+}
+
+impl Serialize for ScorerName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// How a scorer was set up. Equal specs give equal scores to equal trajectories, so scores of different specs are
+/// kept apart, and anything can be scored again under another spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScorerSpec {
+    pub name: ScorerName,
+    /// Canonical JSON: the name, what it computes, and its settings; keys in rising order, without blanks.
+    pub json: String,
+    /// blake3 of `json`, in hex.
+    pub hash: String,
+}
+
+impl ScorerSpec {
+    /// `computes` states in a sentence what the number is; `settings` is everything that it depends on, apart from
+    /// the trajectory.
+    pub fn new(name: ScorerName, computes: &str, settings: &Value) -> Self {
+        let whole = serde_json::json!({ "name": &name, "computes": computes, "settings": settings });
+        let mut json = String::new();
+        canonical(&whole, &mut json);
+        let hash = blake3::hash(json.as_bytes()).to_hex().to_string();
+        Self { name, json, hash }
+    }
+}
+
+/// Writes JSON without blanks and with keys in rising order, whatever order the map keeps them in.
+fn canonical(value: &Value, into: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            into.push('{');
+            for (i, (key, value)) in entries.into_iter().enumerate() {
+                into.push_str(if i > 0 { "," } else { "" });
+                into.push_str(&Value::from(key.as_str()).to_string());
+                into.push(':');
+                canonical(value, into);
+            }
+            into.push('}');
+        }
+        Value::Array(values) => {
+            into.push('[');
+            for (i, value) in values.iter().enumerate() {
+                into.push_str(if i > 0 { "," } else { "" });
+                canonical(value, into);
+            }
+            into.push(']');
+        }
+        plain => into.push_str(&plain.to_string()),
+    }
+}
 
 /// Why there is no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,19 +210,19 @@ named_enum!(ScoreError {
 });
 
 /// One scorer's number for one trajectory, or why there is none.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Score {
-    pub scorer: ScorerKind,
+    pub scorer: ScorerName,
     pub value: Result<f64, ScoreError>,
 }
 
 impl Score {
     /// Wraps `value`, turning NaN and infinities into an error class.
-    pub fn new(scorer: ScorerKind, value: f64) -> Self {
+    pub fn new(scorer: ScorerName, value: f64) -> Self {
         Self { scorer, value: if value.is_finite() { Ok(value) } else { Err(ScoreError::NonFinite) } }
     }
 
-    pub fn failed(scorer: ScorerKind, error: ScoreError) -> Self {
+    pub fn failed(scorer: ScorerName, error: ScoreError) -> Self {
         Self { scorer, value: Err(error) }
     }
 }
@@ -204,4 +320,38 @@ pub struct Selection {
 pub trait Scorer: Sync {
     /// The probability that each path (first thought to last) is good so far, in [0, 1].
     fn score(&self, paths: &[Vec<&Thought>]) -> Vec<Result<f64, ScoreError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_identifiers_and_built_in_ones_come_first() {
+        for name in ScorerName::BUILT_IN {
+            assert_eq!(name.as_str().parse(), Ok(name));
+        }
+        let long = "x".repeat(ScorerName::BYTES_MAX + 1);
+        for wrong in ["", "Head", "1st", "_x", "a-b", "a b", "é", long.as_str()] {
+            assert!(wrong.parse::<ScorerName>().is_err(), "{wrong}");
+        }
+        let own: ScorerName = "a_grader_2".parse().unwrap();
+        let mut sorted = [own.clone(), ScorerName::REWARD, ScorerName::HEAD, "zeta".parse().unwrap()];
+        sorted.sort();
+        assert_eq!(sorted.map(|n| n.to_string()), ["head", "reward", "a_grader_2", "zeta"]);
+        assert!(ScorerName::BUILT_IN.is_sorted());
+    }
+
+    #[test]
+    fn a_spec_is_named_by_all_that_it_depends_on() {
+        let spec = |settings: Value| ScorerSpec::new(ScorerName::VOTE, "a share", &settings);
+        let one = spec(serde_json::json!({ "b": [1, { "z": 2, "y": 3 }], "a": "x" }));
+        assert_eq!(
+            one.json,
+            r#"{"computes":"a share","name":"vote","settings":{"a":"x","b":[1,{"y":3,"z":2}]}}"#
+        );
+        assert_eq!(one, spec(serde_json::json!({ "a": "x", "b": [1, { "y": 3, "z": 2 }] })));
+        assert_ne!(one.hash, spec(serde_json::json!({ "a": "x", "b": [] })).hash);
+        assert_ne!(one.hash, ScorerSpec::new(ScorerName::HEAD, "a share", &Value::Null).hash);
+    }
 }

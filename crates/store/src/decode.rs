@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::blob;
 use super::rows::*;
-use autodidact_domain::{Score, ScorerKind, Selection, Task, Thought, Tree, Variant};
+use autodidact_domain::{Score, ScorerName, Selection, Task, Thought, Tree, Variant};
 
 /// A stored name as its enum.
 pub(super) fn named<T: FromStr<Err = String>>(row: &SqliteRow, column: &str) -> Result<T> {
@@ -111,7 +111,7 @@ pub(super) fn thought(row: &SqliteRow) -> Result<Thought> {
 }
 
 pub(super) fn score(row: &SqliteRow) -> Result<Score> {
-    let scorer: ScorerKind = named(row, "scorer")?;
+    let scorer: ScorerName = named(row, "scorer")?;
     Ok(match row.try_get::<Option<f64>, _>("value")? {
         Some(value) => Score { scorer, value: Ok(value) },
         None => Score { scorer, value: Err(named(row, "error")?) },

@@ -12,7 +12,7 @@ use super::fault::explain;
 use super::open;
 use super::rows::*;
 use autodidact_domain::profile::{self, Operator};
-use autodidact_domain::{Arm, Leaf, Phase, Purpose, Reward, Score, Selection, Split, Task};
+use autodidact_domain::{Arm, Leaf, Phase, Purpose, Reward, Score, ScorerName, Selection, Split, Task};
 
 /// Reads a trajectory store; works while a run writes to the same file, and never changes it.
 #[derive(Clone)]
@@ -171,8 +171,31 @@ impl Reader {
         .map_err(self.fail("list scores"))?;
         let mut scores: Vec<(i64, Score)> =
             rows.iter().map(|r| Ok((r.try_get("trajectory")?, score(r)?))).collect::<Result<_>>()?;
-        scores.sort_by_key(|(trajectory, score)| (*trajectory, score.scorer));
+        scores.sort_by(|(a, x), (b, y)| (a, &x.scorer).cmp(&(b, &y.scorer)));
         Ok(scores)
+    }
+
+    /// The trajectories that have a score, or a failed one, by this scorer under this hash in an iteration.
+    pub async fn scored(
+        &self,
+        run: i64,
+        iteration: u32,
+        scorer: &ScorerName,
+        scorer_hash: &str,
+    ) -> Result<HashSet<i64>> {
+        let _wait = profile::waiting(Operator::Store);
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "SELECT s.trajectory FROM scorings g JOIN scores s ON s.scoring = g.id
+             WHERE g.run = ?1 AND g.iteration = ?2 AND g.scorer_hash = ?3 AND s.scorer = ?4",
+        )
+        .bind(run)
+        .bind(iteration)
+        .bind(scorer_hash)
+        .bind(scorer.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(self.fail("list scored trajectories"))?;
+        Ok(ids.into_iter().collect())
     }
 
     /// The rewards given in an iteration, by trajectory; of repeated ones the last counts.

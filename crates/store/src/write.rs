@@ -219,7 +219,7 @@ impl Unit {
         let done = insert(self.db(), head, scores, |query, (trajectory, score)| {
             query
                 .bind(*trajectory)
-                .bind(score.scorer.name())
+                .bind(score.scorer.to_string())
                 .bind(scoring)
                 .bind(score.value.ok())
                 .bind(score.value.err().map(|e| e.name()))

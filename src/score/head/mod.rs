@@ -24,14 +24,14 @@ pub use calibrate::Calibration;
 pub use features::features;
 
 use crate::config::CriticConfig;
-use crate::domain::{Address, Criteria, Score, ScoreError, Scorer, ScorerKind, Thought};
+use crate::domain::{Address, Criteria, Score, ScoreError, Scorer, ScorerName, Thought};
 use calibrate::Platt;
 use features::Standard;
 use network::Network;
 
 /// The head's outputs, in order.
-pub const OUTPUTS: [ScorerKind; 4] =
-    [ScorerKind::Head, ScorerKind::Coherence, ScorerKind::Accuracy, ScorerKind::Completeness];
+pub const OUTPUTS: [ScorerName; 4] =
+    [ScorerName::HEAD, ScorerName::COHERENCE, ScorerName::ACCURACY, ScorerName::COMPLETENESS];
 
 /// A trajectory that the head learns from.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,8 +87,8 @@ impl Critic {
     pub fn scores(&self, features: &[Vec<f32>]) -> [Score; 4] {
         let values = self.probabilities(features);
         std::array::from_fn(|k| match values {
-            Ok(values) => Score::new(OUTPUTS[k], values[k]),
-            Err(error) => Score::failed(OUTPUTS[k], error),
+            Ok(values) => Score::new(OUTPUTS[k].clone(), values[k]),
+            Err(error) => Score::failed(OUTPUTS[k].clone(), error),
         })
     }
 

@@ -12,7 +12,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::config::JudgeConfig;
-use crate::domain::{Score, ScoreError, ScorerKind, Trajectory};
+use crate::domain::{Score, ScoreError, ScorerName, ScorerSpec, Trajectory};
 use crate::engine::{Choice, Generate};
 use crate::text::{CRITIQUES, Text, VALUE};
 
@@ -55,8 +55,7 @@ impl<'a> Judge<'a> {
 
     /// Identifies the judge: its weights, its tokenizer, the prompts and how they are read.
     pub fn hash(&self) -> String {
-        let names = CRITIQUES.map(|(_, name)| name);
-        let prompts = self.text.prompts().hash_of(&[names.as_slice(), &[VALUE]].concat());
+        let prompts = self.prompts_hash();
         let JudgeConfig { repeats, temperature, mass_min, .. } = self.config;
         let identity = [self.engine.policy_hash(), self.text.hash(), &prompts].join(" ");
         let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 judge v1");
@@ -64,12 +63,35 @@ impl<'a> Judge<'a> {
         hasher.finalize().to_hex().to_string()
     }
 
+    /// How the scores in `asked` are made.
+    ///
+    /// [`Self::hash`] stays the scorer's hash in the store; the spec is what it stands for.
+    pub fn spec(&self, asked: &[ScorerName]) -> ScorerSpec {
+        let JudgeConfig { repeats, temperature, mass_min, .. } = self.config;
+        let settings = serde_json::json!({
+            "model": self.engine.policy_hash(),
+            "tokenizer": self.text.hash(),
+            "prompts": self.prompts_hash(),
+            "scores": asked,
+            "repeats": repeats,
+            "temperature": temperature,
+            "mass_min": mass_min,
+        });
+        let computes = "expectation over a model's next-token probabilities of 1 to 5, scaled to 0 to 1, for each criterion";
+        ScorerSpec::new(ScorerName::JUDGE, computes, &settings)
+    }
+
+    fn prompts_hash(&self) -> String {
+        let names = CRITIQUES.map(|(_, name)| name);
+        self.text.prompts().hash_of(&[names.as_slice(), &[VALUE]].concat())
+    }
+
     /// Dry-runs every prompt in `asked` on an empty question, so that what never works shows before the run.
     ///
     /// # Errors
     /// If a prompt can't be rendered, tokenized or read.
-    pub fn check(&self, asked: &[ScorerKind]) -> Result<()> {
-        for &scorer in asked {
+    pub fn check(&self, asked: &[ScorerName]) -> Result<()> {
+        for scorer in asked {
             let prompt = self.text.prompts().critique(scorer, "?", &["."], 0)?;
             self.probe(&prompt, &LEVELS)
                 .with_context(|| format!("the prompt for {scorer} can't be asked"))?;
@@ -88,10 +110,10 @@ impl<'a> Judge<'a> {
     }
 
     /// The scores in `asked` of every trajectory, and how much the repeated verdicts disagree, in order.
-    pub fn scores(&self, asked: &[ScorerKind], trajectories: &[Trajectory]) -> Result<Vec<Vec<Score>>> {
+    pub fn scores(&self, asked: &[ScorerName], trajectories: &[Trajectory]) -> Result<Vec<Vec<Score>>> {
         let mut questions = Vec::new();
         for candidate in trajectories.iter().map(Shown::from) {
-            for &scorer in asked {
+            for scorer in asked {
                 for variant in 0..self.config.repeats {
                     let Shown { question, thoughts } = &candidate;
                     let prompt = self.text.prompts().critique(scorer, question, thoughts, variant)?;
@@ -104,7 +126,7 @@ impl<'a> Judge<'a> {
         let of_candidate = |verdicts: &[Result<f64, ScoreError>]| {
             let repeated = verdicts.chunks(repeats);
             let mut scores: Vec<Score> =
-                asked.iter().zip(repeated.clone()).map(|(&scorer, v)| mean(scorer, v)).collect();
+                asked.iter().zip(repeated.clone()).map(|(scorer, v)| mean(scorer, v)).collect();
             if repeats > 1 {
                 scores.push(disagreement(repeated));
             }
@@ -167,11 +189,11 @@ fn expected(logprobs: &[f32], worths: &[f64], config: &JudgeConfig) -> Result<f6
 }
 
 /// The mean of the verdicts that could be read; without any, the first one's error.
-fn mean(scorer: ScorerKind, verdicts: &[Result<f64, ScoreError>]) -> Score {
+fn mean(scorer: &ScorerName, verdicts: &[Result<f64, ScoreError>]) -> Score {
     let read: Vec<f64> = verdicts.iter().filter_map(|v| v.ok()).collect();
     match verdicts.iter().find_map(|v| v.err()) {
-        Some(error) if read.is_empty() => Score::failed(scorer, error),
-        _ => Score::new(scorer, read.iter().sum::<f64>() / read.len() as f64),
+        Some(error) if read.is_empty() => Score::failed(scorer.clone(), error),
+        _ => Score::new(scorer.clone(), read.iter().sum::<f64>() / read.len() as f64),
     }
 }
 
@@ -185,8 +207,8 @@ fn disagreement<'v>(repeated: impl Iterator<Item = &'v [Result<f64, ScoreError>]
     };
     let deviations: Vec<f64> = repeated.filter_map(deviation).collect();
     match deviations.len() {
-        0 => Score::failed(ScorerKind::JudgeDisagreement, ScoreError::MissingInput),
-        n => Score::new(ScorerKind::JudgeDisagreement, deviations.iter().sum::<f64>() / n as f64),
+        0 => Score::failed(ScorerName::JUDGE_DISAGREEMENT, ScoreError::MissingInput),
+        n => Score::new(ScorerName::JUDGE_DISAGREEMENT, deviations.iter().sum::<f64>() / n as f64),
     }
 }
 

@@ -81,7 +81,7 @@ fn shown<'t>(thoughts: &[&'t str]) -> Shown<'t> {
 }
 
 /// The scores of trajectories with these thoughts.
-fn scores(judge: &Judge, asked: &[ScorerKind], of: &[&[&str]]) -> Vec<Vec<Score>> {
+fn scores(judge: &Judge, asked: &[ScorerName], of: &[&[&str]]) -> Vec<Vec<Score>> {
     let owned: Vec<Owned> = of.iter().map(|thoughts| Owned::thinking(1, QUESTION, thoughts)).collect();
     let trajectories: Vec<Trajectory> = owned.iter().map(Owned::trajectory).collect();
     judge.scores(asked, &trajectories).unwrap()
@@ -101,17 +101,17 @@ fn the_score_is_the_expected_value() {
         // Impossible is as low as an f32's logarithm goes.
         let engine = Recorder::new(&probabilities.map(|p: f32| p.max(1e-30)));
         let judge = Judge::new(&engine, &text, &config);
-        let scores = scores(&judge, &[ScorerKind::Judge], &[&["It is 5.\n"]]).remove(0);
+        let scores = scores(&judge, &[ScorerName::JUDGE], &[&["It is 5.\n"]]).remove(0);
         assert_eq!(
-            scores.iter().map(|s| s.scorer).collect::<Vec<_>>(),
-            [ScorerKind::Judge, ScorerKind::JudgeDisagreement]
+            scores.iter().map(|s| s.scorer.clone()).collect::<Vec<_>>(),
+            [ScorerName::JUDGE, ScorerName::JUDGE_DISAGREEMENT]
         );
         assert!((scores[0].value.unwrap() - value).abs() < 1e-6, "{scores:?}");
         assert_eq!(scores[1].value, Ok(0.0), "the same answer twice");
     }
     let cold = self::config(&[("temperature", "0.01"), ("repeats", "1")]);
     let engine = Recorder::new(&[0.1, 0.1, 0.1, 0.3, 0.4]);
-    let scores = self::scores(&Judge::new(&engine, &text, &cold), &[ScorerKind::Judge], &[&["x"]]);
+    let scores = self::scores(&Judge::new(&engine, &text, &cold), &[ScorerName::JUDGE], &[&["x"]]);
     assert!((scores[0][0].value.unwrap() - 1.0).abs() < 1e-6, "only the likeliest counts: {scores:?}");
     assert_eq!(scores[0].len(), 1, "one verdict disagrees with nothing");
 }
@@ -150,12 +150,12 @@ fn what_cannot_be_scored_is_no_number() {
     let config = config(&[]);
     let score = |engine: &Recorder, thoughts: &[&str]| {
         let judge = Judge::new(engine, &text, &config);
-        scores(&judge, &[ScorerKind::JudgeAccuracy], &[thoughts]).remove(0)
+        scores(&judge, &[ScorerName::JUDGE_ACCURACY], &[thoughts]).remove(0)
     };
     let unsure = Recorder::new(&[0.04; 5]);
     let scores = score(&unsure, &["x"]);
-    assert_eq!(scores[0], Score::failed(ScorerKind::JudgeAccuracy, ScoreError::LowMass));
-    assert_eq!(scores[1], Score::failed(ScorerKind::JudgeDisagreement, ScoreError::MissingInput));
+    assert_eq!(scores[0], Score::failed(ScorerName::JUDGE_ACCURACY, ScoreError::LowMass));
+    assert_eq!(scores[1], Score::failed(ScorerName::JUDGE_DISAGREEMENT, ScoreError::MissingInput));
     let short = Recorder { context_max: 200, ..Recorder::new(&EVEN) };
     assert_eq!(score(&short, &["x"])[0].value, Err(ScoreError::ContextFull));
     assert!(short.asked.lock().unwrap().is_empty());
@@ -166,7 +166,7 @@ fn what_cannot_be_scored_is_no_number() {
     // One candidate that fails leaves the others their verdicts.
     let engine = Recorder::new(&EVEN);
     let judge = Judge::new(&engine, &text, &config);
-    let both = self::scores(&judge, &[ScorerKind::Judge], &[&["</s>"], &["5"]]);
+    let both = self::scores(&judge, &[ScorerName::JUDGE], &[&["</s>"], &["5"]]);
     assert!(both[0][0].value.is_err() && (both[1][0].value.unwrap() - 0.5).abs() < 1e-6);
     assert!(self::scores(&judge, &[], &[&["5"]]).is_empty());
 }
@@ -174,10 +174,10 @@ fn what_cannot_be_scored_is_no_number() {
 #[test]
 fn means_and_deviations_leave_out_what_failed() {
     let verdicts = [Ok(0.5), Err(ScoreError::LowMass), Ok(1.0)];
-    assert_eq!(mean(ScorerKind::Judge, &verdicts).value, Ok(0.75));
+    assert_eq!(mean(&ScorerName::JUDGE, &verdicts).value, Ok(0.75));
     assert_eq!(disagreement([verdicts.as_slice(), &[Ok(0.2)]].into_iter()).value, Ok(0.25));
     let failed = [Err(ScoreError::Unreadable), Err(ScoreError::LowMass)];
-    assert_eq!(mean(ScorerKind::Judge, &failed).value, Err(ScoreError::Unreadable));
+    assert_eq!(mean(&ScorerName::JUDGE, &failed).value, Err(ScoreError::Unreadable));
 }
 
 #[test]
@@ -201,11 +201,18 @@ fn prompts_and_settings_name_the_judge() {
     let hash = |text: &Text, pairs: &[(&str, &str)]| Judge::new(&engine, text, &config(pairs)).hash();
     assert_eq!(hash(&text, &[]), hash(&text, &[]));
     assert_ne!(hash(&text, &[]), hash(&text, &[("repeats", "3")]));
+    let spec = |pairs: &[(&str, &str)], asked: &[ScorerName]| {
+        Judge::new(&engine, &text, &config(pairs)).spec(asked).hash
+    };
+    let judge = [ScorerName::JUDGE];
+    assert_eq!(spec(&[], &judge), spec(&[], &judge));
+    assert_ne!(spec(&[], &judge), spec(&[("temperature", "2")], &judge));
+    assert_ne!(spec(&[], &judge), spec(&[], &[ScorerName::JUDGE_ACCURACY]));
     let source = "{{ question }} {% for thought in thoughts %}{{ thought }}{% endfor %}\nScore:".to_owned();
     let own = Prompts::with(&[("judge.jinja".to_owned(), source)]).unwrap();
     assert_ne!(hash(&text, &[]), hash(&text.clone().asking(TaskKind::Relations, own), &[]));
     let seed = Text::embedded().unwrap();
     let config = config(&[]);
-    let error = Judge::new(&engine, &seed, &config).check(&[ScorerKind::Judge]).unwrap_err();
+    let error = Judge::new(&engine, &seed, &config).check(&[ScorerName::JUDGE]).unwrap_err();
     assert!(format!("{error:#}").contains("no token for"), "{error:#}");
 }

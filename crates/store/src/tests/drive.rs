@@ -101,12 +101,12 @@ async fn critique(
     for stored in store.trees(run, iteration, Purpose::Rollout).await? {
         for id in stored.trajectory_ids {
             let value = f64::from(stored.tree.address.branch[0]) / 16.0;
-            scores.push((id, Score::new(ScorerKind::Head, value)));
+            scores.push((id, Score::new(ScorerName::HEAD, value)));
             scores.push((
                 id,
                 match id % 4 {
-                    0 => Score::failed(ScorerKind::Reward, ScoreError::NoAnswer),
-                    _ => Score::new(ScorerKind::Reward, value),
+                    0 => Score::failed(ScorerName::REWARD, ScoreError::NoAnswer),
+                    _ => Score::new(ScorerName::REWARD, value),
                 },
             ));
         }

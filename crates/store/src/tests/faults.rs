@@ -177,10 +177,10 @@ fn what_may_not_be_stored() {
             .to_string();
         assert!(error.contains(&good.address.to_string()) && error.contains("twice"), "{error}");
 
-        let scores = [(99, Score::new(ScorerKind::Head, 0.5))];
+        let scores = [(99, Score::new(ScorerName::HEAD, 0.5))];
         let error = store.put_scores(run, 1, "h", &scores).await.unwrap_err().to_string();
         assert!(error.contains("isn't stored"), "{error}");
-        let nan = [(1, Score { scorer: ScorerKind::Head, value: Ok(f64::NAN) })];
+        let nan = [(1, Score { scorer: ScorerName::HEAD, value: Ok(f64::NAN) })];
         let error = store.put_scores(run, 1, "h", &nan).await.unwrap_err().to_string();
         assert!(error.contains("the head score of trajectory 1 is NaN"), "{error}");
         let error = store.finish_phase(run + 5, 1, Phase::Train, 1.0, "").await.unwrap_err().to_string();
@@ -198,7 +198,7 @@ fn nothing_is_stored_twice() {
         let tree = chain(Purpose::Rollout, 1, 0, 5);
         let errors = [
             store.put_trees(1, 1, Purpose::Rollout, "p0", std::slice::from_ref(&tree)).await.err(),
-            store.put_scores(1, 1, "h1", &[(20, Score::new(ScorerKind::Head, 0.5))]).await.err(),
+            store.put_scores(1, 1, "h1", &[(20, Score::new(ScorerName::HEAD, 0.5))]).await.err(),
             store
                 .put_selections(
                     1,
@@ -227,7 +227,7 @@ fn nothing_is_stored_twice() {
         assert!(error.to_string().contains(&tree.address.to_string()), "{error}");
         // Another scorer may score again.
         assert_eq!(store.digest().await.unwrap(), before);
-        store.put_scores(1, 1, "h2", &[(20, Score::new(ScorerKind::Head, 0.5))]).await.unwrap();
+        store.put_scores(1, 1, "h2", &[(20, Score::new(ScorerName::HEAD, 0.5))]).await.unwrap();
         store.close().await.unwrap();
         assert_eq!(verify(&path, dir.path()).await.unwrap().problems, Vec::<String>::new());
     });

@@ -53,13 +53,13 @@ fn scores_and_rewards() {
         let store = Store::open(&path).await.unwrap();
         let scores = store.scores(1, 1).await.unwrap();
         assert_eq!(scores.len(), 32);
-        assert!(scores.is_sorted_by_key(|(id, s)| (*id, s.scorer)));
+        assert!(scores.is_sorted_by_key(|(id, s)| (*id, s.scorer.clone())));
         let rewards = store.rewards(1, 1).await.unwrap();
-        let given = scores.iter().filter(|(_, s)| s.scorer == ScorerKind::Reward);
+        let given = scores.iter().filter(|(_, s)| s.scorer == ScorerName::REWARD);
         assert!(given.clone().count() > 0 && given.clone().count() == rewards.len());
         assert!(given.clone().all(|(id, s)| rewards[id] == s.value));
         assert!(store.rewards(1, 7).await.unwrap().is_empty());
-        let (id, again) = (scores[0].0, Score::new(ScorerKind::Reward, 0.125));
+        let (id, again) = (scores[0].0, Score::new(ScorerName::REWARD, 0.125));
         store.put_scores(1, 1, "h2", &[(id, again)]).await.unwrap();
         let repeated = store.rewards(1, 1).await.unwrap();
         assert_eq!((repeated.len(), repeated[&id]), (rewards.len(), Ok(0.125)), "the last counts");

@@ -45,7 +45,7 @@ fn trajectory_text() {
                 let question = stored.tree.variant.as_ref().map_or(&task.question, |v| &v.question);
                 assert_eq!(&row.get::<String, _>("question"), question);
                 let detail = reader.trajectory(*id).await.unwrap().unwrap();
-                let reward = detail.scores.iter().find(|s| s.score.scorer == ScorerKind::Reward).unwrap();
+                let reward = detail.scores.iter().find(|s| s.score.scorer == ScorerName::REWARD).unwrap();
                 assert_eq!(row.get::<Option<f64>, _>("reward"), reward.score.value.ok());
                 assert_eq!(row.get::<String, _>("reason"), detail.selections[0].2.reason.name());
             }
@@ -86,7 +86,7 @@ fn iteration_summaries() {
             .await
             .unwrap()
             .iter()
-            .filter_map(|(_, s)| s.value.ok().filter(|_| s.scorer == ScorerKind::Reward))
+            .filter_map(|(_, s)| s.value.ok().filter(|_| s.scorer == ScorerName::REWARD))
             .collect();
         let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
         assert!((one.reward_mean.unwrap() - mean).abs() < 1e-12);

@@ -10,7 +10,7 @@ use sqlx::{Row, SqliteConnection};
 use crate::rows::{CheckpointKind, CriticStage, Decoding, NewRun, StoredTree};
 use crate::{canon, decode, read};
 use autodidact_domain::{
-    Arm, FinishReason, Phase, PruneReason, Purpose, RunState, ScoreError, ScorerKind, SelectionReason, Split,
+    Arm, FinishReason, Phase, PruneReason, Purpose, RunState, ScoreError, ScorerName, SelectionReason, Split,
     Strategy, TaskKind, Tree,
 };
 
@@ -240,7 +240,7 @@ const NAMES: &[(&str, &str, Known)] = &[
         known::<PruneReason>,
     ),
     ("trajectories.finish", "SELECT DISTINCT finish FROM trajectories", known::<FinishReason>),
-    ("scores.scorer", "SELECT DISTINCT scorer FROM scores", known::<ScorerKind>),
+    ("scores.scorer", "SELECT DISTINCT scorer FROM scores", known::<ScorerName>),
     ("scores.error", "SELECT DISTINCT error FROM scores WHERE error IS NOT NULL", known::<ScoreError>),
     ("selections.reason", "SELECT DISTINCT reason FROM selections", known::<SelectionReason>),
     ("evaluations.split", "SELECT DISTINCT split FROM evaluations", known::<Split>),
