@@ -29,10 +29,10 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | F0 nouns, and the stopwatch that every room may carry | [`config`], [`domain`], [`profile`] |
+//! | F0 nouns, and the stopwatch that every room may carry | [`domain`], [`profile`] |
 //! | F1 tools, strangers to each other but for engine → model → ops and [`gguf`], the file format that model and text share | [`answer`], [`data`], [`text`], [`ops`], [`model`], [`engine`], [`store`], [`gguf`], [`hub`] |
 //! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`score`], [`select`], [`train`] |
-//! | F3 the loop | [`eval`], [`improve`] |
+//! | F3 the configuration composed of the rooms' sections, and the loop | [`config`], [`eval`], [`improve`] |
 //! | F4 doors | [`inspect`], [`cli`] |
 //!
 //! A trajectory's walk: `data` makes a task → `text` renders token ids → `engine` draws tokens with

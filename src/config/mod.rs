@@ -4,7 +4,6 @@
 //! variables and `--set` are laid over it in that order; unknown keys are refused; every problem is reported at
 //! once. This module reads no file and no environment: text and pairs come from the caller.
 
-mod judge;
 mod model;
 mod tasks;
 mod validate;
@@ -12,12 +11,14 @@ mod validate;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub use judge::{Criterion, JudgeConfig, ReferenceConfig};
-pub use model::{ChatMode, Matmul, ModelSource, Quantize, Snapshot, Thinking};
+pub use model::{ChatMode, Matmul, ModelSource, Quantize, Thinking};
 pub use tasks::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
 
+pub use crate::domain::Snapshot;
 pub use crate::engine::EngineConfig;
 pub use crate::rollout::{Propose, RolloutConfig, TreeConfig, ValueBy};
+pub use crate::score::{CriticConfig, JudgeConfig, ReferenceConfig, RewardConfig};
+pub use crate::select::SelectConfig;
 pub use crate::train::settings::{
     Checkpointing, LoraConfig, MomentPrecision, OptimizerKind, PretrainConfig, TargetModules, TrainConfig,
     TrainMethod,
@@ -36,7 +37,7 @@ pub struct Config {
     pub tree: TreeConfig,
     pub engine: EngineConfig,
     pub critic: CriticConfig,
-    #[serde(skip_serializing_if = "JudgeConfig::is_default")]
+    #[serde(skip_serializing_if = "is_default_judge")]
     pub judge: JudgeConfig,
     #[serde(skip_serializing_if = "ReferenceConfig::is_off")]
     pub reference: ReferenceConfig,
@@ -65,40 +66,6 @@ pub struct RunConfig {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CriticConfig {
-    pub bootstrap: usize,
-    pub corrupted: f64,
-    pub temperature: f32,
-    pub width: usize,
-    pub epochs: u32,
-    pub learning_rate: f32,
-    pub weight_decay: f32,
-    pub entropy_max_bits: f64,
-    pub annotated_max: usize,
-    pub annotation: String,
-    pub inconsistency: f32,
-    pub noise: f32,
-    pub rereads: u32,
-    pub auc_min: f64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RewardConfig {
-    pub formula: String,
-    pub without_head: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SelectConfig {
-    pub keep: usize,
-    pub floor: f64,
-    pub total_max: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct GateConfig {
     pub regression_points: f64,
     pub confidence: f64,
@@ -121,6 +88,10 @@ pub struct CheckpointsConfig {
 }
 
 /// Keys added since the first release are left out of a run's identity where they are as they were before.
+fn is_default_judge(judge: &JudgeConfig) -> bool {
+    Config::load(None, &[]).is_ok_and(|config| config.judge == *judge)
+}
+
 fn is_default_lora(lora: &LoraConfig) -> bool {
     Config::load(None, &[]).is_ok_and(|config| config.lora == *lora)
 }

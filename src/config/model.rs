@@ -3,22 +3,11 @@
 //! Keys that are left out of the stored form while they have their default: a run that began before they existed is
 //! still the same run. A model of the hub is stored with its commit: a name alone can mean other weights tomorrow.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::named_enum;
-
-/// A model of the hub as it was found. The command line fills it in; no file and no `--set` can.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Snapshot {
-    /// Hash of the commit: the whole of the snapshot's identity.
-    pub commit: String,
-    /// Where it lies on this disk, which may be elsewhere tomorrow.
-    #[serde(skip)]
-    pub folder: PathBuf,
-}
+use crate::domain::{Snapshot, named_enum};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,11 +1,8 @@
 //! What makes a configuration wrong, with the value and what to do.
 
-use autodidact_domain::check::{Check, not_negative, positive, probability, temperature};
+use autodidact_domain::check::{Check, not_negative, probability, temperature};
 
 use super::{AnswerForm, Config, TaskFormat, TaskSource};
-
-/// Most graded trajectories the critique head may ever learn from.
-pub const BOOTSTRAP_MAX: usize = 200;
 
 impl Config {
     /// Every problem, each naming its key and value; empty when the configuration can be used.
@@ -18,7 +15,9 @@ impl Config {
         };
         self.check_run(&mut check);
         self.check_rollout(&mut check);
-        self.check_critic(&mut check);
+        self.critic.check(&mut check);
+        self.reward.check(&mut check);
+        self.select.check(&mut check);
         self.judge.check(&mut check);
         self.check_training(&mut check);
         problems
@@ -103,38 +102,11 @@ impl Config {
     }
 
     fn check_rollout(&self, check: &mut Check) {
-        temperature(check, "critic.temperature", self.critic.temperature);
         temperature(check, "eval.temperature", self.eval.temperature);
         self.rollout.check(check);
         self.tree.check(check);
         self.engine.check(check);
         check(self.eval.samples <= 1024, "eval.samples", &self.eval.samples, "at most 1024");
-    }
-
-    fn check_critic(&self, check: &mut Check) {
-        let critic = &self.critic;
-        let bootstrap_ok = (1..=BOOTSTRAP_MAX).contains(&critic.bootstrap);
-        check(bootstrap_ok, "critic.bootstrap", &critic.bootstrap, "1 to 200 graded trajectories");
-        probability(check, "critic.corrupted", critic.corrupted);
-        check((1..=4096).contains(&critic.width), "critic.width", &critic.width, "1 to 4096");
-        check((1..=10_000).contains(&critic.epochs), "critic.epochs", &critic.epochs, "1 to 10000");
-        positive(check, "critic.learning_rate", critic.learning_rate);
-        not_negative(check, "critic.weight_decay", critic.weight_decay);
-        probability(check, "critic.entropy_max_bits", critic.entropy_max_bits);
-        not_negative(check, "critic.inconsistency", critic.inconsistency);
-        not_negative(check, "critic.noise", critic.noise);
-        check(critic.rereads <= 16, "critic.rereads", &critic.rereads, "0 to 16");
-        probability(check, "critic.auc_min", critic.auc_min);
-        for (key, formula) in [
-            ("critic.annotation", &critic.annotation),
-            ("reward.formula", &self.reward.formula),
-            ("reward.without_head", &self.reward.without_head),
-        ] {
-            check(!formula.trim().is_empty(), key, formula, "give a formula, such as \"vote\"");
-        }
-        check((1..=100_000).contains(&self.select.keep), "select.keep", &self.select.keep, "1 to 100000");
-        check(self.select.floor.is_finite(), "select.floor", &self.select.floor, "a finite number");
-        check(self.select.total_max > 0, "select.total_max", &self.select.total_max, "at least 1");
     }
 
     fn check_training(&self, check: &mut Check) {

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::head::{self, Critic, Labelled};
+use super::head::{self, Critic, CriticConfig, Labelled};
 use super::reread::{reread, reread_score};
 use super::{Formula, logprob_scores, votes};
-use crate::config::CriticConfig;
 use crate::domain::{Address, Reward, Score, ScorerName, ScorerSpec, Trajectory};
 use crate::engine::Generate;
 use crate::text::Text;
@@ -92,4 +91,123 @@ pub fn annotated(
         Some(Labelled { thoughts, good: Some(label?), criteria: None, weight: 1.0 })
     };
     evidence.iter().zip(labels).filter_map(labelled).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Owned;
+    use super::*;
+    use crate::config::Config;
+    use crate::domain::{Purpose, ScoreError};
+    use crate::engine::{Completion, ReadRequest, Reading, Request, Stops};
+
+    /// Reads nothing: free text has no variants.
+    struct Unread;
+
+    impl Generate for Unread {
+        fn policy_hash(&self) -> &str {
+            "unread"
+        }
+
+        fn context_max(&self) -> usize {
+            100
+        }
+
+        fn generate(&self, _: &[Request], _: &Stops, _: &(dyn Fn(usize) + Sync)) -> Result<Vec<Completion>> {
+            anyhow::bail!("scoring draws nothing")
+        }
+
+        fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
+            assert!(requests.is_empty());
+            Ok(Vec::new())
+        }
+    }
+
+    fn address(n: u32) -> Address {
+        Address::new(1, Purpose::Critic, 1, "", &[n])
+    }
+
+    fn config() -> CriticConfig {
+        CriticConfig { epochs: 2, ..Config::load(None, &[]).unwrap().critic }
+    }
+
+    /// Task a: two of three agree; task b: one attempt. Row ids aren't in order.
+    fn attempts() -> Vec<Owned> {
+        let drawn = [(7, "a", "8", -0.1), (3, "a", "5", -0.9), (9, "b", "2", -0.4), (4, "a", "8", -0.2)];
+        let owned =
+            |(id, task, answer, logprob)| Owned::answering(id, task, Some(answer)).drawn_with(logprob);
+        drawn.into_iter().map(owned).collect()
+    }
+
+    fn evidence(given: HashMap<i64, Vec<Score>>) -> Vec<Evidence> {
+        let owned = attempts();
+        let trajectories: Vec<Trajectory> = owned.iter().map(Owned::trajectory).collect();
+        gather(&Unread, &Text::embedded().unwrap(), 2, &trajectories, given).unwrap()
+    }
+
+    fn critic(evidence: &[Evidence]) -> Critic {
+        let label = |(i, e): (usize, &Evidence)| Labelled {
+            thoughts: e.features.clone(),
+            good: Some((i % 2) as f32),
+            criteria: None,
+            weight: 1.0,
+        };
+        let sets: Vec<Labelled> = evidence.iter().enumerate().map(label).collect();
+        Critic::fit(&sets, &config(), &address(0)).unwrap()
+    }
+
+    #[test]
+    fn every_trajectory_gets_its_own_scores_and_the_reward_of_all() {
+        let judged = |value| vec![Score::new(ScorerName::JUDGE, value)];
+        let evidence = evidence([(3, judged(0.5)), (9, judged(0.75))].into());
+        let critic = critic(&evidence);
+        let formula = Formula::parse("judge + vote + logprob_mean").unwrap();
+        assert_eq!(evidence.iter().map(|e| e.id).collect::<Vec<_>>(), [7, 3, 9, 4]);
+        let scored: Vec<Vec<Score>> = evidence.iter().map(|e| e.scored(&critic, &formula)).collect();
+        let names: Vec<&str> = scored[0].iter().map(|s| s.scorer.as_str()).collect();
+        let stored = [
+            "head",
+            "coherence",
+            "accuracy",
+            "completeness",
+            "logprob_mean",
+            "logprob_min",
+            "reread",
+            "vote",
+            "reward",
+        ];
+        assert_eq!(names, stored, "the judge's own score is stored already");
+        let value = |of: &[Score], name: ScorerName| of.iter().find(|s| s.scorer == name).unwrap().value;
+        let votes = scored.iter().map(|s| value(s, ScorerName::VOTE).unwrap());
+        assert_eq!(votes.collect::<Vec<_>>(), [2.0 / 3.0, 1.0 / 3.0, 1.0, 2.0 / 3.0]);
+        let rewards: Vec<Reward> = scored.iter().map(|s| value(s, ScorerName::REWARD)).collect();
+        assert_eq!(rewards[0], Err(ScoreError::MissingInput), "the judge has not scored 7");
+        let expected = 0.5 + 1.0 / 3.0 + f64::from(-0.9f32);
+        assert!((rewards[1].unwrap() - expected).abs() < 1e-12, "{rewards:?}");
+        assert!((rewards[2].unwrap() - (0.75 + 1.0 + f64::from(-0.4f32))).abs() < 1e-12, "{rewards:?}");
+        assert_eq!(value(&scored[1], ScorerName::REREAD), Err(ScoreError::MissingInput));
+    }
+
+    #[test]
+    fn only_certain_labels_teach_with_the_features_of_their_trajectory() {
+        let evidence = evidence(HashMap::new());
+        let critic = critic(&evidence);
+        let formula = Formula::parse("1 - vote").unwrap();
+        let strict = CriticConfig { entropy_max_bits: 0.1, ..config() };
+        let labelled = annotated(&evidence, &critic, &formula, &strict, &address(2));
+        // Only task b's vote is certain.
+        assert_eq!(labelled.len(), 1);
+        assert_eq!((labelled[0].good, &labelled[0].thoughts), (Some(0.0), &evidence[2].features));
+        assert!(labelled[0].criteria.is_none());
+    }
+
+    #[test]
+    fn the_spec_changes_with_the_head_the_formula_and_the_rereadings() {
+        let critic = critic(&evidence(HashMap::new()));
+        let spec =
+            |formula: &str, rereads| reward_spec(&critic, &Formula::parse(formula).unwrap(), rereads).hash;
+        assert_eq!(spec("vote", 2), spec("vote", 2));
+        assert_ne!(spec("vote", 2), spec("head", 2));
+        assert_ne!(spec("vote", 2), spec("vote", 3));
+    }
 }

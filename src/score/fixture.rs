@@ -56,6 +56,15 @@ impl Owned {
         owned
     }
 
+    /// The same with one token of this log-probability in each thought, and a hidden state.
+    pub fn drawn_with(mut self, logprob: f32) -> Self {
+        for thought in &mut self.tree.thoughts {
+            (thought.token_ids, thought.logprobs) = (vec![1], vec![logprob]);
+            thought.hidden_f16 = [logprob, 1.0, -1.0].map(|h| half::f16::from_f32(h).to_bits()).to_vec();
+        }
+        self
+    }
+
     pub fn trajectory(&self) -> Trajectory<'_> {
         Trajectory { id: self.id, task: &self.task, tree: &self.tree, leaf: &self.tree.leaves[0] }
     }

@@ -9,8 +9,31 @@ use std::sync::LazyLock;
 use anyhow::{Result, anyhow, bail, ensure};
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Expression, UndefinedBehavior, Value};
+use serde::{Deserialize, Serialize};
 
+use crate::domain::check::Check;
 use crate::domain::{Reward, Score, ScoreError, ScorerName};
+
+/// The section `reward` of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardConfig {
+    pub formula: String,
+    pub without_head: String,
+}
+
+impl RewardConfig {
+    /// Reports every value that can't be used.
+    pub fn check(&self, check: &mut Check) {
+        check_source(check, "reward.formula", &self.formula);
+        check_source(check, "reward.without_head", &self.without_head);
+    }
+}
+
+/// Refuses a formula without a source.
+pub(super) fn check_source(check: &mut Check, key: &str, formula: &str) {
+    check(!formula.trim().is_empty(), key, &formula, "give a formula, such as \"vote\"");
+}
 
 const FUNCTIONS: [&str; 3] = ["min", "max", "exp"];
 /// Longest formula, in bytes.

@@ -24,12 +24,12 @@ mod vote;
 mod fixture;
 
 pub use evidence::{Evidence, annotated, gather, reward_spec};
-pub use formula::Formula;
+pub use formula::{Formula, RewardConfig};
 pub use grader::{criteria, grade};
-pub use head::{Calibration, Critic, Labelled, features};
-pub use judge::{Judge, Shown};
+pub use head::{Calibration, Critic, CriticConfig, Labelled, features};
+pub use judge::{Criterion, Judge, JudgeConfig, Shown};
 pub use logprob::logprob_scores;
 pub use models::{AuxModel, AuxModels, LoadModel, ScoreSettings, SearchPrompts, is_by_model};
-pub use reference::{reference_scores, reference_spec};
+pub use reference::{ReferenceConfig, reference_scores, reference_spec};
 pub use reread::{Rereadings, reread};
 pub use vote::{vote, votes};

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Formula, Judge};
-use crate::config::{Criterion, CriticConfig, JudgeConfig, ReferenceConfig, RewardConfig};
+use super::{Criterion, CriticConfig, Formula, Judge, JudgeConfig, ReferenceConfig, RewardConfig};
 use crate::domain::ScorerName;
 use crate::engine::Generate;
 use crate::text::{CRITIQUES, PROPOSE, Text, VALUE};

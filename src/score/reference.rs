@@ -2,11 +2,36 @@
 //!
 //! It reads the trajectory's text with its own tokenizer, so it need not share the policy's.
 
-use anyhow::Result;
+use std::path::Path;
 
-use crate::domain::{Score, ScoreError, ScorerName, ScorerSpec, Trajectory};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Score, ScoreError, ScorerName, ScorerSpec, Snapshot, Trajectory};
 use crate::engine::{Generate, ReadRequest};
 use crate::text::Text;
+
+/// The section `reference` of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceConfig {
+    pub model: String,
+    /// What `model` is at the hub, if it names a model there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
+}
+
+impl ReferenceConfig {
+    /// The folder (or file) of the reference on this disk.
+    pub fn folder(&self) -> &Path {
+        self.snapshot.as_ref().map_or(Path::new(&self.model), |found| &found.folder)
+    }
+
+    /// Whether there is none.
+    pub fn is_off(&self) -> bool {
+        self.model.is_empty()
+    }
+}
 
 /// Every trajectory's mean log-probability under the reference, in nats per token of its tokenizer, in order.
 pub fn reference_scores(

@@ -5,11 +5,13 @@
 //! same budget, and only [`by_gold`] is passed what is right.
 
 mod places;
+mod settings;
 mod verdicts;
 
 use std::collections::HashMap;
 
-use crate::config::SelectConfig;
+pub use settings::SelectConfig;
+
 use crate::domain::{Address, Reward, Selection, SelectionReason, Trajectory, stats};
 use places::Places;
 use verdicts::Verdicts;

@@ -10,6 +10,7 @@ pub mod expression;
 pub mod profile;
 mod run;
 mod score;
+mod snapshot;
 pub mod stats;
 mod task;
 mod trajectory;
@@ -19,6 +20,7 @@ pub use run::{Arm, Phase, Progress, RunState, next_phase};
 pub use score::{
     Criteria, Grade, Reward, Score, ScoreError, Scorer, ScorerName, ScorerSpec, Selection, SelectionReason,
 };
+pub use snapshot::Snapshot;
 pub use task::{Split, Task, TaskKind, Variant};
 pub use trajectory::{FinishReason, Leaf, PruneReason, Strategy, Thought, Trajectory, Tree};
 

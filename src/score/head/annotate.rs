@@ -1,7 +1,7 @@
 //! Self-annotation: a trajectory labels itself if its label is all but certain.
 
+use super::CriticConfig;
 use super::fit::shuffled;
-use crate::config::CriticConfig;
 use crate::domain::{Address, Reward};
 
 /// The entropy of a yes-or-no distribution with probability `p` of yes, in bits.

@@ -11,12 +11,11 @@ use anyhow::{Result, ensure};
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
 
-use super::Labelled;
 use super::aggregate::{sigmoid, softplus, worst};
 use super::calibrate::Platt;
 use super::features::Standard;
 use super::network::{K, Network, Normals};
-use crate::config::CriticConfig;
+use super::{CriticConfig, Labelled};
 use crate::domain::Address;
 use crate::ops::optimizer::{AdamW, Parameter};
 use crate::profile::{self, Operator};

@@ -15,6 +15,7 @@ mod features;
 mod fit;
 mod network;
 mod serial;
+mod settings;
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -22,8 +23,8 @@ use rayon::prelude::*;
 pub use annotate::annotate;
 pub use calibrate::Calibration;
 pub use features::features;
+pub use settings::CriticConfig;
 
-use crate::config::CriticConfig;
 use crate::domain::{Address, Criteria, Score, ScoreError, Scorer, ScorerName, Thought};
 use calibrate::Platt;
 use features::Standard;

@@ -9,9 +9,12 @@
 //! longer than its context, answers that are too unlikely together. There is no time-out: every question is one bounded
 //! forward pass. Left out: critiques in words before the verdict.
 
+mod settings;
+
 use anyhow::{Context, Result, ensure};
 
-use crate::config::JudgeConfig;
+pub use settings::{Criterion, JudgeConfig};
+
 use crate::domain::{Score, ScoreError, ScorerName, ScorerSpec, Trajectory};
 use crate::engine::{Choice, Generate};
 use crate::text::{CRITIQUES, Text, VALUE};

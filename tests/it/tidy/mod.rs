@@ -7,21 +7,20 @@ use source::{Source, sources};
 
 /// The rooms, floor by floor. A room may import rooms of lower floors; [`ALSO`] and [`NEVER`] are the exceptions.
 const FLOORS: &[&[&str]] = &[
-    &["domain", "config", "profile", "testing"],
+    &["domain", "profile", "testing"],
     &["answer", "data", "text", "kernels", "ops", "model", "engine", "train", "store", "gguf", "hub"],
     &["rollout", "score", "select"],
-    &["eval", "improve"],
+    &["config", "eval", "improve"],
     &["inspect", "cli"],
 ];
 
 /// Imports within a floor.
 const ALSO: &[(&str, &str)] = &[
-    ("config", "domain"),
     ("profile", "domain"),
-    // A room owns its section of the configuration, which composes them.
-    ("config", "engine"),
-    ("config", "train"),
-    ("config", "rollout"),
+    // A room owns its section of the configuration, which composes them: these sections have not moved yet.
+    ("data", "config"),
+    ("text", "config"),
+    ("improve", "config"),
     ("kernels", "gguf"),
     ("ops", "kernels"),
     ("model", "ops"),
@@ -184,7 +183,7 @@ fn the_rules_are_read_from_the_code() {
     let rooms: Vec<String> = source.imported_rooms().into_iter().map(|(_, room)| room).collect();
     assert_eq!(rooms, ["domain", "store", "select", "data"]);
     assert_eq!(source.functions(), [(5, "f".to_owned(), 3), (12, "g".to_owned(), 1)]);
-    assert!(may_import("engine", "ops") && may_import("improve", "store") && may_import("config", "domain"));
+    assert!(may_import("engine", "ops") && may_import("improve", "store") && may_import("config", "score"));
     for (from, to) in
         [("ops", "model"), ("data", "text"), ("score", "select"), ("train", "store"), ("x", "domain")]
     {

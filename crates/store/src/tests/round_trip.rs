@@ -63,6 +63,12 @@ fn scores_and_rewards() {
         store.put_scores(1, 1, "h2", &[(id, again)]).await.unwrap();
         let repeated = store.rewards(1, 1).await.unwrap();
         assert_eq!((repeated.len(), repeated[&id]), (rewards.len(), Ok(0.125)), "the last counts");
+        // Who is scored is asked by name and by hash; a failed score is one.
+        let scored = async |scorer, hash| store.scored(1, 1, &scorer, hash).await.unwrap();
+        assert_eq!(scored(ScorerName::REWARD, "h1").await, rewards.keys().copied().collect());
+        assert_eq!(scored(ScorerName::REWARD, "h2").await, [id].into());
+        assert!(scored(ScorerName::VOTE, "h1").await.is_empty());
+        assert!(scored(ScorerName::REWARD, "h3").await.is_empty());
         let unscorable: Vec<_> =
             scores.iter().filter(|(_, s)| s.value == Err(ScoreError::NoAnswer)).collect();
         assert!(unscorable.len() == 4 && unscorable.iter().all(|(id, _)| id % 4 == 0));

@@ -1,11 +1,11 @@
-//! The sections `judge` and `reference`: models beside the policy that read its trajectories.
+//! The section `judge` of the configuration, and its check.
 
 use std::path::Path;
 
-use autodidact_domain::check::Check;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Snapshot};
+use crate::domain::Snapshot;
+use crate::domain::check::Check;
 
 /// What a judge is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,37 +49,13 @@ impl JudgeConfig {
         self.model == Self::POLICY
     }
 
-    /// Keys added since the first release are left out of a run's identity where they are as they were before.
-    pub(super) fn is_default(&self) -> bool {
-        Config::load(None, &[]).is_ok_and(|config| config.judge == *self)
-    }
-
-    pub(super) fn check(&self, check: &mut Check) {
+    /// Reports every value that can't be used.
+    pub fn check(&self, check: &mut Check) {
         check((1..=64).contains(&self.repeats), "judge.repeats", &self.repeats, "1 to 64");
         let temperature_ok = self.temperature > 0.0 && self.temperature <= 100.0;
         check(temperature_ok, "judge.temperature", &self.temperature, "above 0, at most 100");
         check((0.0..=1.0).contains(&self.mass_min), "judge.mass_min", &self.mass_min, "0 to 1");
         let asked = !self.is_on() || !self.criteria.is_empty();
         check(asked, "judge.criteria", &self.criteria, "name at least one, such as [\"overall\"]");
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReferenceConfig {
-    pub model: String,
-    /// What `model` is at the hub, if it names a model there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<Snapshot>,
-}
-
-impl ReferenceConfig {
-    /// The folder (or file) of the reference on this disk.
-    pub fn folder(&self) -> &Path {
-        self.snapshot.as_ref().map_or(Path::new(&self.model), |found| &found.folder)
-    }
-
-    pub(super) fn is_off(&self) -> bool {
-        self.model.is_empty()
     }
 }
