@@ -18,7 +18,7 @@ pub(super) fn normalised(gold: &str) -> Option<String> {
     letter(gold).map(String::from)
 }
 
-/// The letter that a short text names: in brackets, alone, or followed by what ends it.
+/// The letter that a short text names: in brackets, by itself, or followed by what ends it.
 fn letter(text: &str) -> Option<char> {
     let text = text.trim().trim_matches(['$', '`', '"', '*']).trim();
     let text =

@@ -1,6 +1,7 @@
 //! Where a completion claims its answer, however instruction-tuned models like to put it.
 
-/// Phrases after which an answer stands, to the end of the line; longer ones before their beginnings.
+/// Phrases after which an answer stands, to the end of the line; longer ones before their
+/// beginnings.
 const PHRASES: [&str; 5] = ["answer is:", "answer is", "answer:", "answer =", "####"];
 
 /// Without the signs that Markdown makes letters bold with.
@@ -8,10 +9,10 @@ pub(super) fn plain(completion: &str) -> String {
     completion.replace("**", "").replace("__", "")
 }
 
-/// What follows the last claim: `The answer is`, `Answer:`, `####`, `A:` at the start of a line, or what is boxed in
-/// LaTeX. `None` if nothing is claimed.
+/// What follows the last claim: `The answer is`, `Answer:`, `####`, `A:` at the start of a line, or
+/// what is boxed in LaTeX. `None` if nothing is claimed.
 pub(super) fn claimed(text: &str) -> Option<&str> {
-    // ASCII case alone: lower-casing all of Unicode would move byte positions.
+    // Only ASCII case: lower-casing all of Unicode would move byte positions.
     let lower = text.to_ascii_lowercase();
     let mut claims: Vec<(usize, &str)> = Vec::new();
     for phrase in PHRASES {

@@ -1,12 +1,14 @@
-//! Countdown: reach a target from given numbers, each used exactly once, with `+ - * /` and brackets.
+//! Countdown: reach a target from given numbers, each used exactly once, with `+ - * /` and
+//! brackets.
 //!
-//! The claimed expression is evaluated exactly, in rational numbers: a claim such as "= 24" proves nothing.
+//! The claimed expression is evaluated exactly, in rational numbers: a claim such as "= 24" proves
+//! nothing.
 
 use super::{integer, last_line};
 use crate::domain::expression::Expression;
 
-/// The final expression in the notation of [`Expression::ordered`]: `(5 + 1) * 3` and `3*(1+5) = 18` are both
-/// `3*(1+5)`.
+/// The final expression in the notation of [`Expression::ordered`]: `(5 + 1) * 3` and `3*(1+5) =
+/// 18` are both `3*(1+5)`.
 pub(crate) fn answer(completion: &str) -> Option<String> {
     let line = last_line(completion)?;
     let line = line.strip_prefix("A:").unwrap_or(line);
@@ -17,8 +19,8 @@ pub(crate) fn answer(completion: &str) -> Option<String> {
     Some(Expression::parse(expression)?.ordered().to_string())
 }
 
-/// The expression that a completion in free words claims, in the same notation: signs may be LaTeX's, and what
-/// follows `=` proves nothing.
+/// The expression that a completion in free words claims, in the same notation: signs may be
+/// LaTeX's, and what follows `=` proves nothing.
 pub(super) fn claimed(completion: &str) -> Option<String> {
     let text = super::claim::plain(completion);
     let claim = super::claim::claimed(&text).or_else(|| last_line(&text))?;
@@ -39,15 +41,16 @@ pub(super) fn claimed(completion: &str) -> Option<String> {
     Some(Expression::parse(&claim)?.ordered().to_string())
 }
 
-/// Whether the expression uses exactly the question's numbers and gives its target; `None` if the question names
-/// no numbers and target. The target follows "target", "make", "reach" or "get"; else it is the last number.
+/// Whether the expression uses exactly the question's numbers and reaches its target; `None` if the
+/// question names no numbers and target. The target follows "target", "make", "reach" or "get";
+/// else it is the last number.
 pub(super) fn is_right(question: &str, answer: Option<&str>) -> Option<bool> {
     let (given, target) = numbers_and_target(question)?;
     let Some(expression) = answer.and_then(Expression::parse) else { return Some(false) };
     Some(expression.uses_exactly(&given) && expression.equals(target))
 }
 
-/// The numbers that a question gives, and the target that it asks for.
+/// The numbers of a question, and the target that it asks for.
 pub(crate) fn numbers_and_target(question: &str) -> Option<(Vec<i64>, i64)> {
     let words: Vec<&str> = question
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')

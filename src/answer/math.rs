@@ -1,8 +1,9 @@
 //! Formulas boxed in LaTeX, in one spelling.
 //!
-//! After the normalisation that MATH publishes with its data (Hendrycks et al. 2021, arXiv:2103.03874): spacing,
-//! sizes of brackets, degree and percent signs, units in text and `x =` before a value go; `\frac12` and `1/2` are
-//! one. Numbers are compared by value. Left out: algebra, so `x+1` and `1+x` differ.
+//! After the normalisation that MATH publishes with its data (Hendrycks et al. 2021,
+//! arXiv:2103.03874): spacing, sizes of brackets, degree and percent signs, units in text and `x =`
+//! before a value go; `\frac12` and `1/2` are one. Numbers are compared by value. Left out:
+//! algebra, so `x+1` and `1+x` differ.
 
 use super::claim::{claimed, last_boxed};
 use super::text::number;
@@ -79,7 +80,8 @@ fn without_text(text: &str) -> String {
     out + rest
 }
 
-/// `\frac12` → `\frac{1}{2}`: every one of the command's arguments in braces. Arguments that are commands stay.
+/// `\frac12` → `\frac{1}{2}`: every one of the command's arguments in braces. Arguments that are
+/// commands stay.
 fn braced(text: &str, command: &str, arguments: usize) -> String {
     let mut parts = text.split(command);
     let mut out = parts.next().unwrap_or_default().to_owned();

@@ -1,17 +1,21 @@
 //! Answers: what a completion claims, and when a claim equals the gold answer.
 //!
-//! Pure functions over text; knows nothing of tokens, policies, scores or the store. An answer is normalised by the
-//! task's kind when it is read, so equal answers are equal strings, which is what a vote counts:
+//! Pure functions over text; knows nothing of tokens, policies, scores or the store. An answer is
+//! normalised by the task's kind when it is read, so equal answers are equal strings, which is what
+//! a vote counts:
 //!
 //! - relations: the last line is `A: n`, nothing else counts as an answer;
-//! - countdown: the expression after `A:` (or on the last line), commutative operands in rising order; it is right
-//!   when it uses exactly the given numbers and evaluates to the target;
-//! - text: what follows the last `A:`, `####`, `\boxed{}` or "answer is", else the last line; numbers are compared as
-//!   numbers, everything else without case, surrounding punctuation and repeated spaces;
-//! - number, choice, math, exact and game24 (tasks from files): what is claimed last, read as what it must be: a number
-//!   by value, a letter, a formula in one spelling, words, an expression that is worked out.
+//! - countdown: the expression after `A:` (or on the last line), commutative operands in rising
+//!   order; it is right when it uses exactly the given numbers and evaluates to the target;
+//! - text: what follows the last `A:`, `####`, `\boxed{}` or "answer is", else the last line;
+//!   numbers are compared as numbers, everything else without case, surrounding punctuation and
+//!   repeated spaces;
+//! - number, choice, math, exact and game24 (tasks from files): what is claimed last, read as what
+//!   it must be: a number by value, a letter, a formula in one spelling, words, an expression that
+//!   is worked out.
 //!
-//! Left out: algebra on formulas and conversion of units. Code is no answer that can be compared: it has to be run.
+//! Left out: algebra on formulas and conversion of units. Code is no answer that can be compared:
+//! it has to be run.
 
 mod choice;
 mod claim;
@@ -30,7 +34,8 @@ pub const ANSWER_BYTES_MAX: usize = 512;
 
 /// The answer that a completion claims, normalised by `kind`; `None` if none can be read.
 ///
-/// It can't tell whether the completion was cut off in the middle of the answer: its finish reason can.
+/// Whether the completion was cut off in the middle of the answer is not seen here: its finish
+/// reason shows that.
 pub fn read(kind: TaskKind, completion: &str) -> Option<String> {
     let _span = profile::span(Operator::Grading);
     let answer = match kind {
@@ -47,13 +52,15 @@ pub fn read(kind: TaskKind, completion: &str) -> Option<String> {
     (answer.len() <= ANSWER_BYTES_MAX).then_some(answer)
 }
 
-/// Whether a normalised answer equals the task's gold one; `None` if the task has nothing to compare with.
+/// Whether a normalised answer equals the task's gold one; `None` if the task has nothing to
+/// compare with.
 ///
 /// A missing answer is wrong: the attempt certainly didn't give the gold answer.
 pub fn is_right(task: &Task, answer: Option<&str>) -> Option<bool> {
     let _span = profile::span(Operator::Grading);
     let normalised = match task.kind {
-        // Many expressions are right, so the question is what checks them, not the one gold expression.
+        // Many expressions are right, so the question is what checks them, not the one gold
+        // expression.
         TaskKind::Countdown | TaskKind::Game24 => return countdown::is_right(&task.question, answer),
         TaskKind::Code => return None,
         TaskKind::Relations => relations::normalised,

@@ -1,13 +1,13 @@
 //! Numbers: found in what is claimed or else anywhere, and in one spelling.
 //!
-//! Currency, percent signs, units and thousands separators don't count; decimals and fractions are equal when their
-//! values are, exactly.
+//! Currency, percent signs, units and thousands separators don't count; decimals and fractions are
+//! equal when their values are, exactly.
 
 use super::claim::{claimed, plain};
 use super::text::number;
 
-/// The claimed number: the one behind the last `=` of the claim or else its first; if nothing is claimed, the last
-/// number of all.
+/// The claimed number: the one after the last `=` of the claim or else its first; if nothing is
+/// claimed, the last number of all.
 pub(super) fn answer(completion: &str) -> Option<String> {
     let text = plain(completion);
     match claimed(&text) {
@@ -66,8 +66,8 @@ fn fraction(text: &str) -> Option<(usize, String)> {
     Some((text.len() - rest.len(), value))
 }
 
-/// How far the number at the start goes: digits, separated thousands, one point, and one fraction bar unless this is
-/// a denominator already.
+/// How far the number at the start goes: digits, separated thousands, one point, and one fraction
+/// bar unless this is a denominator already.
 fn length_of(bytes: &[u8], may_divide: bool) -> usize {
     let digits = |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
     let mut end = digits(0);
@@ -87,8 +87,8 @@ fn length_of(bytes: &[u8], may_divide: bool) -> usize {
     end
 }
 
-/// With the sign that stands before it, perhaps before a currency: a minus that touches an operand on its left
-/// is none.
+/// With the sign that stands before it, perhaps before a currency: a minus that touches an operand
+/// on its left is not a sign.
 fn signed(text: &str, at: usize, value: String) -> String {
     let before = text[..at].trim_end_matches(['$', '€', '£', '\\']);
     let Some(left) = before.strip_suffix(['-', '−']) else { return value };

@@ -32,7 +32,7 @@ fn marked(text: &str) -> Option<&str> {
 }
 
 fn rfind_ignoring_case(text: &str, needle: &str) -> Option<usize> {
-    // ASCII case alone: lower-casing all of Unicode would move byte positions.
+    // Only ASCII case: lower-casing all of Unicode would move byte positions.
     text.to_ascii_lowercase().rfind(needle)
 }
 
@@ -52,8 +52,8 @@ fn balanced(text: &str) -> Option<&str> {
     None
 }
 
-/// One spelling: a number in lowest terms, or text without case, decoration and repeated spaces. `None` if nothing
-/// is left.
+/// One spelling: a number in lowest terms, or text without case, decoration and repeated spaces.
+/// `None` if nothing is left.
 pub(super) fn normalised(answer: &str) -> Option<String> {
     let mut answer = answer.trim();
     // Decoration comes in layers, such as `**$\text{(B)}$.**`.
@@ -87,8 +87,8 @@ fn undecorated(answer: &str) -> &str {
     }
 }
 
-/// A number's one spelling: sign, digits, and what is left of decimals; fractions in lowest terms, as decimals
-/// where that is exact. Currency, percent signs and thousands separators don't count.
+/// A number's one spelling: sign, digits, and what is left of decimals; fractions in lowest terms,
+/// as decimals where that is exact. Currency, percent signs and thousands separators don't count.
 pub(super) fn number(text: &str) -> Option<String> {
     let text = text.trim_start_matches(['$', '€', '£']).trim_end_matches(['%', '€', '£']);
     let text = text.strip_suffix('\\').unwrap_or(text).trim();
@@ -186,7 +186,8 @@ mod tests {
         assert_eq!(read("THE ANSWER IS: (B)."), "b");
         assert_eq!(read("Answer: Paris"), "paris");
         assert_eq!(read("first\n  Blue   Whale! \n"), "blue whale");
-        // A marker within a line is no marker, and one with nothing behind it is an answer that was cut off.
+        // A marker within a line is no marker, and one with nothing after it is an answer that was
+        // cut off.
         assert_eq!(read("Q and A: fun\nyes"), "yes");
         assert_eq!(read("what the answer is\nyes"), "yes");
         assert_eq!(answer("A: 5\nA:"), None);

@@ -1,9 +1,11 @@
-//! Critique: the vote over variants, the head's self-annotation and retraining, and every trajectory's scores.
+//! Critique: the vote over variants, the head's self-annotation and retraining, and every
+//! trajectory's scores.
 //!
-//! A judge and a reference, if there are any, score first. Every trajectory is then reread in the words of other
-//! variants. The bootstrapped head and the vote give each trajectory a probability of being good; those whose predicted
-//! distribution has little entropy become labels, and the head is trained again on graded and annotated trajectories
-//! together. If it then ranks the anchor set too poorly it loses its vote in the reward, with a warning.
+//! A judge and a reference, if there are any, score first. Every trajectory is then reread in the
+//! words of other variants. The bootstrapped head and the vote give each trajectory a probability
+//! of being good; those whose predicted distribution has little entropy become labels, and the head
+//! is trained again on graded and annotated trajectories together. If it then ranks the anchor set
+//! too poorly it loses its vote in the reward, with a warning.
 
 use anyhow::Result;
 

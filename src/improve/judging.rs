@@ -1,5 +1,6 @@
-//! What the auxiliary models make of an iteration's trajectories: the judge's verdicts and the reference's
-//! log-probabilities, asked in bounded units, each of which is committed when it is done.
+//! What the auxiliary models make of an iteration's trajectories: the judge's verdicts and the
+//! reference's log-probabilities, asked in bounded units, each of which is committed when it is
+//! done.
 
 use std::collections::HashMap;
 
@@ -70,8 +71,8 @@ fn latest_by_models(scores: Vec<(i64, Score)>) -> HashMap<i64, Vec<Score>> {
 /// Scores of each of several trajectories.
 type Given = Vec<Vec<Score>>;
 
-/// Asks unit by unit about the trajectories that no scoring under this hash covers yet, and commits each unit. `first`
-/// is a name that every scored trajectory has.
+/// Asks unit by unit about the trajectories that no scoring under this hash covers yet, and commits
+/// each unit. `first` is a name that every scored trajectory has.
 async fn in_units(
     session: &Session<'_>,
     iteration: u32,

@@ -18,14 +18,16 @@ pub struct Evidence {
     pub id: i64,
     /// [`head::features`] of its thoughts.
     features: Vec<Vec<f32>>,
-    /// The scores that need no head: log-probabilities, rereadings, and the vote among those of its task.
+    /// The scores that need no head: log-probabilities, rereadings, and the vote among those of its
+    /// task.
     scores: Vec<Score>,
     /// The scores by auxiliary models, which were stored when they were asked.
     given: Vec<Score>,
 }
 
-/// Gathers the evidence of every trajectory, in order: each is reread `rereads` times by the policy behind `engine`,
-/// and `given` holds the scores by auxiliary models, by trajectory.
+/// Gathers the evidence of every trajectory, in order: each is reread `rereads` times by the
+/// policy, whose engine and tokenizer are passed, and `given` holds the scores by auxiliary models,
+/// by trajectory.
 pub fn gather(
     engine: &dyn Generate,
     text: &Text,
@@ -76,7 +78,8 @@ pub fn reward_spec(critic: &Critic, formula: &Formula, rereads: u32) -> ScorerSp
     ScorerSpec::new(ScorerName::REWARD, computes, &settings)
 }
 
-/// Trajectories whose label `formula` over the scores of `critic` is sure of, as the head learns from them.
+/// Trajectories whose label `formula` over the scores of `critic` is sure of, as the head learns
+/// from them.
 pub fn annotated(
     evidence: &[Evidence],
     critic: &Critic,

@@ -1,7 +1,7 @@
 //! Formulas over scores, from the configuration: `0.7 * vote + 0.3 * head`.
 //!
-//! MiniJinja's expressions, with the scores as the only names and `min`, `max`, `exp` as the only functions. What
-//! is unknown is refused when the formula is read, not when it is first needed.
+//! MiniJinja's expressions, with the scores as the only names and `min`, `max`, `exp` as the only
+//! functions. What is unknown is refused when the formula is read, not when it is first needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -61,7 +61,8 @@ pub struct Formula {
 }
 
 impl Formula {
-    /// Reads a formula. Refused: syntax errors, unknown names, and anything that does not give a number.
+    /// Reads a formula. Refused: syntax errors, unknown names, and anything that does not give a
+    /// number.
     pub fn parse(source: &str) -> Result<Self> {
         ensure!(source.len() <= LENGTH_MAX, "a formula of {} bytes; at most {LENGTH_MAX}", source.len());
         let expression = ENVIRONMENT
@@ -100,8 +101,9 @@ impl Formula {
     /// Its value for one trajectory's `scores`.
     ///
     /// # Errors
-    /// A needed score that failed passes its error on, one that isn't there is [`ScoreError::MissingInput`], and a
-    /// result that is not a finite number is [`ScoreError::NonFinite`].
+    /// A needed score that failed passes its error on, one that isn't there is
+    /// [`ScoreError::MissingInput`], and a result that is not a finite number is
+    /// [`ScoreError::NonFinite`].
     pub fn eval(&self, scores: &[Score]) -> Reward {
         let mut inputs = Vec::with_capacity(self.names.len());
         for name in &self.names {

@@ -64,10 +64,12 @@ pub struct AuxModels {
 impl AuxModels {
     /// Loads what the settings name, and dry-runs every prompt on an empty question.
     ///
-    /// `policy` is the policy's engine with its tokenizer: it answers where no other judge is configured.
+    /// `policy` is the policy's engine with its tokenizer: it answers where no other judge is
+    /// configured.
     ///
     /// # Errors
-    /// If a model can't be loaded, a prompt can't be asked, or a formula needs a score that no model gives.
+    /// If a model can't be loaded, a prompt can't be asked, or a formula needs a score that no
+    /// model gives.
     pub fn load(
         settings: &ScoreSettings,
         search: SearchPrompts,
@@ -126,8 +128,8 @@ impl AuxModels {
         &self.asked
     }
 
-    /// Everything here that decides a run's rows, beyond the configuration; empty if nothing does. `text` is the
-    /// policy's.
+    /// Everything here that decides a run's rows, beyond the configuration; empty if nothing does.
+    /// `text` is the policy's.
     pub fn identity(&self, text: &Text) -> String {
         let mut parts = Vec::new();
         for model in self.judge.iter().chain(&self.reference) {
@@ -159,7 +161,8 @@ fn is_judged(scorer: &ScorerName) -> bool {
     CRITIQUES.iter().any(|(known, _)| known == scorer)
 }
 
-/// What the judge is asked: the configured criteria and what formulas use, in the order of the scores.
+/// What the judge is asked: the configured criteria and what formulas use, in the order of the
+/// scores.
 fn asked(settings: &ScoreSettings) -> Result<Vec<ScorerName>> {
     let ScoreSettings { critic, judge, reference, reward } = *settings;
     let mut wanted: Vec<ScorerName> = if judge.is_on() {

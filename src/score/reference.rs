@@ -27,13 +27,14 @@ impl ReferenceConfig {
         self.snapshot.as_ref().map_or(Path::new(&self.model), |found| &found.folder)
     }
 
-    /// Whether there is none.
+    /// Whether no reference is configured.
     pub fn is_off(&self) -> bool {
         self.model.is_empty()
     }
 }
 
-/// Every trajectory's mean log-probability under the reference, in nats per token of its tokenizer, in order.
+/// Every trajectory's mean log-probability under the reference, in nats per token of its tokenizer,
+/// in order.
 pub fn reference_scores(
     engine: &dyn Generate,
     text: &Text,

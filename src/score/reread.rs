@@ -1,7 +1,8 @@
-//! Rereading: the log-probabilities of a trajectory rewritten into the words of other variants of its task.
+//! Rereading: the log-probabilities of a trajectory rewritten into the words of other variants of
+//! its task.
 //!
-//! [`super::features()`] averages over them. They are derived state: computed again whenever a head is trained or
-//! trajectories are scored, never stored.
+//! [`super::features()`] averages over them. They are derived state: computed again whenever a head
+//! is trained or trajectories are scored, never stored.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,10 +20,11 @@ const UNIT: usize = 600;
 /// Trajectories of a task that one thread rewrites one after another.
 const TOGETHER: usize = 64;
 
-/// Log-probabilities of a trajectory: (thoughts, rereadings, tokens). Without rereadings every thought has none.
+/// Log-probabilities of a trajectory: (thoughts, rereadings, tokens). Without rereadings every
+/// thought has none.
 pub type Rereadings = Vec<Vec<Vec<f32>>>;
 
-/// Rereads every trajectory `rereads` times, in order, with the policy behind `engine` and its tokenizer.
+/// Rereads every trajectory `rereads` times, in order, with the policy's engine and tokenizer.
 pub fn reread(
     engine: &dyn Generate,
     text: &Text,
@@ -49,7 +51,8 @@ pub fn reread(
     Ok(all)
 }
 
-/// The trajectory's mean log-probability over all of its `rereadings`: (thoughts, rereadings, tokens).
+/// The trajectory's mean log-probability over all of its `rereadings`: (thoughts, rereadings,
+/// tokens).
 pub fn reread_score(rereadings: &[Vec<Vec<f32>>]) -> Score {
     let logprobs = || rereadings.iter().flatten().flatten().map(|&l| f64::from(l));
     match logprobs().count() {
@@ -58,7 +61,8 @@ pub fn reread_score(rereadings: &[Vec<Vec<f32>>]) -> Score {
     }
 }
 
-/// What is to be read of a rewritten trajectory, its index within the unit, and the tokens of each thought.
+/// What is to be read of a rewritten trajectory, its index within the unit, and the tokens of each
+/// thought.
 type Rewritten = (ReadRequest, (usize, Vec<usize>));
 
 /// Every rereading of a unit; those of one trajectory in order.
@@ -78,14 +82,14 @@ fn rewritten(text: &Text, context_max: usize, rereads: u32, unit: &[Trajectory])
     Ok(rewritten.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Where the variant of rereading `n` is drawn: the same for all trajectories of a task in an iteration, so that their
-/// log-probabilities can be compared, and its prompt is read once.
+/// Where the variant of rereading `n` is drawn: the same for all trajectories of a task in an
+/// iteration, so that their log-probabilities can be compared, and its prompt is read once.
 fn variant_address(drawn_at: &Address, n: u32) -> Address {
     Address { purpose: Purpose::Variant, branch: vec![0, n], ..drawn_at.clone() }
 }
 
-/// Rereading `n` of trajectories of one task, the first of which has index `first` in its unit. Left out are those
-/// whose kind has no variants, and those that can't be rewritten.
+/// Rereading `n` of trajectories of one task, the first of which has index `first` in its unit.
+/// Left out are those whose kind has no variants, and those that can't be rewritten.
 fn rewritten_as(
     text: &Text,
     context_max: usize,
@@ -119,7 +123,8 @@ struct TokenCache<'t> {
 }
 
 impl TokenCache<'_> {
-    /// Prompt and rewritten thoughts, and the tokens of each thought; `None` if one of them has none.
+    /// Prompt and rewritten thoughts, and the tokens of each thought; `None` if one of them has
+    /// none.
     fn rewritten(
         &mut self,
         trajectory: &Trajectory,
@@ -156,7 +161,8 @@ mod tests {
     use crate::config::Config;
     use crate::domain::{FinishReason, Leaf, Split, Strategy, Task, Thought, Tree, Variant};
 
-    /// A trajectory with the first `thoughts` lines of its task's solution, asked in the words of `question`.
+    /// A trajectory with the first `thoughts` lines of its task's solution, asked in the words of
+    /// `question`.
     fn drawn(text: &Text, task: &Task, question: &str, thoughts: usize, branch: u32) -> Tree {
         let address = Address::new(7, Purpose::Rollout, 1, &task.id, &[branch]);
         let lines = task.solution.as_ref().unwrap().split_inclusive('\n').take(thoughts);

@@ -1,4 +1,5 @@
-//! The vote (self-consistency, Wang et al. 2022, arXiv:2203.11171): how many of a task's trajectories agree.
+//! The vote (self-consistency, Wang et al. 2022, arXiv:2203.11171): how many of a task's
+//! trajectories agree.
 //!
 //! It is strongest over variants of the task: errors that depend on the wording stop agreeing.
 
@@ -6,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::{Score, ScoreError, ScorerName, Trajectory};
 
-/// For each of one task's trajectories the share, among all of them, that reach the same normalised answer.
+/// For each of one task's trajectories the share, among all of them, that reach the same normalised
+/// answer.
 ///
 /// A trajectory without an answer agrees with nobody and still counts in the denominator.
 pub fn vote(answers: &[Option<&str>]) -> Vec<Score> {

@@ -1,8 +1,9 @@
-//! Selection: which trajectories the policy will learn from, and why each of the others is not among them.
+//! Selection: which trajectories the policy will learn from, and why each of the others is not
+//! among them.
 //!
-//! Pure functions. Their outcome depends on the set of trajectories, never on its order, and every trajectory gets
-//! exactly one reason. [`by_reward`] is the loop's selection; [`at_random`] and [`by_gold`] are its controls at the
-//! same budget, and only [`by_gold`] is passed what is right.
+//! Pure functions. Their outcome depends on the set of trajectories, never on its order, and every
+//! trajectory gets exactly one reason. [`by_reward`] is the loop's selection; [`at_random`] and
+//! [`by_gold`] are its controls at the same budget, and only [`by_gold`] is passed what is right.
 
 mod places;
 mod settings;
@@ -21,9 +22,10 @@ pub type Rewards = HashMap<i64, Reward>;
 
 /// Keeps the best `select.keep` of every task by reward, at most `select.total_max` over all tasks.
 ///
-/// Within a task equal rewards are ranked by row id. A trajectory below `select.floor`, or with the text of a better
-/// one of the same task and variant, is not kept and takes no place. When the total is too large the best rewards
-/// stay; among equal ones those ranked higher in their task. The verdicts come in order of row id.
+/// Within a task equal rewards are ranked by row id. A trajectory below `select.floor`, or with the
+/// text of a better one of the same task and variant, is not kept and takes no place. When the
+/// total is too large the best rewards stay; among equal ones those ranked higher in their task.
+/// The verdicts come in order of row id.
 pub fn by_reward(trajectories: &[Trajectory], rewards: &Rewards, config: &SelectConfig) -> Vec<Selection> {
     let mut verdicts = Verdicts::new(trajectories, rewards);
     let mut kept = Vec::new();
@@ -49,8 +51,8 @@ pub fn by_reward(trajectories: &[Trajectory], rewards: &Rewards, config: &Select
     verdicts.into_selections(SelectionReason::Unscorable)
 }
 
-/// Keeps `count` complete trajectories with an answer, drawn without replacement, or all of them if there are fewer.
-/// The verdicts come in order of row id, with ranks by reward where there is one.
+/// Keeps `count` complete trajectories with an answer, drawn without replacement, or all of them if
+/// there are fewer. The verdicts come in order of row id, with ranks by reward where there is one.
 pub fn at_random(
     trajectories: &[Trajectory],
     rewards: &Rewards,
@@ -65,8 +67,9 @@ pub fn at_random(
     verdicts.into_selections(SelectionReason::NotDrawn)
 }
 
-/// Keeps right trajectories, drawn without replacement: at most `select.keep` of a task, and `count` (and at most
-/// `select.total_max`) over all tasks, without duplicates. The verdicts come in order of row id.
+/// Keeps right trajectories, drawn without replacement: at most `select.keep` of a task, and
+/// `count` (and at most `select.total_max`) over all tasks, without duplicates. The verdicts come
+/// in order of row id.
 pub fn by_gold(
     trajectories: &[Trajectory],
     rewards: &Rewards,

@@ -7,8 +7,8 @@ use crate::domain::{SelectionReason, Trajectory};
 /// The places that one task has, and the texts that have taken one.
 pub struct Places<'a> {
     free: usize,
-    /// A variant's question (empty for the task's own) and a text: the same text under another variant is no
-    /// duplicate.
+    /// A variant's question (empty for the task's own) and a text: the same text under another
+    /// variant is no duplicate.
     taken: HashSet<(&'a str, String)>,
 }
 

@@ -79,7 +79,8 @@ fn with<T>(candidates: &[Candidate], work: impl FnOnce(&[Trajectory], &Rewards) 
         .zip(&owned)
         .map(|(c, (task, tree))| Trajectory { id: c.id, task, tree, leaf: &tree.leaves[0] })
         .collect();
-    // A missing row and a failed reward are the same to selection: half of the failed ones are left out.
+    // A missing row and a failed reward are the same to selection: half of the failed ones are left
+    // out.
     let stored = candidates.iter().filter(|c| c.reward.is_ok() || c.id % 2 == 0);
     work(&trajectories, &stored.map(|c| (c.id, c.reward)).collect())
 }

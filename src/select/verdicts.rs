@@ -49,7 +49,8 @@ impl<'t> Verdicts<'t> {
         (0..self.trajectories.len()).filter(|&i| self.reasons[i].is_none()).collect()
     }
 
-    /// Ranks the open trajectories that have a reward within their tasks; returns each task's, best first.
+    /// Ranks the open trajectories that have a reward within their tasks; returns each task's, best
+    /// first.
     pub fn rank_tasks(&mut self) -> BTreeMap<&'t str, Vec<usize>> {
         let mut tasks: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for i in self.open() {

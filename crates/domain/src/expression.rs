@@ -1,15 +1,17 @@
 //! Arithmetic expressions over non-negative whole numbers, with `+ - * /` and brackets.
 //!
-//! Values are exact: rational numbers, not floats. [`Expression::ordered`] and its text give equal spellings to
-//! expressions that differ only in blanks, needless brackets and the order of the operands of a sum or a product.
+//! Values are exact: rational numbers, not floats. [`Expression::ordered`] and its text give equal
+//! spellings to expressions that differ only in blanks, needless brackets and the order of the
+//! operands of a sum or a product.
 
 use std::fmt;
 
-/// Deepest nesting of brackets, and longest chain of one precedence, that is read: recursion stays bounded.
+/// Deepest nesting of brackets, and longest chain of one precedence, that is read: recursion stays
+/// bounded.
 const DEPTH_MAX: usize = 32;
 
-/// What joins two operands. The order of declaration decides the order of [`Expression::ordered`]'s operands,
-/// so it decides the text of stored answers.
+/// What joins two operands. The order of declaration decides the order of [`Expression::ordered`]'s
+/// operands, so it decides the text of stored answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operator {
     Multiply,
@@ -56,8 +58,8 @@ impl Expression {
         Self::Binary(operator, Box::new(left), Box::new(right))
     }
 
-    /// Reads an expression; blanks are ignored, and `− × ÷` are read as `- * /`. `None` if the text is no
-    /// expression, or one that nests too deep.
+    /// Reads an expression; blanks are ignored, and `− × ÷` are read as `- * /`. `None` if the text
+    /// is no expression, or one that nests too deep.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parser = Parser { rest: text.trim_start(), depth: 0 };
         let expression = parser.sum()?;
@@ -123,8 +125,8 @@ impl Expression {
         }
     }
 
-    /// Whether its value is this whole number, exactly. False for a division by zero, and for intermediate values
-    /// whose numerator or denominator needs more than 128 bits.
+    /// Whether its value is this whole number, exactly. False for a division by zero, and for
+    /// intermediate values whose numerator or denominator needs more than 128 bits.
     pub fn equals(&self, whole: i64) -> bool {
         self.value() == Some(Rational::from(whole))
     }
@@ -162,7 +164,8 @@ impl fmt::Display for Expression {
     }
 }
 
-/// Recursive descent: sum = product {(+|-) product}, product = atom {(*|/) atom}, atom = number | ( sum ).
+/// Recursive descent: sum = product {(+|-) product}, product = atom {(*|/) atom}, atom = number | (
+/// sum ).
 struct Parser<'a> {
     rest: &'a str,
     depth: usize,
@@ -207,7 +210,7 @@ impl Parser<'_> {
             return self.take(')').then_some(inner);
         }
         let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
-        // Without digits there is no number, and one beyond 64 bits is none that a game has.
+        // Without digits there is no number; a number beyond 64 bits is refused, too.
         let number = self.rest[..end].parse().ok()?;
         self.rest = self.rest[end..].trim_start();
         Some(Expression::Number(number))

@@ -1,5 +1,5 @@
-//! Judgements of a trajectory: scores by name, grades against gold, the reward that ranks, and why a trajectory was
-//! kept.
+//! Judgements of a trajectory: scores by name, grades against gold, the reward that ranks, and why
+//! a trajectory was kept.
 //!
 //! Unscorable is not zero: a judgement that failed carries an error class and no number.
 
@@ -14,10 +14,11 @@ use serde_json::Value;
 use super::Thought;
 use crate::named_enum;
 
-/// Who scored: a name of lower-case ASCII letters, digits and underscores that begins with a letter, so that formulas
-/// can use it. It is stored as it is.
+/// Who scored: a name of lower-case ASCII letters, digits and underscores that begins with a
+/// letter, so that formulas can use it. It is stored as it is.
 ///
-/// Built-in names come first in the order, as [`ScorerName::BUILT_IN`] lists them; others follow by their text.
+/// Built-in names come first in the order, as [`ScorerName::BUILT_IN`] lists them; others follow by
+/// their text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScorerName(Cow<'static, str>);
 
@@ -44,13 +45,15 @@ built_in! {
     ACCURACY = "accuracy";
     /// The head's criterion: does the trajectory reach the question's answer?
     COMPLETENESS = "completeness";
-    /// Share of the task's trajectories that reach the same answer (self-consistency, Wang et al. 2022).
+    /// Share of the task's trajectories that reach the same answer (self-consistency, Wang et al.
+    /// 2022).
     VOTE = "vote";
     /// Mean log-probability of the trajectory's tokens.
     LOGPROB_MEAN = "logprob_mean";
     /// Lowest log-probability among the trajectory's tokens.
     LOGPROB_MIN = "logprob_min";
-    /// Mean log-probability of the trajectory's tokens, reread under the prompts of other variants of its task.
+    /// Mean log-probability of the trajectory's tokens, reread under the prompts of other variants
+    /// of its task.
     REREAD = "reread";
     /// A judge model's verdict on the whole, from its log-probabilities of the numbers 1 to 5.
     JUDGE = "judge";
@@ -127,20 +130,21 @@ impl Serialize for ScorerName {
     }
 }
 
-/// How a scorer was set up. Equal specs give equal scores to equal trajectories, so scores of different specs are
-/// kept apart, and anything can be scored again under another spec.
+/// How a scorer was set up. Equal specs give equal scores to equal trajectories, so scores of
+/// different specs are kept apart, and anything can be scored again under another spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScorerSpec {
     pub name: ScorerName,
-    /// Canonical JSON: the name, what it computes, and its settings; keys in rising order, without blanks.
+    /// Canonical JSON: the name, what it computes, and its settings; keys in rising order, without
+    /// blanks.
     pub json: String,
     /// blake3 of `json`, in hex.
     pub hash: String,
 }
 
 impl ScorerSpec {
-    /// `computes` states in a sentence what the number is; `settings` is everything that it depends on, apart from
-    /// the trajectory.
+    /// `computes` states in a sentence what the number is; `settings` is everything that it depends
+    /// on, apart from the trajectory.
     pub fn new(name: ScorerName, computes: &str, settings: &Value) -> Self {
         let whole = serde_json::json!({ "name": &name, "computes": computes, "settings": settings });
         let mut json = String::new();
@@ -188,7 +192,7 @@ pub enum ScoreError {
     MissingInput,
     /// The computation gave NaN or an infinity.
     NonFinite,
-    /// A judge said something other than a score, as far as its probabilities go.
+    /// A judge's probability of answering with a score at all is too low.
     LowMass,
     /// The text and the prompt around it are longer than the reader's context.
     ContextFull,
@@ -235,7 +239,8 @@ pub struct Criteria {
     pub completeness: bool,
 }
 
-/// A grader's verdict on a trajectory: a number in \[0, 1\], where 1 is right, or why there is none.
+/// A grader's verdict on a trajectory: a number in \[0, 1\], where 1 is right, or why there is
+/// none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Grade {
     pub value: Result<f64, ScoreError>,

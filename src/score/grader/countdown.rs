@@ -1,15 +1,16 @@
 //! Countdown: verdicts on every thought of a solution.
 //!
-//! A thought is a step that joins two of the numbers at hand into one, such as `3+5=8`; the last is the whole
-//! expression.
+//! A thought is a step that joins two of the numbers at hand into one, such as `3+5=8`; the last is
+//! the whole expression.
 
 use crate::answer::countdown::{answer, numbers_and_target};
 use crate::answer::integer;
 use crate::domain::Criteria;
 use crate::domain::expression::Expression;
 
-/// See [`super::criteria`]; `None` if the question names no numbers and target. An answer is accurate if it gives
-/// the target, and complete if it uses the given numbers; it follows from steps that left one number.
+/// See [`super::criteria`]; `None` if the question names no numbers and target. An answer is
+/// accurate if it gives the target, and complete if it uses the given numbers; it follows from
+/// steps that left one number.
 pub(super) fn criteria(question: &str, thoughts: &[&str]) -> Option<Vec<Criteria>> {
     let (given, target) = numbers_and_target(question)?;
     let (mut at_hand, mut answered) = (given.clone(), false);

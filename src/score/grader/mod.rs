@@ -1,7 +1,8 @@
-//! Graders: verdicts on answers and on single thoughts of tasks whose gold answer or solution is known.
+//! Graders: verdicts on answers and on single thoughts of tasks whose gold answer or solution is
+//! known.
 //!
-//! Pure functions; what an answer is and when two are equal is [`crate::answer`]'s business. Left out: execution of
-//! model output, so code has no verdict.
+//! Pure functions; what an answer is and when two are equal is [`crate::answer`]'s business. Left
+//! out: execution of model output, so code has no verdict.
 
 mod countdown;
 mod relations;
@@ -10,10 +11,12 @@ use crate::answer;
 use crate::domain::{Criteria, Grade, ScoreError, Task, TaskKind};
 use crate::profile::{self, Operator};
 
-/// Compares a normalised answer with the task's gold one: 1 if they are equal, else 0. A missing answer is wrong.
+/// Compares a normalised answer with the task's gold one: 1 if they are equal, else 0. A missing
+/// answer is wrong.
 ///
 /// # Errors
-/// [`ScoreError::MissingInput`] if the task has nothing to compare with, [`ScoreError::Unsupported`] for code.
+/// [`ScoreError::MissingInput`] if the task has nothing to compare with,
+/// [`ScoreError::Unsupported`] for code.
 pub fn grade(task: &Task, answer: Option<&str>) -> Grade {
     let value = match answer::is_right(task, answer) {
         Some(right) => Ok(f64::from(u8::from(right))),
@@ -23,20 +26,22 @@ pub fn grade(task: &Task, answer: Option<&str>) -> Grade {
     Grade { value }
 }
 
-/// Judges every thought of a trajectory by what the question itself states, in order. For relations:
+/// Judges every thought of a trajectory by what the question itself states, in order. For
+/// relations:
 ///
-/// - coherence: the line quotes a relation that is in the question and continues from the person of the line before;
-///   an answer follows from at least one line and comes once;
-/// - accuracy: the stated value is what the quoted relation makes of the value before; an answer repeats the value
-///   before;
-/// - completeness: the line reaches a person the chain hasn't been at; an answer stands where the chain has reached
-///   the person asked for; a last line that isn't an answer is incomplete.
+/// - coherence: the line quotes a relation that is in the question and continues from the person of
+///   the line before; an answer follows from at least one line and comes once;
+/// - accuracy: the stated value is what the quoted relation makes of the value before; an answer
+///   repeats the value before;
+/// - completeness: the line reaches a person the chain hasn't been at; an answer stands where the
+///   chain has reached the person asked for; a last line that isn't an answer is incomplete.
 ///
-/// Countdown has the same three: the step joins two of the numbers at hand, its arithmetic is right, and it isn't
-/// the end.
+/// Countdown has the same three: the step joins two of the numbers at hand, its arithmetic is
+/// right, and it isn't the end.
 ///
-/// `None` for tasks without a gold solution (only labelled easy tasks have one), for questions that aren't
-/// understood, and for free text. For a trajectory under a variant, pass the task with the variant's question.
+/// `None` for tasks without a gold solution (only labelled easy tasks have one), for questions that
+/// aren't understood, and for free text. For a trajectory under a variant, pass the task with the
+/// variant's question.
 pub fn criteria(task: &Task, thoughts: &[&str]) -> Option<Vec<Criteria>> {
     let _span = profile::span(Operator::Grading);
     task.solution.as_ref()?;

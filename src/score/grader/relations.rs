@@ -1,7 +1,8 @@
 //! Relation chains: the question's grammar, and verdicts on every thought of a solution.
 //!
-//! A question is sentences `Paul minus 5 is Tina.`, `Ana twice is Cora.`, one `Paul has 16.` and the person asked
-//! for, `Ana?`, in any order. A thought quotes one relation and appends the running value.
+//! A question is sentences `Paul minus 5 is Tina.`, `Ana twice is Cora.`, one `Paul has 16.` and
+//! the person asked for, `Ana?`, in any order. A thought quotes one relation and appends the
+//! running value.
 
 use std::collections::HashSet;
 
@@ -65,7 +66,8 @@ struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// `None` unless every sentence is understood and there is exactly one start and one person asked for.
+    /// `None` unless every sentence is understood and there is exactly one start and one person
+    /// asked for.
     fn parse(question: &'a str) -> Option<Self> {
         let (mut relations, mut start, mut asked) = (HashSet::new(), None, None);
         for sentence in question.split_inclusive(['.', '?', '\n']).map(str::trim).filter(|s| !s.is_empty()) {
@@ -121,7 +123,8 @@ pub(super) fn criteria(question: &str, thoughts: &[&str]) -> Option<Vec<Criteria
                     && person != question.asked
                     && !visited.contains(relation.to),
             };
-            // What is written is what the next line goes on from, right or wrong: each verdict stays local.
+            // The next line continues from what is written, right or wrong: each verdict stays
+            // local.
             (person, value) = (relation.to, stated);
             visited.insert(person);
             lines += 1;
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_found_where_they_are() {
-        // A wrong sum: the lines that go on from it are right.
+        // A wrong sum: the lines that continue from it are right.
         let wrong_sum = "Paul minus 5 is Tina 12\nTina plus 2 is Cora 14\nCora minus 5 is Ana 9\nA: 9";
         assert_eq!(verdicts(wrong_sum), "c-k cak cak cak");
         // A relation that isn't in the question.
@@ -195,7 +198,8 @@ mod tests {
             verdicts("Paul minus 5 is Tina 11\nPaul minus 5 is Tina 6\nTina plus 2 is Cora 8\n"),
             "cak -a- ca-"
         );
-        // An answer that isn't the value reached, an answer out of nothing, and lines that say nothing.
+        // An answer that isn't the value reached, an answer out of nothing, and lines that say
+        // nothing.
         assert_eq!(verdicts("Paul minus 5 is Tina 11\nA: 12"), "cak c--");
         assert_eq!(verdicts("A: 16"), "-a-");
         assert_eq!(verdicts("hm\n\nPaul minus 5 is Tina\n"), "--- --- ---");

@@ -1,7 +1,8 @@
 //! From thoughts to a trajectory: it is as good as its worst thought.
 //!
-//! The rule is free of length. A product over thoughts (a noisy AND) ranks long trajectories last: on chains three
-//! times as long as those the head was trained on it ranked worse than chance, the worst thought well.
+//! The rule is free of length. A product over thoughts (a noisy AND) ranks long trajectories last:
+//! on chains three times as long as those the head was trained on it ranked worse than chance, the
+//! worst thought well.
 
 /// 1 / (1 + e^-z).
 pub fn sigmoid(z: f64) -> f64 {

@@ -10,11 +10,12 @@ pub fn entropy_bits(p: f64) -> f64 {
     part(p) + part(1.0 - p)
 }
 
-/// The soft label of every trajectory whose predicted distribution has at most `critic.entropy_max_bits`, in order;
-/// where those are more than `critic.annotated_max`, of so many drawn at random.
+/// The soft label of every trajectory whose predicted distribution has at most
+/// `critic.entropy_max_bits`, in order; where those are more than `critic.annotated_max`, only that
+/// many keep theirs, chosen at random.
 ///
-/// `predicted` is the annotation formula's value, read as the probability of "good" and clamped to [0, 1]. What
-/// could not be predicted gets no label: it is not a negative.
+/// `predicted` is the annotation formula's value, read as the probability of "good" and clamped to
+/// [0, 1]. What could not be predicted gets no label: it is not a negative.
 pub fn annotate(predicted: &[Reward], config: &CriticConfig, address: &Address) -> Vec<Option<f32>> {
     let label = |value: &Reward| {
         let p = value.ok().filter(|v| v.is_finite())?.clamp(0.0, 1.0);

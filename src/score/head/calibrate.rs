@@ -1,4 +1,4 @@
-//! Calibration: makes log-odds mean what they say (Platt 1999), and measures whether they do.
+//! Calibration: makes log-odds mean probabilities (Platt 1999), and measures whether they do.
 
 use serde::{Deserialize, Serialize};
 
@@ -54,9 +54,10 @@ impl Platt {
         sigmoid(self.slope * logit + self.offset)
     }
 
-    /// Fits (logit, target, weight) by Newton's method on the cross-entropy, with a ridge towards [`IDENTITY`].
+    /// Fits (logit, target, weight) by Newton's method on the cross-entropy, with a ridge towards
+    /// [`IDENTITY`].
     ///
-    /// A slope that would turn the ranking over is refused: then the offset alone is fitted.
+    /// A slope that would reverse the ranking is refused: then only the offset is fitted.
     ///
     /// [`IDENTITY`]: Self::IDENTITY
     pub fn fit(observations: &[(f64, f64, f64)]) -> Self {

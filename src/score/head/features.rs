@@ -1,7 +1,8 @@
-//! What the head sees of a thought: the hidden state at its end and how sure the policy was of its tokens.
+//! What the head sees of a thought: the hidden state at its end and how sure the policy was of its
+//! tokens.
 //!
-//! Everything is local to the thought and free of counts, so that what is learned on short trajectories carries
-//! over to long ones.
+//! Everything is local to the thought and free of counts, so that what is learned on short
+//! trajectories carries over to long ones.
 
 use half::f16;
 
@@ -13,8 +14,9 @@ pub const STATISTICS: usize = 6;
 /// Surprise below which tokens count as equally sure, in nats.
 const SURPRISE_MIN: f32 = 1e-3;
 
-/// The features of one thought: its hidden state, then [`STATISTICS`] of its tokens' log-probabilities, averaged over
-/// the draw itself and the `rereadings` (its log-probabilities under other prompts, a row each).
+/// The features of one thought: its hidden state, then [`STATISTICS`] of its tokens'
+/// log-probabilities, averaged over the draw itself and the `rereadings` (its log-probabilities
+/// under other prompts, a row each).
 pub fn features(thought: &Thought, rereadings: &[Vec<f32>]) -> Vec<f32> {
     let mut mean = statistics(&thought.logprobs);
     for reading in rereadings {
@@ -25,7 +27,8 @@ pub fn features(thought: &Thought, rereadings: &[Vec<f32>]) -> Vec<f32> {
     hidden.chain(mean.map(|sum| sum / readings)).collect()
 }
 
-/// Mean, lowest, second lowest, first and last sureness, and the spread; NaN for a thought without tokens.
+/// Mean, lowest, second lowest, first and last sureness, and the spread; NaN for a thought without
+/// tokens.
 fn statistics(logprobs: &[f32]) -> [f32; STATISTICS] {
     let n = logprobs.len() as f32;
     let mean = logprobs.iter().sum::<f32>() / n;
@@ -47,21 +50,23 @@ fn statistics(logprobs: &[f32]) -> [f32; STATISTICS] {
     ]
 }
 
-/// Minus the logarithm of the surprise: .99 and .999 differ visibly, and -20 doesn't drown everything else.
+/// Minus the logarithm of the surprise: .99 and .999 differ visibly, and -20 doesn't drown
+/// everything else.
 fn sureness(logprob: f32) -> f32 {
     -(-logprob + SURPRISE_MIN).ln()
 }
 
-/// Mean and scale of every feature over the training set: statistics enter the head standardised, hidden states at
-/// [`HIDDEN_SCALE`] of that.
+/// Mean and scale of every feature over the training set: statistics enter the head standardised,
+/// hidden states at [`HIDDEN_SCALE`] of that.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standard {
     pub mean: Vec<f32>,
     pub deviation: Vec<f32>,
 }
 
-/// How strongly a standardised hidden value enters, compared with a statistic. Hidden states separate short
-/// trajectories and mislead on longer ones; at a tenth they decide only where the statistics don't.
+/// How strongly a standardised hidden value enters, compared with a statistic. Hidden states
+/// separate short trajectories and mislead on longer ones; at a tenth they decide only where the
+/// statistics don't.
 const HIDDEN_SCALE: f64 = 0.1;
 /// A feature that hardly varies is not blown up.
 const DEVIATION_MIN: f64 = 1e-3;

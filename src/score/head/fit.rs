@@ -1,9 +1,9 @@
 //! Training the head: cross-entropy on thoughts and trajectories, and a penalty for inconsistency.
 //!
-//! Graded trajectories teach every thought by criterion; annotated ones, which have one soft label for the whole,
-//! teach the worst thought. Each trajectory is evaluated twice under feature noise, and the squared difference of
-//! the two probabilities is a penalty. Calibration (Platt) is fitted on predictions for trajectories that the
-//! predicting head did not train on.
+//! Graded trajectories teach every thought by criterion; annotated ones, which have one soft label
+//! for the whole, teach the worst thought. Each trajectory is evaluated twice under feature noise,
+//! and the squared difference of the two probabilities is a penalty. Calibration (Platt) is fitted
+//! on predictions for trajectories that the predicting head did not train on.
 //!
 //! Fixed chunks are summed in order: the result does not depend on threads.
 
@@ -26,7 +26,7 @@ const BATCH: usize = 32;
 const CHUNK: usize = 8;
 /// Folds of the cross-fitted calibration.
 const FOLDS: usize = 4;
-/// Normal numbers shared by all evaluations; each starts at a place of its own.
+/// Normal numbers shared by all evaluations; each starts at its own place.
 const NOISE_POOL: usize = 1 << 16;
 
 /// Streams below the caller's address.
@@ -210,7 +210,7 @@ fn batch_gradient(
         .unwrap_or_default()
 }
 
-/// `x` with the noise that stands at a place of the pool, which begins anew at its end.
+/// `x` with the noise that stands at a place of the pool, which begins again at its end.
 fn noisy(x: &[f32], pool: &[f32], place: usize) -> Vec<f32> {
     let (mut view, mut noise) = (x.to_vec(), &pool[place..]);
     let mut rest = view.as_mut_slice();
@@ -268,7 +268,8 @@ fn thought_loss(row: &Row, z: &[[f64; K]], dz: &mut [[f64; K]]) -> f64 {
     total
 }
 
-/// Platt scaling per output on cross-fitted predictions: each fold is predicted by a head that did not see it.
+/// Platt scaling per output on cross-fitted predictions: each fold is predicted by a head that did
+/// not see it.
 fn calibrate(rows: &[Row], inputs: usize, config: &CriticConfig, address: &Address) -> Result<[Platt; K]> {
     let folds = FOLDS.min(rows.len());
     if folds < 2 {

@@ -1,10 +1,11 @@
 //! The critique head: judges trajectories from what the policy itself computed while drawing them.
 //!
-//! A small head reads each thought's hidden state and log-probabilities, under its own prompt and reread under the
-//! prompts of other variants ([`features()`]). It gives the probability that the thought is good, overall and by
-//! criterion; a trajectory is as good as its worst thought, however long the rest is. The head learns from at most
-//! 200 graded easy trajectories and from its own confident annotations ([`annotate`]), with a penalty for
-//! inconsistency between repeated evaluations, and is calibrated ([`Calibration`]).
+//! A small head reads each thought's hidden state and log-probabilities, under its own prompt and
+//! reread under the prompts of other variants ([`features()`]). It gives the probability that the
+//! thought is good, overall and by criterion; a trajectory is as good as its worst thought, however
+//! long the rest is. The head learns from at most 200 graded easy trajectories and from its own
+//! confident annotations ([`annotate`]), with a penalty for inconsistency between repeated
+//! evaluations, and is calibrated ([`Calibration`]).
 //!
 //! Text never reaches the head: its only inputs are hidden states and log-probabilities.
 
@@ -84,7 +85,8 @@ impl Critic {
         serial::from_bytes(bytes)
     }
 
-    /// The probability that a trajectory with these [`features`] is good: overall, coherent, accurate, complete.
+    /// The probability that a trajectory with these [`features`] is good: overall, coherent,
+    /// accurate, complete.
     pub fn scores(&self, features: &[Vec<f32>]) -> [Score; 4] {
         let values = self.probabilities(features);
         std::array::from_fn(|k| match values {

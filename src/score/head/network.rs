@@ -1,7 +1,7 @@
 //! The head itself: features → tanh layer → four log-odds, with its gradient by hand.
 //!
-//! Sums run in the order of inputs: a thought's result depends on that thought alone, whatever the batch or
-//! the number of threads.
+//! Sums run in the order of inputs: a thought's result depends only on that thought, whatever the
+//! batch or the number of threads.
 
 use rand_chacha::rand_core::Rng;
 
@@ -12,8 +12,8 @@ use crate::ops::kernels::{add_outer, add_rows, tanh};
 /// Number of outputs.
 pub const K: usize = OUTPUTS.len();
 
-/// All parameters in one row: `hidden.weight` (inputs, width), `hidden.bias` (width), `output.weight` (width, 4),
-/// `output.bias` (4).
+/// All parameters in one row: `hidden.weight` (inputs, width), `hidden.bias` (width),
+/// `output.weight` (width, 4), `output.bias` (4).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
     pub inputs: usize,
@@ -59,8 +59,8 @@ impl Network {
         ]
     }
 
-    /// The log-odds of thoughts with standardised features `x` (thoughts, inputs), and the activations they come from,
-    /// (thoughts, width).
+    /// The log-odds of thoughts with standardised features `x` (thoughts, inputs), and the
+    /// activations they come from, (thoughts, width).
     pub fn forward(&self, x: &[f32]) -> (Vec<[f32; K]>, Vec<f32>) {
         let (parts, thoughts) = (self.parts(), x.len() / self.inputs);
         let mut hidden = self.parameters[parts.hidden_bias..parts.output_weight].repeat(thoughts);
@@ -78,7 +78,8 @@ impl Network {
         (hidden.chunks_exact(self.width).map(log_odds).collect(), hidden)
     }
 
-    /// Adds to `gradient` what `dz`, the loss's gradient by the log-odds of thoughts, means for every parameter.
+    /// Adds to `gradient` what `dz`, the loss's gradient by the log-odds of thoughts, means for
+    /// every parameter.
     pub fn backward(&self, x: &[f32], hidden: &[f32], dz: &[[f32; K]], gradient: &mut [f32]) {
         let parts = self.parts();
         let mut dh = vec![0.0f32; hidden.len()];

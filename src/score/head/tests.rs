@@ -14,7 +14,7 @@ fn config() -> CriticConfig {
     Config::load(None, &[]).unwrap().critic
 }
 
-/// A thought whose third hidden value tells (through noise) whether it is right.
+/// A thought whose third hidden value shows (through noise) whether it is right.
 fn thought(normals: &mut Normals, right: bool) -> Thought {
     let mut hidden: Vec<f32> = (0..6).map(|_| normals.draw()).collect();
     hidden[2] = 0.5 * hidden[2] + if right { 1.2 } else { -1.2 };
@@ -67,7 +67,7 @@ fn measure(critic: &Critic, set: &[(Vec<Thought>, Vec<bool>)]) -> Calibration {
 
 #[test]
 fn learns_separable_thoughts_and_transfers_to_longer_trajectories() {
-    // Hidden states enter at a tenth: what they alone tell takes longer to learn.
+    // Hidden states enter at a tenth: what only they show takes longer to learn.
     let patient = CriticConfig { epochs: 300, ..config() };
     let critic = Critic::fit(&graded(&trajectories(0, 120, 1..5)), &patient, &address(0)).unwrap();
     let same = measure(&critic, &trajectories(1, 200, 1..5));

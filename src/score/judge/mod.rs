@@ -1,13 +1,14 @@
 //! A judge: a model that is asked in words and answers in probabilities.
 //!
-//! The judge generates no text: its score is the expectation over the next-token probabilities of 1 to 5, read after the
-//! fenced candidate (Liu et al. 2023, arXiv:2303.16634). So a candidate's text can't write its own score. Every
-//! criterion is asked `repeats` times, in other words and another order; the mean is the score, and the spread of the
-//! verdicts is a separate score.
+//! The judge generates no text: its score is the expectation over the next-token probabilities of 1
+//! to 5, read after the fenced candidate (Liu et al. 2023, arXiv:2303.16634). So a candidate's text
+//! can't write its own score. Every criterion is asked `repeats` times, in other words and another
+//! order; the mean is the score, and the spread of the verdicts is a separate score.
 //!
-//! What it can't score has an error class: a text that its tokenizer can't write or that names a special token, a prompt
-//! longer than its context, answers that are too unlikely together. There is no time-out: every question is one bounded
-//! forward pass. Left out: critiques in words before the verdict.
+//! What it can't score has an error class: a text that its tokenizer can't write or that names a
+//! special token, a prompt longer than its context, answers that are too unlikely together. There
+//! is no time-out: every question is one bounded forward pass. Left out: critiques in words before
+//! the verdict.
 
 mod settings;
 
@@ -23,7 +24,8 @@ use crate::text::{CRITIQUES, Text, VALUE};
 const LEVELS: [&str; 5] = ["1", "2", "3", "4", "5"];
 /// What each is worth.
 const LEVEL_WORTHS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
-/// The words of the value prompt (Yao et al. 2023, arXiv:2305.10601), and their worths as probabilities.
+/// The words of the value prompt (Yao et al. 2023, arXiv:2305.10601), and their worths as
+/// probabilities.
 const WORDS: [&str; 3] = ["sure", "likely", "impossible"];
 const WORD_WORTHS: [f64; 3] = [1.0, 0.5, 0.0];
 
@@ -89,7 +91,8 @@ impl<'a> Judge<'a> {
         self.text.prompts().hash_of(&[names.as_slice(), &[VALUE]].concat())
     }
 
-    /// Dry-runs every prompt in `asked` on an empty question, so that what never works shows before the run.
+    /// Dry-runs every prompt in `asked` on an empty question, so that what never works shows before
+    /// the run.
     ///
     /// # Errors
     /// If a prompt can't be rendered, tokenized or read.
@@ -112,7 +115,8 @@ impl<'a> Judge<'a> {
         self.engine.weigh(&[self.text.choice(prompt, words)?]).map(drop)
     }
 
-    /// The scores in `asked` of every trajectory, and how much the repeated verdicts disagree, in order.
+    /// The scores in `asked` of every trajectory, and how much the repeated verdicts disagree, in
+    /// order.
     pub fn scores(&self, asked: &[ScorerName], trajectories: &[Trajectory]) -> Result<Vec<Vec<Score>>> {
         let mut questions = Vec::new();
         for candidate in trajectories.iter().map(Shown::from) {
@@ -200,7 +204,8 @@ fn mean(scorer: &ScorerName, verdicts: &[Result<f64, ScoreError>]) -> Score {
     }
 }
 
-/// The standard deviation of each criterion's verdicts, averaged over the criteria that have at least two.
+/// The standard deviation of each criterion's verdicts, averaged over the criteria that have at
+/// least two.
 fn disagreement<'v>(repeated: impl Iterator<Item = &'v [Result<f64, ScoreError>]>) -> Score {
     let deviation = |verdicts: &[Result<f64, ScoreError>]| {
         let read: Vec<f64> = verdicts.iter().filter_map(|v| v.ok()).collect();
