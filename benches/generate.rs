@@ -1,15 +1,16 @@
-//! Generation throughput of the native engine on the seed model's shape, beside the same shape run by
+//! Sampling throughput of the native engine on the seed model's shape, next to the same shape run by
 //! candle-transformers' llama with its own key/value cache, in the same process.
 //!
-//!     cargo bench --bench generate
+//!     cargo bench --bench generate [-- --json FILE]
 //!
-//! Both draw 190 tokens after prompts of 170 tokens. The baseline is the batched, cached generation one gets by
-//! composing candle: one static batch, prompts of equal length, greedy by argmax. It knows neither sliding windows
-//! nor layers without positions, which doesn't change its cost. Each line gives tokens per second (best of three)
-//! and, where the system tells, tokens per second of processor time, which other work on the machine disturbs less.
+//! Both sample 190 tokens after prompts of 170 tokens. The baseline is the batched, cached generation
+//! that candle's parts give: one static batch, prompts of equal length, greedy by argmax. It has neither
+//! sliding windows nor layers without positions, which doesn't change its cost. Each line has tokens per
+//! second (best of three). Where the system reports processor time, it also has tokens per second of
+//! processor time, which other work on the machine disturbs less.
 //!
-//! `cargo bench --bench generate -- DIR REQUESTS.json [none|q8_0|q4_k] [f32|1|2|3]` draws from a checkpoint instead, for
-//! `benches/peers/generate.py`, and prints one line of JSON.
+//! `cargo bench --bench generate -- DIR REQUESTS.json [none|q8_0|q4_k] [f32|1|2|3]` samples from a
+//! checkpoint instead, for `benches/peers/generate.py`, and prints one line of JSON.
 
 #[path = "measure/mod.rs"]
 mod measure;
@@ -26,6 +27,8 @@ use autodidact::model::{Frozen, ModelConfig, Packed, Quantization, Weights};
 use autodidact::ops::kernels::{Arithmetic, has_tiles};
 use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::llama;
+use measure::results::{Results, figure, positional};
+use serde_json::json;
 
 const VOCAB: usize = 149;
 const PROMPT: usize = 170;
@@ -35,7 +38,7 @@ const BATCH_TOKENS: usize = 32_768;
 fn main() -> Result<()> {
     // SAFETY: the first statement of the process.
     unsafe { autodidact::cli::prepare() };
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let args = positional();
     if let [dir, requests, options @ ..] = args.as_slice() {
         return checkpoint(dir, requests, options);
     }
@@ -43,29 +46,34 @@ fn main() -> Result<()> {
         Weights::init(ModelConfig::seed(VOCAB), &Address::new(0, Purpose::Init, 0, "", &[])).unwrap();
     let engine = Native::new(Packed::new(&weights).unwrap(), BATCH_TOKENS).unwrap();
     println!("threads {}", rayon::current_num_threads());
+    let results = &mut Results::of("generate");
 
     let distinct = requests(256, 1);
-    let native = measure("native, 256 prompts x 1", "drawn", || drawn(&engine, &distinct));
+    let native = measure(results, "native, 256 prompts x 1", "drawn", || drawn(&engine, &distinct));
     if has_tiles() {
         let frozen = Frozen::of(&weights)?.computing(Arithmetic::Tiles { parts: 1 })?;
         let engine = Native::new(Packed::of(&frozen)?, BATCH_TOKENS).unwrap();
-        measure("native, bf16, 256 prompts x 1", "drawn", || drawn(&engine, &distinct));
+        measure(results, "native, bf16, 256 prompts x 1", "drawn", || drawn(&engine, &distinct));
     }
     let shared = requests(32, 8);
-    measure("native, 32 prompts x 8", "drawn", || drawn(&engine, &shared));
+    measure(results, "native, 32 prompts x 8", "drawn", || drawn(&engine, &shared));
     let reads: Vec<ReadRequest> = distinct
         .iter()
         .map(|r| ReadRequest { ids: prompt(7, PROMPT + DRAWN), from: r.context_ids.len(), hidden_at: vec![] })
         .collect();
-    measure("native, reading", "read", || engine.read(&reads).unwrap().len() * (PROMPT + DRAWN));
+    measure(results, "native, reading", "read", || engine.read(&reads).unwrap().len() * (PROMPT + DRAWN));
 
-    let small = measure("candle llama, batch of 32", "drawn", || candle_batch(&weights, 32));
-    let large = measure("candle llama, batch of 128", "drawn", || candle_batch(&weights, 128));
+    let small = measure(results, "candle llama, batch of 32", "drawn", || candle_batch(&weights, 32));
+    let large = measure(results, "candle llama, batch of 128", "drawn", || candle_batch(&weights, 128));
     println!("ratio, native / candle's better: {:.1}", native / small.max(large));
-    Ok(())
+    results.notes.push(format!(
+        "The native engine is {:.1} times as fast as candle's better batch.",
+        native / small.max(large)
+    ));
+    results.write_if_asked()
 }
 
-/// What is drawn from a checkpoint.
+/// What is sampled from a checkpoint.
 #[derive(serde::Deserialize)]
 struct Wanted {
     prompts: Vec<Vec<u32>>,
@@ -76,7 +84,7 @@ struct Wanted {
     eos_ids: Vec<u32>,
 }
 
-/// Draws everything that a file wants from a checkpoint's weights.
+/// Samples everything that a file asks for from a checkpoint's weights.
 fn checkpoint(dir: &str, requests: &str, options: &[String]) -> Result<()> {
     let text = std::fs::read_to_string(requests).with_context(|| format!("can't read {requests}"))?;
     let wanted: Wanted = serde_json::from_str(&text)?;
@@ -110,7 +118,7 @@ fn checkpoint(dir: &str, requests: &str, options: &[String]) -> Result<()> {
 }
 
 /// Prints and returns tokens per second of the best of three runs.
-fn measure(name: &str, verb: &str, mut run: impl FnMut() -> usize) -> f64 {
+fn measure(results: &mut Results, name: &str, verb: &str, mut run: impl FnMut() -> usize) -> f64 {
     let (mut best, mut best_of_cpu) = (0f64, 0f64);
     for _ in 0..3 {
         let (start, cpu_start) = (Instant::now(), measure::cpu_seconds());
@@ -119,6 +127,10 @@ fn measure(name: &str, verb: &str, mut run: impl FnMut() -> usize) -> f64 {
         best_of_cpu = best_of_cpu.max(tokens / (measure::cpu_seconds() - cpu_start));
     }
     println!("{name:<30} {best:>8.0} {verb} tokens/s  {best_of_cpu:>8.0} per CPU second");
+    results.row(
+        "",
+        &[("what", json!(name)), ("tokens/s", figure(best)), ("tokens per CPU second", figure(best_of_cpu))],
+    );
     best
 }
 

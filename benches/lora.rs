@@ -1,8 +1,8 @@
-//! Training an adapter beside a checkpoint: tokens per second and peak memory, for `benches/peers/lora.py`, which runs
-//! the same with PEFT and PyTorch.
+//! Training an adapter of a frozen checkpoint: tokens per second and peak memory, for
+//! `benches/peers/lora.py`, which runs the same with PEFT and PyTorch.
 //!
-//! `cargo bench --bench lora -- DIR [SEQUENCES] [TOKENS] [none|q8_0|q4_k] [f32|1|2|3]`; prints one line of JSON. Without a folder there
-//! is nothing to do.
+//! `cargo bench --bench lora -- DIR [SEQUENCES] [TOKENS] [none|q8_0|q4_k] [f32|1|2|3] [--json FILE]`
+//! prints one line of JSON. Without a folder there is nothing to do.
 
 #[path = "measure/mod.rs"]
 mod measure;
@@ -15,15 +15,17 @@ use autodidact::config::Config;
 use autodidact::domain::{Address, Purpose};
 use autodidact::model::{ALL_LINEAR, Adapter, Frozen, Lora, LoraSettings, Quantization};
 use autodidact::train::{Group, Hyper, Passes, Trainee, Trainer, example_from_solution, memory_bytes};
+use measure::results::{Results, figure, positional};
+use serde_json::json;
 
-/// Updates that are timed, behind one that isn't.
+/// Updates that are timed, after one that isn't.
 const UPDATES: u32 = 3;
 const RANK: usize = 16;
 
 fn main() -> Result<()> {
     // SAFETY: the first statement of the process.
     unsafe { autodidact::cli::prepare() };
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let args = positional();
     let Some(dir) = args.first() else { return Ok(()) };
     let number = |at: usize, default: usize| args.get(at).map_or(Ok(default), |text| text.parse());
     let (sequences, tokens) = (number(1, 2)?, number(2, 512)?);
@@ -67,5 +69,18 @@ fn main() -> Result<()> {
     report["weights_mib"] = weights_mib.into();
     report["predicted_mib"] = (weights_mib + (predicted >> 20)).into();
     println!("{report}");
-    Ok(())
+    let mut results = Results::of("lora");
+    let cell = |key: &str| report[key].as_f64().map_or(report[key].clone(), figure);
+    let name = Path::new(dir).file_name().unwrap_or_default().to_string_lossy();
+    results.row(
+        "",
+        &[
+            ("model", json!(name)),
+            ("batch", json!(format!("{sequences} × {tokens}"))),
+            ("tokens/s", cell("tokens_per_s")),
+            ("peak MiB", cell("peak_mib")),
+            ("predicted MiB", cell("predicted_mib")),
+        ],
+    );
+    results.write_if_asked()
 }

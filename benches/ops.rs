@@ -1,7 +1,11 @@
-//! The operators against the same ones composed of candle's, in the same run: `cargo bench --bench ops`.
+//! The operators against the same ones composed of candle's, in the same run.
 //!
-//! Times are the best of many, in microseconds per call on all threads; a ratio above 1 means that the fused
-//! operator is faster. Sizes are a small policy's: width 128, 4 heads of 32, 336 inner, 149 tokens.
+//! `cargo bench --bench ops [-- --json FILE]`. Times are the best of many, in microseconds per call on
+//! all threads. A ratio above 1 means that the fused operator is faster. Sizes are a small policy's:
+//! width 128, 4 heads of 32, 336 inner, 149 tokens.
+
+#[path = "measure/results.rs"]
+mod results;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,6 +15,8 @@ use anyhow::Result;
 use autodidact::ops::kernels::KvPrecision;
 use autodidact::ops::{self, AttentionShape, RopeTable, composed, kernels};
 use candle_core::{Device, Tensor, Var};
+use results::{Results, figure};
+use serde_json::json;
 
 const WIDTH: usize = 128;
 const INNER: usize = 336;
@@ -31,15 +37,16 @@ fn main() -> Result<()> {
     // SAFETY: the first statement of the process.
     unsafe { autodidact::cli::prepare() };
     println!("{} threads", rayon::current_num_threads());
-    products();
+    let mut results = Results::of("ops");
+    products(&mut results);
     println!("{:<40} {:>9} {:>9} {:>6}", "operator", "fused µs", "candle µs", "ratio");
     for rows in [32, 1024] {
-        linears(rows)?;
-        pointwise(rows)?;
-        attention(rows)?;
-        outputs(rows)?;
+        linears(&mut results, rows)?;
+        pointwise(&mut results, rows)?;
+        attention(&mut results, rows)?;
+        outputs(&mut results, rows)?;
     }
-    Ok(())
+    results.write_if_asked()
 }
 
 /// Best time of a call, over a fifth of a second.
@@ -63,8 +70,8 @@ fn var(shape: &[usize]) -> Result<Var> {
     Ok(Var::from_tensor(&Tensor::from_vec(data, shape, &Device::Cpu)?)?)
 }
 
-/// The product's kernel alone, on one thread, against candle's product of the same matrices.
-fn products() {
+/// Only the product's kernel, on one thread, against candle's product of the same matrices.
+fn products(results: &mut Results) {
     println!("{:<40} {:>9} {:>9} {:>6}", "x (m, k) · wᵀ (k, n), one thread", "GFLOP/s", "candle", "ratio");
     let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(1).build() else { return };
     for (m, k, n) in
@@ -85,11 +92,26 @@ fn products() {
             speed(own),
             speed(candle)
         );
+        results.row(
+            "x (m, k) · wᵀ (k, n), one thread",
+            &[
+                ("shape", json!(format!("m={m} k={k} n={n}"))),
+                ("GFLOP/s", figure(speed(own))),
+                ("candle, GFLOP/s", figure(speed(candle))),
+                ("ratio", figure(ratio)),
+            ],
+        );
     }
 }
 
 /// One line for the forward pass, one for forward and backward.
-fn compare(name: &str, fused: Operator, candle: Operator, inputs: &[Var]) -> Result<()> {
+fn compare(
+    results: &mut Results,
+    name: &str,
+    fused: Operator,
+    candle: Operator,
+    inputs: &[Var],
+) -> Result<()> {
     let detached: Vec<Tensor> = inputs.iter().map(|v| v.as_detached_tensor()).collect();
     let tracked: Vec<Tensor> = inputs.iter().map(|v| v.as_tensor().clone()).collect();
     let trained = |operator: Operator| operator(&tracked)?.sum_all()?.backward().map_err(anyhow::Error::from);
@@ -106,32 +128,48 @@ fn compare(name: &str, fused: Operator, candle: Operator, inputs: &[Var]) -> Res
             micros(fused),
             micros(candle)
         );
+        results.row(
+            "Operators, all threads",
+            &[
+                ("operator", json!(format!("{name}, {what}"))),
+                ("fused, µs", figure(micros(fused))),
+                ("candle, µs", figure(micros(candle))),
+                ("ratio", figure(ratio)),
+            ],
+        );
     }
     Ok(())
 }
 
-fn linears(rows: usize) -> Result<()> {
+fn linears(results: &mut Results, rows: usize) -> Result<()> {
     for (inp, out) in [(WIDTH, INNER), (INNER, WIDTH)] {
         let inputs = [var(&[rows, inp])?, var(&[out, inp])?];
         let name = format!("linear {rows}×{inp}→{out}");
-        compare(&name, &|t| ops::linear(&t[0], &t[1]), &|t| composed::linear(&t[0], &t[1]), &inputs)?;
+        compare(
+            results,
+            &name,
+            &|t| ops::linear(&t[0], &t[1]),
+            &|t| composed::linear(&t[0], &t[1]),
+            &inputs,
+        )?;
     }
     Ok(())
 }
 
-fn pointwise(rows: usize) -> Result<()> {
+fn pointwise(results: &mut Results, rows: usize) -> Result<()> {
     let norm = [var(&[rows, WIDTH])?, var(&[WIDTH])?];
     let (fused, candle): (Operator, Operator) =
         (&|t| ops::rms_norm(&t[0], &t[1], 1e-5), &|t| composed::rms_norm(&t[0], &t[1], 1e-5));
-    compare(&format!("rms_norm {rows}×{WIDTH}"), fused, candle, &norm)?;
+    compare(results, &format!("rms_norm {rows}×{WIDTH}"), fused, candle, &norm)?;
 
     let gated = [var(&[rows, INNER])?, var(&[rows, INNER])?];
     let (fused, candle): (Operator, Operator) =
         (&|t| ops::swiglu(&t[0], &t[1]), &|t| composed::swiglu(&t[0], &t[1]));
-    compare(&format!("swiglu {rows}×{INNER}"), fused, candle, &gated)?;
+    compare(results, &format!("swiglu {rows}×{INNER}"), fused, candle, &gated)?;
 
     let added = [var(&[rows, WIDTH])?, var(&[rows, WIDTH])?];
     compare(
+        results,
         &format!("add {rows}×{WIDTH}"),
         &|t| ops::add(&t[0], &t[1]),
         &|t| composed::add(&t[0], &t[1]),
@@ -142,10 +180,10 @@ fn pointwise(rows: usize) -> Result<()> {
     let positions = Arc::new((0..rows as u32).collect::<Vec<_>>());
     let fused: Operator = &|t| ops::rope(&t[0], SHAPE.heads, &table, &positions);
     let candle: Operator = &|t| composed::rope(&t[0], SHAPE.heads, &table, &positions);
-    compare(&format!("rope {rows}×{WIDTH}"), fused, candle, &added[..1])
+    compare(results, &format!("rope {rows}×{WIDTH}"), fused, candle, &added[..1])
 }
 
-fn attention(rows: usize) -> Result<()> {
+fn attention(results: &mut Results, rows: usize) -> Result<()> {
     let inputs = [var(&[rows, WIDTH])?, var(&[rows, WIDTH])?, var(&[rows, WIDTH])?];
     let starts = Arc::new((0..=rows).step_by(rows.min(128)).collect::<Vec<_>>());
     for window in [None, Some(8)] {
@@ -154,19 +192,19 @@ fn attention(rows: usize) -> Result<()> {
         let candle: Operator = &|t| composed::attention(&t[0], &t[1], &t[2], &shape, &starts);
         let sees = window.map_or_else(String::new, |keys| format!(" seeing {keys}"));
         let name = format!("attention, {} sequences of {}{sees}", starts.len() - 1, starts[1]);
-        compare(&name, fused, candle, &inputs)?;
+        compare(results, &name, fused, candle, &inputs)?;
     }
     Ok(())
 }
 
-fn outputs(rows: usize) -> Result<()> {
+fn outputs(results: &mut Results, rows: usize) -> Result<()> {
     let inputs = [var(&[rows, WIDTH])?, var(&[VOCAB, WIDTH])?];
     let targets = Arc::new((0..rows as u32).map(|i| i % VOCAB as u32).collect::<Vec<_>>());
     let fused: Operator = &|t| ops::linear_logprob(&t[0], &t[1], &targets);
     let candle: Operator = &|t| composed::linear_logprob(&t[0], &t[1], &targets);
-    compare(&format!("linear_logprob {rows}×{WIDTH}→{VOCAB}"), fused, candle, &inputs)?;
+    compare(results, &format!("linear_logprob {rows}×{WIDTH}→{VOCAB}"), fused, candle, &inputs)?;
     let ids: Vec<u32> = targets.to_vec();
     let (fused, candle): (Operator, Operator) =
         (&|t| ops::embedding(&t[0], &ids), &|t| composed::embedding(&t[0], &ids));
-    compare(&format!("embedding {rows} of {VOCAB}×{WIDTH}"), fused, candle, &inputs[1..])
+    compare(results, &format!("embedding {rows} of {VOCAB}×{WIDTH}"), fused, candle, &inputs[1..])
 }

@@ -1,17 +1,21 @@
-//! The tables of the README: what the default run gives, over run seeds, control arms and seed models.
+//! What the default run gains, over run seeds, control arms and seed models.
 //!
-//! `cargo bench --bench recipe -- --seeds 0,1,2 [--arms reward,random,easy-only,oracle] [--models DIR,DIR]
-//! [--set key=value] [--svg FILE]` runs the built binary in temporary folders and prints Markdown. Without `--seeds` it does
-//! nothing, so that a plain `cargo bench` stays short.
+//! `cargo bench --bench recipe -- --seeds 0,1,2 [--arms reward,random,easy-only,oracle]
+//! [--models DIR,DIR] [--set key=value] [--svg FILE] [--json FILE]` runs the built binary in temporary
+//! folders. Without `--seeds` it does nothing, so that a plain `cargo bench` stays short.
 
 #[path = "plot/mod.rs"]
 mod plot;
+#[path = "measure/results.rs"]
+mod results;
 
 use std::path::Path;
 use std::process::Command;
 
+use anyhow::Result;
 use plot::{Line, Panel, svg};
-use serde_json::Value;
+use results::Results;
+use serde_json::{Value, json};
 
 struct Plan {
     seeds: Vec<String>,
@@ -21,25 +25,37 @@ struct Plan {
     svg: Option<String>,
 }
 
+const COLUMNS: [&str; 8] = [
+    "seed model",
+    "run seed",
+    "arm",
+    "held-out pass@1 per iteration, %",
+    "gain, points [95 %]",
+    "right among the kept, %",
+    "critic AUC (anchor)",
+    "seconds",
+];
+
 /// Held-out pass@1 per iteration, of one arm's runs.
 type Curves = Vec<(String, Vec<Vec<f64>>)>;
 
-fn main() {
+fn main() -> Result<()> {
     let Some(plan) = plan() else {
         println!("recipe: skipped; give `-- --seeds 0,1,2` to run it (minutes per seed and arm)");
-        return;
+        return Ok(());
     };
-    println!(
-        "| seed model | run seed | arm | held-out pass@1 per iteration | gain, points [95 %] | precision of kept | critic AUC | seconds |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("{}", COLUMNS.join(" | "));
+    let mut results = Results::of("recipe");
     let mut curves: Curves = plan.arms.iter().map(|arm| (arm.clone(), Vec::new())).collect();
     for model in &plan.models {
         for seed in &plan.seeds {
             let dir = tempfile::tempdir().expect("a temporary folder");
             for (arm, curves) in &mut curves {
                 let report = run(&plan, model, seed, arm, dir.path());
-                println!("{}", row(model, seed, arm, &report));
+                let row = row(model, seed, arm, &report);
+                println!("{}", row.map(|value| value.to_string()).join(" | "));
+                let row: Vec<_> = COLUMNS.into_iter().zip(row).collect();
+                results.row("", &row);
                 let iterations = report["iterations"].as_array().cloned().unwrap_or_default();
                 curves.push(iterations.iter().filter_map(|i| i["heldout"]["pass1"].as_f64()).collect());
             }
@@ -48,6 +64,7 @@ fn main() {
     if let Some(path) = &plan.svg {
         std::fs::write(path, svg(&[panel(&curves)], 1)).expect("the picture can be written");
     }
+    results.write_if_asked()
 }
 
 fn plan() -> Option<Plan> {
@@ -89,7 +106,8 @@ fn run(plan: &Plan, model: &str, seed: &str, arm: &str, dir: &Path) -> Value {
     serde_json::from_slice(&output.stdout).expect("the report is JSON")
 }
 
-fn row(model: &str, seed: &str, arm: &str, report: &Value) -> String {
+/// A value for each of [`COLUMNS`].
+fn row(model: &str, seed: &str, arm: &str, report: &Value) -> [Value; 8] {
     let iterations = report["iterations"].as_array().cloned().unwrap_or_default();
     let each = |pick: &dyn Fn(&Value) -> Option<f64>, scale: f64, digits: usize| {
         let show = |v: &Value| pick(v).map(|x| format!("{:.digits$}", x * scale));
@@ -98,16 +116,17 @@ fn row(model: &str, seed: &str, arm: &str, report: &Value) -> String {
     let gain = &report["gain"];
     let points = |key: &str| gain[key].as_f64().unwrap_or(f64::NAN);
     let name = Path::new(model).file_name().map_or(model.into(), |n| n.to_string_lossy().into_owned());
-    format!(
-        "| {name} | {seed} | {arm} | {} | {:+.1} [{:+.1}, {:+.1}] | {} | {} | {:.0} |",
-        each(&|v| v["heldout"]["pass1"].as_f64(), 100.0, 1),
-        points("points"),
-        points("lo"),
-        points("hi"),
-        each(&|v| v["kept_precision"]["share"].as_f64(), 100.0, 0),
-        each(&|v| v["critic"]["auc"].as_f64(), 1.0, 2),
-        report["seconds"].as_f64().unwrap_or(f64::NAN),
-    )
+    let gain = format!("{:+.1} [{:+.1}, {:+.1}]", points("points"), points("lo"), points("hi"));
+    [
+        json!(name),
+        seed.parse::<u64>().map_or(json!(seed), |seed| json!(seed)),
+        json!(arm),
+        json!(each(&|v| v["heldout"]["pass1"].as_f64(), 100.0, 1)),
+        json!(gain),
+        json!(each(&|v| v["kept_precision"]["share"].as_f64(), 100.0, 0)),
+        json!(each(&|v| v["critic"]["auc"].as_f64(), 1.0, 2)),
+        json!(report["seconds"].as_f64().map(f64::round)),
+    ]
 }
 
 /// One line per run, coloured by arm: iterations to the right, held-out pass@1 upwards.

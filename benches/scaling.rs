@@ -1,11 +1,14 @@
-//! How time grows with the work: `cargo bench --bench scaling [-- --svg FILE]` prints a table, and draws it.
+//! How time grows with the work: `cargo bench --bench scaling [-- --svg FILE --json FILE]`.
 //!
-//! Drawing and training are the seed model's shape, on one thread and on all; dashed lines go from nothing to the last
-//! point, as time would if it grew with the work alone. Figures are the best of [`REPETITIONS`], in a few minutes altogether;
-//! of writing to a store, of trajectories of five thoughts, the mean since the point before.
+//! Sampling and training use the seed model's shape, on one thread and on all. A dashed line goes from
+//! the origin to the last point: time in proportion to the work. Figures are the best of
+//! [`REPETITIONS`]; all take a few minutes. For writing to a store, with trajectories of five thoughts,
+//! a figure is the mean since the point before it.
 
 #[path = "plot/mod.rs"]
 mod plot;
+#[path = "measure/results.rs"]
+mod results;
 #[path = "trees/mod.rs"]
 mod trees;
 
@@ -21,11 +24,13 @@ use autodidact::store::TrajectoryFilter;
 use autodidact::train::{Group, Hyper, Trainer, example_from_solution};
 use plot::{Line, Panel, svg};
 use rayon::ThreadPoolBuilder;
+use results::{Results, figure};
+use serde_json::json;
 
 const REPETITIONS: u32 = 3;
 const VOCABULARY: u32 = 149;
 const BATCH_TOKENS: usize = 65_536;
-/// Tokens of a prompt, and drawn behind it, where they don't vary.
+/// Tokens of a prompt and of its completion, where they don't vary.
 const PROMPT: usize = 64;
 const DRAWN: usize = 128;
 /// Tokens of an update.
@@ -40,24 +45,30 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip_while(|arg| arg != "--svg").skip(1);
     let all = rayon::current_num_threads();
     println!("{:<44} {:>12}  seconds at each", "", "at");
+    let results = &mut Results::of("scaling");
     let panels = [
-        drawing("drawing: tasks, 8 trajectories each", &[40, 80, 120, 160, 200], all, |tasks| {
+        drawing(results, "drawing: tasks, 8 trajectories each", &[40, 80, 120, 160, 200], all, |tasks| {
             (tasks, 8, DRAWN)
         })?,
-        drawing("drawing: trajectories of each of 40 tasks", &[8, 16, 24, 32, 40], all, |each| {
+        drawing(results, "drawing: trajectories of each of 40 tasks", &[8, 16, 24, 32, 40], all, |each| {
             (40, each, DRAWN)
         })?,
-        drawing("drawing: tokens of each of 160 trajectories", &[128, 256, 384, 512, 640], all, |drawn| {
-            (160, 1, drawn)
-        })?,
-        training(&[256, 512, 1024, 2048], all)?,
+        drawing(
+            results,
+            "drawing: tokens of each of 160 trajectories",
+            &[128, 256, 384, 512, 640],
+            all,
+            |drawn| (160, 1, drawn),
+        )?,
+        training(results, &[256, 512, 1024, 2048], all)?,
     ];
-    let store = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(storing())?;
+    let store =
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(storing(results))?;
     if let Some(path) = args.next() {
         let panels: Vec<Panel> = panels.into_iter().chain(store).collect();
         std::fs::write(&path, svg(&panels, 2)).with_context(|| format!("can't write {path}"))?;
     }
-    Ok(())
+    results.write_if_asked()
 }
 
 /// The least of a few measurements.
@@ -67,6 +78,7 @@ fn best(mut seconds: impl FnMut() -> Result<f64>) -> Result<f64> {
 
 /// Runs `work(x)` for every x, on one thread and on all.
 fn by_threads(
+    results: &mut Results,
     title: &str,
     x_title: &str,
     xs: &[usize],
@@ -80,7 +92,7 @@ fn by_threads(
         let points = xs.iter().map(|&x| Ok((x as f64, pool.install(|| best(|| work(x)))?)));
         let points: Vec<(f64, f64)> = points.collect::<Result<_>>()?;
         legend.push(format!("{threads} thread{}", if threads > 1 { "s" } else { "" }));
-        print_row(&format!("{title}, {}", legend[legend.len() - 1]), &points);
+        report(results, &format!("{title}, {}", legend[legend.len() - 1]), &points);
         series.push(points);
     }
     if let [all, one] = &series[..] {
@@ -92,13 +104,17 @@ fn by_threads(
     Ok(panel(title, x_title, legend, series, true))
 }
 
-fn print_row(name: &str, points: &[(f64, f64)]) {
+/// Prints and records one series.
+fn report(results: &mut Results, name: &str, points: &[(f64, f64)]) {
     let at: Vec<String> = points.iter().map(|(x, _)| x.to_string()).collect();
     let seconds: Vec<String> = points.iter().map(|(_, s)| format!("{s:.3}")).collect();
     println!("{name:<44} {:>12}  {}", at.join(" "), seconds.join(" "));
+    for (x, s) in points {
+        results.row("", &[("what", json!(name)), ("at", figure(*x)), ("seconds", figure(*s))]);
+    }
 }
 
-/// Each series of (x, seconds) as a line, with one from nothing to its last point.
+/// Each series of (x, seconds) as a line, with a dashed one from the origin to its last point.
 fn panel(
     title: &str,
     x_title: &str,
@@ -147,6 +163,7 @@ fn ids(n: u32, count: usize) -> Vec<u32> {
 
 /// `size` gives tasks, trajectories of each, and tokens of these.
 fn drawing(
+    results: &mut Results,
     title: &str,
     xs: &[usize],
     threads: usize,
@@ -154,7 +171,7 @@ fn drawing(
 ) -> Result<Panel> {
     let engine = Native::new(Packed::new(&weights()?)?, BATCH_TOKENS)?.remembering(0);
     let x_title = title.split(": ").nth(1).unwrap_or_default();
-    by_threads(title, x_title, xs, threads, |x| {
+    by_threads(results, title, x_title, xs, threads, |x| {
         let (tasks, each, tokens_max) = size(x);
         let one = |n: usize| Request {
             context_ids: ids((n / each) as u32, PROMPT),
@@ -172,10 +189,10 @@ fn drawing(
 }
 
 /// One update of as many tokens, in sequences of different lengths.
-fn training(xs: &[usize], threads: usize) -> Result<Panel> {
+fn training(results: &mut Results, xs: &[usize], threads: usize) -> Result<Panel> {
     let weights = weights()?;
     let title = format!("training: an update of {UPDATE} tokens");
-    let panel = by_threads(&title, "tokens of each of its sequences", xs, threads, |length| {
+    let panel = by_threads(results, &title, "tokens of each of its sequences", xs, threads, |length| {
         let sequence = |n: usize| {
             let ids = ids(n as u32, length);
             Group::from(example_from_solution(&ids[..length / 2], &ids[length / 2..], "bench"))
@@ -192,7 +209,7 @@ fn training(xs: &[usize], threads: usize) -> Result<Panel> {
 }
 
 /// What writing a unit and finding things costs as a store grows.
-async fn storing() -> Result<[Panel; 2]> {
+async fn storing(results: &mut Results) -> Result<[Panel; 2]> {
     let folder = tempfile::tempdir()?;
     let (store, run) = trees::open(folder.path()).await;
     let path = store.reader().path().to_owned();
@@ -233,10 +250,10 @@ async fn storing() -> Result<[Panel; 2]> {
     }
     let bytes = path.metadata()?.len();
     store.close().await?;
-    print_row("storing 1000 trajectories", &writes);
-    print_row("reading a page of 50 of an iteration", &pages);
-    print_row("a page of 50 that have three words", &searches);
-    print_row("reading one trajectory with everything", &ones);
+    report(results, "storing 1000 trajectories", &writes);
+    report(results, "reading a page of 50 of an iteration", &pages);
+    report(results, "a page of 50 that have three words", &searches);
+    report(results, "reading one trajectory with everything", &ones);
     println!("{:<44} {:.1} MB for 100,000 trajectories", "", bytes as f64 / 1e6);
     let x_title = "trajectories in the store";
     let write =

@@ -1,8 +1,10 @@
-//! The store's speed, each figure beside a baseline of the same run.
+//! The store's speed, each figure next to a baseline of the same run.
 //!
-//! `cargo bench --bench store` writes to a temporary folder (about 1 GB; `TMPDIR` moves it). `STORE_TREES`
-//! sets the size of the store that is queried (100,000 trajectories unless told).
+//! `cargo bench --bench store [-- --json FILE]` writes to a temporary folder (about 1 GB; `TMPDIR` moves
+//! it). `STORE_TREES` sets the size of the store that is queried (default: 100,000 trajectories).
 
+#[path = "measure/results.rs"]
+mod results;
 #[path = "trees/mod.rs"]
 mod trees;
 
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use autodidact::domain::*;
 use autodidact::store::*;
+use results::{Results, figure};
+use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection};
 use trees::{TOKENS, chain, open};
@@ -18,22 +22,32 @@ const TREES: u32 = 200;
 const THOUGHTS: u32 = 15;
 const HIDDEN: u32 = 192;
 
-fn main() {
+fn main() -> anyhow::Result<()> {
+    let mut results = Results::of("store");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        inserts().await;
-        queries().await;
+        inserts(&mut results).await;
+        queries(&mut results).await;
     });
+    results.write_if_asked()
 }
 
-fn rate(name: &str, rows: u32, spent: Duration, baseline: Option<f64>) -> f64 {
+fn rate(results: &mut Results, name: &str, rows: u32, spent: Duration, baseline: Option<f64>) -> f64 {
     let rate = f64::from(rows) / spent.as_secs_f64();
     let ratio = baseline.map_or_else(String::new, |b| format!("  {:8.1}x the baseline", rate / b));
     println!("{name:<58} {rate:>12.0} thought rows/s{ratio}");
+    results.row(
+        "Storing thoughts",
+        &[
+            ("how", json!(name)),
+            ("rows/s", figure(rate)),
+            ("of the baseline", baseline.map_or(json!(null), |b| figure(rate / b))),
+        ],
+    );
     rate
 }
 
-async fn inserts() {
+async fn inserts(results: &mut Results) {
     println!(
         "thoughts of {TOKENS} tokens with {HIDDEN} hidden values; units of {TREES} trees x {THOUGHTS} thoughts"
     );
@@ -41,11 +55,11 @@ async fn inserts() {
     let trees: Vec<Tree> = (0..TREES).map(|n| chain(1, n, THOUGHTS, HIDDEN)).collect();
     let durable = one_by_one(&folder.path().join("a.db"), &trees[..20], true, SqliteSynchronous::Full).await;
     let baseline =
-        rate("row at a time, autocommit, synchronous FULL (baseline)", 20 * THOUGHTS, durable, None);
+        rate(results, "row at a time, autocommit, synchronous FULL (baseline)", 20 * THOUGHTS, durable, None);
     let normal = one_by_one(&folder.path().join("n.db"), &trees[..20], true, SqliteSynchronous::Normal).await;
-    rate("row at a time, autocommit, synchronous NORMAL", 20 * THOUGHTS, normal, Some(baseline));
+    rate(results, "row at a time, autocommit, synchronous NORMAL", 20 * THOUGHTS, normal, Some(baseline));
     let single = one_by_one(&folder.path().join("b.db"), &trees, false, SqliteSynchronous::Full).await;
-    rate("row at a time in one transaction", TREES * THOUGHTS, single, Some(baseline));
+    rate(results, "row at a time in one transaction", TREES * THOUGHTS, single, Some(baseline));
 
     let (store, run) = open(folder.path()).await;
     for (purpose, name) in
@@ -61,7 +75,7 @@ async fn inserts() {
             store.put_trees(run, iteration, purpose, "p", &unit).await.expect("a unit");
             best = best.min(start.elapsed());
         }
-        rate(name, TREES * THOUGHTS, best, Some(baseline));
+        rate(results, name, TREES * THOUGHTS, best, Some(baseline));
     }
     store.close().await.expect("closed");
     let bytes = folder.path().join("run.db").metadata().expect("a file").len();
@@ -72,7 +86,7 @@ async fn inserts() {
     );
 }
 
-/// The plainest way: one INSERT per thought, no hash, no index beside the primary key.
+/// The plainest way: one INSERT per thought, no hash, no index but the primary key.
 async fn one_by_one(
     path: &std::path::Path,
     trees: &[Tree],
@@ -115,7 +129,12 @@ async fn one_by_one(
 }
 
 /// Median of `times` runs in ms.
-async fn median<T>(name: &str, times: usize, mut query: impl AsyncFnMut() -> anyhow::Result<T>) -> f64 {
+async fn median<T>(
+    results: &mut Results,
+    name: &str,
+    times: usize,
+    mut query: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> f64 {
     let mut spent = Vec::new();
     for _ in 0..times {
         let start = Instant::now();
@@ -125,10 +144,11 @@ async fn median<T>(name: &str, times: usize, mut query: impl AsyncFnMut() -> any
     spent.sort_by(f64::total_cmp);
     let ms = spent[times / 2];
     println!("{name:<58} {ms:>12.2} ms");
+    results.row("Reading", &[("what", json!(name.trim())), ("ms", figure(ms))]);
     ms
 }
 
-async fn queries() {
+async fn queries(results: &mut Results) {
     let count: u32 = std::env::var("STORE_TREES").ok().and_then(|s| s.parse().ok()).unwrap_or(100_000);
     let folder = tempfile::tempdir().expect("a folder");
     let (store, run) = open(folder.path()).await;
@@ -157,32 +177,39 @@ async fn queries() {
     );
     let reader = store.reader();
     let middle = i64::from(count) / 2;
-    median("list of runs", 21, async || reader.runs().await).await;
-    median("summary of every iteration", 5, async || reader.iteration_summaries(run).await).await;
-    let one = median("one trajectory, everything", 21, async || reader.trajectory(middle).await).await;
+    median(results, "list of runs", 21, async || reader.runs().await).await;
+    median(results, "summary of every iteration", 5, async || reader.iteration_summaries(run).await).await;
+    let one =
+        median(results, "one trajectory, everything", 21, async || reader.trajectory(middle).await).await;
     let scan = format!("SELECT text FROM trajectory_text WHERE id + 0 = {middle}");
-    let slow = median("  the same text by a scan (baseline)", 1, async || reader.sql(&scan, 10).await).await;
+    let slow =
+        median(results, "  the same text by a scan (baseline)", 1, async || reader.sql(&scan, 10).await)
+            .await;
     println!("  {:.0}x faster than the scan", slow / one);
     let page = TrajectoryFilter { run: Some(run), iteration: Some(5), ..Default::default() };
-    median("a page of 50 of an iteration", 21, async || reader.trajectories(&page, 50, 0).await).await;
+    median(results, "a page of 50 of an iteration", 21, async || reader.trajectories(&page, 50, 0).await)
+        .await;
     let kept = TrajectoryFilter { kept: Some(true), ..page.clone() };
-    median("a page of 50 kept ones", 21, async || reader.trajectories(&kept, 50, 0).await).await;
-    let deep = median("the last page of an iteration", 5, async || {
+    median(results, "a page of 50 kept ones", 21, async || reader.trajectories(&kept, 50, 0).await).await;
+    let deep = median(results, "the last page of an iteration", 5, async || {
         reader.trajectories(&page, 50, count / 10 - 50).await
     });
     deep.await;
     for words in ["Olaf 16 Pia", "zebra", "Question 777", "Anna"] {
         let filter = TrajectoryFilter { search: Some(words.into()), ..Default::default() };
-        median(&format!("search `{words}`, 50 hits"), 11, async || reader.trajectories(&filter, 50, 0).await)
-            .await;
+        median(results, &format!("search `{words}`, 50 hits"), 11, async || {
+            reader.trajectories(&filter, 50, 0).await
+        })
+        .await;
     }
     let like = "SELECT id FROM tree_document WHERE text LIKE '%zebra%'";
-    median("  `zebra` by LIKE (baseline)", 1, async || reader.sql(like, 50).await).await;
-    median("scores of an iteration", 3, async || reader.scores(run, 5).await).await;
-    median("trees of an iteration, whole", 3, async || reader.trees(run, 5, Purpose::Rollout).await).await;
-    median("digest", 1, async || reader.digest().await).await;
+    median(results, "  `zebra` by LIKE (baseline)", 1, async || reader.sql(like, 50).await).await;
+    median(results, "scores of an iteration", 3, async || reader.scores(run, 5).await).await;
+    median(results, "trees of an iteration, whole", 3, async || reader.trees(run, 5, Purpose::Rollout).await)
+        .await;
+    median(results, "digest", 1, async || reader.digest().await).await;
     let path = reader.path().to_owned();
-    median("verify", 1, async || verify(&path, folder.path()).await).await;
+    median(results, "verify", 1, async || verify(&path, folder.path()).await).await;
     let bytes = path.metadata().expect("a file").len();
     println!("{:.1} MB on disk", bytes as f64 / 1e6);
 }

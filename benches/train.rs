@@ -1,11 +1,12 @@
-//! Training speed on the seed model's shape: `cargo bench --bench train`.
+//! Training speed on the seed model's shape: `cargo bench --bench train [-- --json FILE]`.
 //!
-//! One update of about 6k tokens (sequences of some 360 tokens, the completion's half of them targets) by the
-//! trainer, beside the gradient of the same update with the same packing and threads on candle's own
-//! differentiable operators (`ops::composed`), in the same run. Reported as tokens per second and as a ratio.
+//! The trainer makes one update of about 6k tokens (sequences of some 360 tokens; the second half of
+//! each is trained on). The baseline, in the same run, is the gradient of the same update with the same
+//! packing and threads on candle's own differentiable operators (`ops::composed`). Reported as tokens
+//! per second and as a ratio.
 //!
-//! `cargo bench --bench train -- update [f32|1|2|3]` times whole updates alone, for `benches/peers/train.py`, and prints
-//! one line of JSON.
+//! `cargo bench --bench train -- update [f32|1|2|3]` times whole updates only, for
+//! `benches/peers/train.py`, and prints one line of JSON.
 
 #[path = "measure/mod.rs"]
 mod measure;
@@ -23,8 +24,10 @@ use autodidact::train::{
     CHUNK_TOKENS, Example, Group, Hyper, Pack, Trainee, Trainer, chunks, example_from_solution, pack,
 };
 use candle_core::Tensor;
+use measure::results::{Results, figure, positional};
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
+use serde_json::json;
 
 const VOCABULARY: usize = 149;
 const SEQUENCE_TOKENS: usize = 360;
@@ -41,7 +44,7 @@ fn main() -> Result<()> {
     let groups: Vec<Group> = examples.iter().cloned().map(Group::from).collect();
     let batch: Vec<&Group> = groups.iter().collect();
     let examples: Vec<&Example> = examples.iter().collect();
-    let mut args = std::env::args().filter(|arg| !arg.starts_with("--")).skip(1);
+    let mut args = positional().into_iter();
     if args.next().is_some_and(|arg| arg == "update") {
         let mut trainer = trainer(Trainee::Full(weights, measure::arithmetic(args.next().as_ref())?))?;
         trainer.step(&batch)?;
@@ -56,33 +59,45 @@ fn main() -> Result<()> {
         rayon::current_num_threads()
     );
 
+    let results = &mut Results::of("train");
     for name in ["forward", "backward"] {
         let backward = name == "backward";
         let fused = fastest(|| gradients(&weights, &packs, fused_logprobs, backward))?;
         let candle = fastest(|| gradients(&weights, &packs, composed_logprobs, backward))?;
-        report(&format!("{name}, fused operators"), tokens, fused, candle);
-        report(&format!("{name}, candle's operators"), tokens, candle, candle);
+        report(results, &format!("{name}, fused operators"), tokens, fused, candle);
+        report(results, &format!("{name}, candle's operators"), tokens, candle, candle);
     }
     let candle = fastest(|| gradients(&weights, &packs, composed_logprobs, true))?;
-    let arithmetics =
-        [("trainer, whole update", Arithmetic::F32), ("the same, bf16", Arithmetic::Tiles { parts: 1 })];
+    let arithmetics = [
+        ("trainer, whole update", Arithmetic::F32),
+        ("trainer, whole update, bf16", Arithmetic::Tiles { parts: 1 }),
+    ];
     for (name, arithmetic) in arithmetics.into_iter().filter(|(_, a)| *a == Arithmetic::F32 || has_tiles()) {
         let mut trainer = trainer(Trainee::Full(weights.clone(), arithmetic))?;
-        report(name, tokens, fastest(|| trainer.step(&batch).map(drop))?, candle);
+        report(results, name, tokens, fastest(|| trainer.step(&batch).map(drop))?, candle);
     }
-    Ok(())
+    results.write_if_asked()
 }
 
 fn trainer(trainee: Trainee) -> Result<Trainer> {
     Trainer::new(trainee, Hyper::from(&Config::load(None, &[])?.train), 1 + REPETITIONS as u32)
 }
 
-fn report(name: &str, tokens: usize, seconds: f64, baseline: f64) {
+fn report(results: &mut Results, name: &str, tokens: usize, seconds: f64, baseline: f64) {
     let speed = tokens as f64 / seconds;
     println!(
         "{name:<30} {:>8.1} ms {speed:>9.0} tokens/s  {:>5.2} × candle",
         1e3 * seconds,
         baseline / seconds
+    );
+    results.row(
+        "",
+        &[
+            ("what", json!(name)),
+            ("ms", figure(1e3 * seconds)),
+            ("tokens/s", figure(speed)),
+            ("× candle", figure(baseline / seconds)),
+        ],
     );
 }
 

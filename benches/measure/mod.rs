@@ -1,15 +1,17 @@
 //! How benches time themselves, and what those that `benches/peers` drives report.
 
+pub mod results;
+
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use autodidact::ops::kernels::Arithmetic;
 use serde_json::{Value, json};
 
-/// No repetition begins after so long.
+/// No repetition begins after this time.
 const REPEATED_SECONDS: f64 = 30.0;
 
-/// Repeats some work, at most `times`, and reports its best; it says how many tokens it went over.
+/// Repeats some work, at most `times`, and reports its best. The work returns the number of its tokens.
 pub fn repeated(times: usize, mut work: impl FnMut() -> Result<usize>) -> Result<Value> {
     let (mut seconds, mut least_cpu, mut tokens) = (Vec::<f64>::new(), f64::INFINITY, 0);
     while seconds.len() < times && seconds.iter().sum::<f64>() < REPEATED_SECONDS {
@@ -29,7 +31,7 @@ pub fn repeated(times: usize, mut work: impl FnMut() -> Result<usize>) -> Result
     }))
 }
 
-/// What products are computed by, as the command line says: "f32", or how many parts of bf16 a number has.
+/// The arithmetic of products, from the command line: "f32", or how many parts of bf16 a number has.
 pub fn arithmetic(option: Option<&String>) -> Result<Arithmetic> {
     Ok(match option.map(String::as_str) {
         None | Some("f32") => Arithmetic::F32,

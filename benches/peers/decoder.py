@@ -132,7 +132,7 @@ class Drawing:
         self.hidden = model.final(x[torch.arange(rows), lengths - 1])
 
     def step(self, tokens):
-        """The final-norm states (B, D) behind one more token of every row."""
+        """The final-norm states (B, D) after one more token of every row."""
         model, end = self.model, self.column + 1
         angles = model.angles[self.places][:, None, None]
         x = model.embed_tokens[tokens][:, None]
@@ -146,7 +146,7 @@ class Drawing:
         return model.final(x[:, 0])
 
     def keep(self, rows):
-        """Goes on with these rows alone."""
+        """Keeps only these rows."""
         self.keys, self.values = ([x[rows] for x in held] for held in (self.keys, self.values))
         self.mask, self.places = self.mask[rows], self.places[rows]
 

@@ -1,20 +1,21 @@
-"""Drawing trajectories here, with transformers and with llama.cpp, from the same weights and the same prompts.
+"""Sampling trajectories here, with transformers and with llama.cpp, from the same weights and the same prompts.
 
     python benches/peers/generate.py WORK_DIR [--shapes seed,smollm2-135m,qwen2.5-0.5b] [--threads 1,2] [--tokens 32]
-                                      [--dtypes float32,bfloat16]
+                                      [--dtypes float32,bfloat16] [--json FILE]
 
 `seed` is the embedded model on 12 variants of relation tasks of 14 to 19 hops, one trajectory each, until it ends its
-turn; the others have random weights, 8 prompts of 256 tokens and 16 trajectories each of exactly so many tokens as the
-heading says. Figures are drawn tokens per second of the best repetition; reading the prompts counts as time, loading
-doesn't. transformers and llama.cpp read a prompt once and share it between its trajectories, as we do; each is given
-several batch sizes, transformers also both types, and its best counts (where the processor has no bf16, it emulates that, and
-`--dtypes float32` saves the time). Of the seed's prompts the peers draw a share, in batches of similar lengths.
+turn; the others have random weights, 8 prompts of 256 tokens and 16 trajectories each, of exactly the number of tokens in the
+heading. Figures are sampled tokens per second of the best repetition; reading the prompts counts as time, loading
+doesn't. transformers and llama.cpp read a prompt once and share it between its trajectories, as we do. Each runs with
+several batch sizes, transformers also with both types, and its best counts. A processor without bf16 emulates it;
+`--dtypes float32` saves that time. The peers sample a share of the seed's prompts, in batches of similar lengths.
 WORK_DIR keeps the checkpoints between calls. `--tokens 128` gives reading less weight, and takes four times as long.
 
-llama.cpp keeps its cache in f16 and samples one row after another, as it does; `rows` of its context are streams of their
-own (one unified cache was slower, so was flash attention; bf16 was like f16). Built by GCC 12.2 it crashes in its AMX
-kernels, because `_tile_loadconfig` loses the stores before it: give it a barrier there, or a newer compiler, and name the
-folder of the libraries in LLAMA_CPP_LIB_PATH. transformers gets a cache of fixed size and huge pages, which made it 4 times faster.
+llama.cpp keeps its cache in f16 and samples one row after another, which is its default. The rows of its context are
+separate streams: one unified cache was slower, and so was flash attention; bf16 was like f16. Built with GCC 12.2 it
+crashes in its AMX kernels, because `_tile_loadconfig` loses the stores before it. Add a barrier there, or use a newer
+compiler, and name the folder of the libraries in LLAMA_CPP_LIB_PATH. transformers gets a cache of fixed size and huge
+pages, which made it 4 times faster.
 Where other work disturbs the machine, compare tokens per second of processor time, on one thread.
 
 Needs torch, transformers, tokenizers, llama-cpp-python and `cargo build --release` (it writes the GGUF files);
@@ -29,13 +30,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import OURS, ROOT, bench, compare, fastest, measured, own, timed
+from common import OURS, ROOT, bench, compare, fastest, heading, measured, own, timed, write_results
 from relations import hard_prompts
 
 PROMPTS, PROMPT_TOKENS, EACH = 8, 256, 16
 # Rows decoded together.
 BATCHES = {"seed": [64, 256, 800], "other": [32, 128]}
-# Rows of the seed's that a peer draws.
+# Rows of the seed's that a peer samples.
 SHARE = 800
 
 
@@ -68,7 +69,7 @@ def with_transformers(folder, wanted, dtype, rows):
         out = model.generate(ids, attention_mask=mask, past_key_values=cache, generation_config=settings)[:, width:]
         if not ends:
             return out.numel()
-        # Behind a row's end there is padding, which isn't drawn.
+        # Padding follows a row's end; it isn't sampled.
         ended = torch.isin(out, torch.tensor(ends))
         return int((ended.cumsum(1) - ended.long() == 0).sum())
 
@@ -177,7 +178,7 @@ def compare_seed(work, threads, dtypes, binary):
     folder, wanted = checkpoint(work, "seed"), work / "seed.json"
     prompts = hard_prompts(folder / "tokenizer.json", 200, 12)
     wanted.write_text(json.dumps({"prompts": prompts, "each": 1, "tokens_max": 256, "temperature": 0.6, "eos_ids": [2]}))
-    print(f"seed, {len(prompts)} prompts of {sum(map(len, prompts)) // len(prompts)} tokens, {threads} threads")
+    heading(f"seed, {len(prompts)} prompts of {sum(map(len, prompts)) // len(prompts)} tokens, {threads} threads")
     theirs = [measured("transformers", [*own("--transformers"), folder, wanted, dtype, rows], threads)
               for dtype in dtypes for rows in BATCHES["seed"]]
     ours = {name: measured(f"autodidact, {name}", [*bench("generate", binary), folder, wanted, *how], threads)
@@ -189,7 +190,7 @@ def compare_checkpoint(work, shape, threads, dtypes, new, binary):
     folder, wanted = checkpoint(work, shape), work / f"{shape}-{new}.json"
     wanted.write_text(json.dumps({"prompts": random_prompts(folder), "each": EACH, "tokens_max": new, "temperature": 1.0,
                                   "eos_ids": []}))
-    print(f"{shape}, {PROMPTS} prompts of {PROMPT_TOKENS} tokens x {EACH} trajectories of {new}, {threads} threads")
+    heading(f"{shape}, {PROMPTS} prompts of {PROMPT_TOKENS} tokens x {EACH} trajectories of {new}, {threads} threads")
     torch = [measured("transformers", [*own("--transformers"), folder, wanted, dtype, rows], threads)
              for dtype in dtypes for rows in BATCHES["other"]]
     theirs = {"transformers": fastest(torch)}
@@ -211,6 +212,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--dtypes", default="float32,bfloat16")
     parser.add_argument("--bench")
+    parser.add_argument("--json")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     dtypes = options.dtypes.split(",")
@@ -220,6 +222,7 @@ def main():
                 compare_seed(options.work, threads, dtypes, options.bench)
             else:
                 compare_checkpoint(options.work, shape, threads, dtypes, options.tokens, options.bench)
+    write_results("peers/generate", options.json)
 
 
 WORKERS = {"--transformers": with_transformers, "--llama-cpp": with_llama_cpp}

@@ -1,12 +1,12 @@
-"""Trains an adapter beside the same checkpoint here and with PEFT, one after the other, and compares.
+"""Trains an adapter of the same frozen checkpoint here and with PEFT, one after the other, and compares.
 
     python benches/peers/checkpoint.py /tmp/qwen && python benches/peers/lora.py /tmp/qwen [SEQUENCES] [TOKENS] [THREADS]
-    python benches/peers/lora.py /tmp/smol,/tmp/qwen 2,1 512,2048 1,2 [--dtypes float32] [--bench FILE]
+    python benches/peers/lora.py /tmp/smol,/tmp/qwen 2,1 512,2048 1,2 [--dtypes float32] [--bench FILE] [--json FILE]
 
 Each may be a list: SEQUENCES goes with TOKENS, and every folder and number of threads with all of these. Rank 16 on every
-linear layer, AdamW, one update over all sequences; the best of three updates behind a first one, and the most memory
+linear layer, AdamW, one update over all sequences; the best of three updates after a first one, and the most memory
 each process held. Needs torch, transformers and peft; seen with 2.15.0, 5.23.0 and 0.21.2. `--bench FILE` takes a built
-bench instead of asking cargo. PEFT trains in bf16 unless `--dtypes` says otherwise: a processor without it emulates it.
+bench instead of asking cargo. PEFT trains in bf16 by default (`--dtypes`); a processor without bf16 emulates it.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from common import OURS, bench, compare, measured, own, timed
+from common import OURS, bench, compare, heading, measured, own, timed, write_results
 
 UPDATES = 3
 
@@ -45,7 +45,7 @@ def with_peft(folder, sequences, tokens, dtype, checkpointing):
 
 
 def compare_shape(folder, sequences, tokens, threads, dtypes, binary):
-    print(f"{Path(folder).name}, {sequences} x {tokens} tokens, {threads} threads")
+    heading(f"{Path(folder).name}, {sequences} x {tokens} tokens, {threads} threads")
     peft = [*own("--peft"), folder, sequences, tokens]
     theirs = {}
     for dtype in dtypes:
@@ -68,12 +68,14 @@ def main():
     parser.add_argument("threads", nargs="?", default=str(os.cpu_count()))
     parser.add_argument("--dtypes", default="bfloat16")
     parser.add_argument("--bench")
+    parser.add_argument("--json")
     options = parser.parse_args()
     batches = list(zip(options.sequences.split(","), options.tokens.split(","), strict=True))
     for folder in options.folders.split(","):
         for sequences, tokens in batches:
             for threads in options.threads.split(","):
                 compare_shape(folder, sequences, tokens, threads, options.dtypes.split(","), options.bench)
+    write_results("peers/lora", options.json)
 
 
 if __name__ == "__main__":

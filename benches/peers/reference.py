@@ -1,4 +1,4 @@
-"""The loop's recipe in PyTorch, for `loop.py`, which says what is simplified. Not run by itself."""
+"""The loop's recipe in PyTorch, for `loop.py`, whose header lists what is simplified. Not run by itself."""
 
 import contextlib
 import math

@@ -13,7 +13,7 @@ WORDS = re.compile(r"[A-Za-z]+|[^A-Za-z]+")
 
 
 def chain(hops, rng):
-    """Start, and for every hop its text and the value behind it; values stay within 1 to 19."""
+    """Start, and for every hop its text and the value after it; values stay within 1 to 19."""
     start = value = rng.randint(1, 19)
     steps = []
     while len(steps) < hops:

@@ -1,13 +1,13 @@
 """Full fine-tuning of the embedded model's shape here and in PyTorch: the same update, in tokens per second.
 
-    python benches/peers/train.py [--threads 1,2] [--bench FILE]
+    python benches/peers/train.py [--threads 1,2] [--bench FILE] [--json FILE]
 
-One update is 17 sequences of 360 tokens, the second half of each trained; the matrices inside blocks move by Muon, the
-rest by AdamW (fused), the gradient is clipped by its global norm, as in our recipe. PyTorch gets its decoder in
-`decoder.py` (SDPA, windows in blocks), sequences of equal length in one batch, in two halves and in six parts, as f32
-and under bf16 autocast, each eager and compiled; its best counts. Ours is f32, and bf16 where the processor has tiles.
-Compilation and a first update are not timed. Needs torch (and a C++ compiler, to compile); `--bench FILE` takes a built bench instead of asking cargo. Seen
-with torch 2.15.0.
+One update is 17 sequences of 360 tokens, the second half of each trained. Muon updates the matrices inside blocks and fused
+AdamW the rest; the gradient is clipped by its global norm, as in our recipe. PyTorch runs the decoder of `decoder.py`
+(SDPA, windows in blocks), with sequences of equal length in one batch, in two halves and in six parts, as f32 and under
+bf16 autocast, each eager and compiled; its best counts. Ours is f32, and bf16 where the processor has tiles. Compilation
+and a first update are not timed. Needs torch (and a C++ compiler, to compile); `--bench FILE` takes a built bench
+instead of asking cargo. Seen with torch 2.15.0.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import contextlib
 import os
 import sys
 
-from common import bench, compare, fastest, measured, own, timed
+from common import bench, compare, fastest, heading, measured, own, timed, write_results
 
 SEQUENCES, TOKENS = 17, 360
 MODES = [(dtype, how, parts) for dtype in ["float32", "bfloat16"] for how in ["eager", "compiled"] for parts in [1, 2, 6]]
@@ -74,15 +74,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--bench")
+    parser.add_argument("--json")
     options = parser.parse_args()
     for threads in map(int, options.threads.split(",")):
-        print(f"seed's shape, {SEQUENCES} x {TOKENS} tokens an update, {threads} threads")
+        heading(f"seed's shape, {SEQUENCES} x {TOKENS} tokens an update, {threads} threads")
         theirs = [measured(f"torch, {dtype}, {how}, in {parts}", [*own("--torch"), dtype, how, parts], threads)
                   for dtype, how, parts in MODES]
         f32 = [r for r, mode in zip(theirs, MODES) if mode[0] == "float32"]
         ours = {name: measured(f"autodidact, {name}", [*bench("train", options.bench), "update", parts], threads)
                 for name, parts in [("f32", "f32"), ("bf16", "1")]}
         compare(ours, {"torch's best": fastest(theirs), "torch's best f32": fastest(f32)})
+    write_results("peers/train", options.json)
 
 
 if __name__ == "__main__":

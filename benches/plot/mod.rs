@@ -1,4 +1,4 @@
-//! Line charts as SVG, for the README.
+//! Line charts as SVG, for the documentation.
 
 /// Size of a panel.
 const WIDTH: f64 = 560.0;
@@ -19,7 +19,7 @@ pub struct Panel {
     pub x_ticks: Vec<f64>,
     /// Places and labels, from the lowest to the highest; the axis ends at the last.
     pub y_ticks: Vec<(f64, String)>,
-    /// Names beside the lines, each in the colour of its place.
+    /// Names to the right of the lines, each in the colour of its place.
     pub legend: Vec<String>,
     pub lines: Vec<Line>,
 }
@@ -31,7 +31,7 @@ pub struct Line {
     pub is_dashed: bool,
 }
 
-/// The panels side by side, `columns` in a row.
+/// The panels in rows of `columns`.
 pub fn svg(panels: &[Panel], columns: usize) -> String {
     let (width, height) = (WIDTH * columns as f64, HEIGHT * panels.len().div_ceil(columns) as f64);
     let mut out = format!(

@@ -7,7 +7,7 @@ const NOW: &str = "2026-11-21T22:00:00Z";
 /// Of a thought.
 pub const TOKENS: u32 = 16;
 
-/// A chain of thoughts, the `n`-th of its iteration, with so many hidden values each.
+/// The `n`-th chain of thoughts of its iteration; each thought has `hidden` hidden values.
 pub fn chain(iteration: u32, n: u32, thoughts: u32, hidden: u32) -> Tree {
     const NAMES: [&str; 16] = [
         "Anna", "Bert", "Carl", "Dora", "Emil", "Fay", "Gus", "Hope", "Ivan", "Jude", "Kim", "Lea", "Max",
