@@ -8,7 +8,7 @@ use std::fmt::Write;
 use super::cell;
 
 /// Comments of migrations in other words. A migration that stores have applied can't be edited.
-const REWORDED: [(&str, &str); 11] = [
+const REWORDED: [(&str, &str); 13] = [
     ("or of a control arm beside it", "or of one of its control arms"),
     ("the arm and its how-manieth run, e.g. 'reward/1'", "the arm and its ordinal, e.g. 'reward/1'"),
     ("that results hang on", "that results depend on"),
@@ -17,6 +17,8 @@ const REWORDED: [(&str, &str); 11] = [
     ("One act of scoring: who scored, and when", "One scoring pass: who scored, and when"),
     ("the act of scoring it belongs to", "the scoring pass it belongs to"),
     ("what was said", "the completion"),
+    ("the split says who may read it", "the split decides who may read it"),
+    ("anything else says why it does not", "anything else is why it does not"),
     ("the words it was asked in", "the question in the variant's words"),
     ("the file was deleted; NULL: it is there", "the file was deleted; NULL: it exists"),
     ("everything it said", "the text of the completion"),

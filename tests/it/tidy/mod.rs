@@ -1,7 +1,9 @@
 //! The house rules that a compiler doesn't check: floors, the places of SQL and tensors, sizes, documentation.
 
+mod pages;
 mod readme;
 mod source;
+mod words;
 
 use source::{Source, sources};
 
