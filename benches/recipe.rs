@@ -53,7 +53,7 @@ fn main() -> Result<()> {
             for (arm, curves) in &mut curves {
                 let report = run(&plan, model, seed, arm, dir.path());
                 let row = row(model, seed, arm, &report);
-                println!("{}", row.map(|value| value.to_string()).join(" | "));
+                println!("{}", row.each_ref().map(Value::to_string).join(" | "));
                 let row: Vec<_> = COLUMNS.into_iter().zip(row).collect();
                 results.row("", &row);
                 let iterations = report["iterations"].as_array().cloned().unwrap_or_default();

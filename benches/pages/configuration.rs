@@ -20,8 +20,8 @@ AUTODIDACT_ROLLOUT__VARIANTS=4 autodidact run
 autodidact run --config night.toml
 ```
 
-A run must be resumed with the configuration that it started with. `run.iterations`, `run.threads`,
-`engine.batch_tokens` and the limits may change: see [resuming](operations.md#resume).
+A run must be resumed with the configuration that it started with. Only the keys of `run` (except `run.seed`),
+`engine` and `checkpoints` may change: see [resuming](operations.md#resume).
 ";
 
 /// The whole page.

@@ -141,7 +141,9 @@ fn shown(value: &Value) -> String {
         Value::String(text) => cell(text),
         Value::Number(number) => {
             let text = number.to_string();
-            let text = text.strip_suffix(".0").unwrap_or(&text);
+            // Large numbers are rounded to whole ones; in small ones a zero is a digit that was measured.
+            let is_large = number.as_f64().is_some_and(|number| number.abs() >= 1000.0);
+            let text = text.strip_suffix(".0").filter(|_| is_large).unwrap_or(&text);
             let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
             let dot = if fraction.is_empty() { "" } else { "." };
             format!("{}{dot}{fraction}", grouped(whole))

@@ -53,7 +53,11 @@ const STAYS: &[(&str, &[&str], &str)] = &[
         &["what was said"],
         "stores have applied it, and compare its checksum",
     ),
-    ("prompts/", &["alone", "says"], "an instruction to the model, whose hash is part of a run's identity"),
+    (
+        "prompts/",
+        &["alone", "of its own", "says"],
+        "an instruction to the model, whose hash is part of a run's identity",
+    ),
     (
         "benches/pages/schema.rs",
         &["alone", "beside", "hang on", "how-manieth", "says", "told", "what was said"],
