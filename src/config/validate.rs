@@ -1,6 +1,6 @@
 //! What makes a configuration wrong, with the value and what to do.
 
-use autodidact_domain::check::{Check, not_negative, probability, temperature};
+use autodidact_domain::check::{Check, not_negative, temperature};
 
 use super::{AnswerForm, Config, TaskFormat, TaskSource};
 
