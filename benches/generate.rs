@@ -20,9 +20,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use autodidact::domain::{Address, Purpose};
+use autodidact::domain::{Address, Generate, Purpose, ReadRequest, Request, Sampling, Stops};
 use autodidact::engine::native::Native;
-use autodidact::engine::{Generate, ReadRequest, Request, Sampling, Stops};
 use autodidact::model::{Frozen, ModelConfig, Packed, Quantization, Weights};
 use autodidact::ops::kernels::{Arithmetic, has_tiles};
 use candle_core::{DType, Device, Tensor};

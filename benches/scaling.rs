@@ -16,9 +16,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use autodidact::config::Config;
-use autodidact::domain::{Address, Purpose, Tree};
+use autodidact::domain::{Address, Generate, Purpose, Request, Sampling, Stops, Tree};
 use autodidact::engine::native::Native;
-use autodidact::engine::{Generate, Request, Sampling, Stops};
 use autodidact::model::{ModelConfig, Packed, Weights};
 use autodidact::store::TrajectoryFilter;
 use autodidact::train::{Group, Hyper, Trainer, example_from_solution};

@@ -7,8 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::stats;
-use crate::domain::{Split, Task};
-use crate::store::Decoding;
+use crate::domain::{Decoding, Split, Task};
 
 /// The answers drawn for one task, each with its verdict.
 #[derive(Clone, Debug, PartialEq)]

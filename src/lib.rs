@@ -48,7 +48,7 @@
 //! - Only `improve` writes to the store; `inspect` opens it read-only.
 //! - Clock, entropy, environment and terminal are read in `main` and `cli` alone; [`profile`] is handed its clock, and what
 //!   it records decides nothing.
-//! - Two seams are traits: [`engine::Generate`] and [`domain::Scorer`], both `&self`.
+//! - Two seams are traits: [`domain::Generate`] and [`domain::Scorer`], both `&self`.
 //! - Randomness has an address ([`domain::Address`]), and a row of a batch never depends on its neighbours: batch
 //!   size, thread count, interruptions and resuming can't change a bit of what is stored or trained. On other devices
 //!   than the CPU ([`engine::device`]) only the addresses hold.

@@ -12,8 +12,7 @@ use super::hub::{self, HubReport};
 use super::lengths::{self, SplitLengths};
 use crate::config::{Config, Matmul};
 use crate::data::{Dataset, FileReport, Report};
-use crate::domain::{Address, Purpose, Split, Task};
-use crate::engine::Sampling;
+use crate::domain::{Address, Purpose, Sampling, Split, Task};
 use crate::improve::{
     Lengths, Policy, PolicyKind, Use, check_aux_models, check_tasks, dataset, ensure_space, memory_advice,
     memory_needed, replay_notice, trainee, with_tools,

@@ -7,8 +7,7 @@ use rayon::prelude::*;
 
 use super::rollouts::{commit, draw_chains, missing, pace, plain_job};
 use super::{Flow, Session};
-use crate::domain::{Address, Phase, Purpose, Split, Task};
-use crate::engine::Sampling;
+use crate::domain::{Address, Phase, Purpose, Sampling, Split, Task};
 use crate::eval::{self, Attempts, Figure};
 use crate::rollout::Job;
 use crate::score;

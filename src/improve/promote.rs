@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::checkpoints::{self, Kept};
 use super::{Flow, Session, evaluate, gate};
-use crate::domain::{Address, Phase, Purpose, Split};
-use crate::store::{Checkpoint, CheckpointKind, Decoding, PromotionRow};
+use crate::domain::{Address, Decoding, Phase, Purpose, Split};
+use crate::store::{Checkpoint, CheckpointKind, PromotionRow};
 
 pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
     session.announce(iteration, Phase::Promote, 1);

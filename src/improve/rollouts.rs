@@ -9,8 +9,7 @@ use super::aux_models::search_prompts;
 use super::pace::Pace;
 use super::{Flow, Policy, Session, with_tools};
 use crate::data;
-use crate::domain::{Address, Phase, Purpose, Split, Strategy, Task, Tree};
-use crate::engine::Sampling;
+use crate::domain::{Address, Phase, Purpose, Sampling, Split, Strategy, Task, Tree};
 use crate::rollout::{self, Guide, Job, Path, Proposing, Tools, Valuing};
 use crate::score::{Critic, Shown};
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::outcomes::{Gold, lines};
 use super::render::{Style, Tone, cell, duration, line, or_dash, percent, percent_interval, points, short};
 use super::run::{IterationLine, find, iteration_lines};
-use crate::domain::{Arm, Phase, Purpose, Score, ScorerName, SelectionReason, Split, stats};
-use crate::store::{CriticStage, Decoding, Reader, TrajectoryLine};
+use crate::domain::{Arm, Decoding, Phase, Purpose, Score, ScorerName, SelectionReason, Split, stats};
+use crate::store::{CriticStage, Reader, TrajectoryLine};
 
 /// Bins of a score's histogram.
 const BINS: usize = 10;

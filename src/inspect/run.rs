@@ -11,8 +11,8 @@ use super::render::{
     tone_of_gain,
 };
 use super::runs::tone_of_state;
-use crate::domain::{Arm, Phase, Progress, Purpose, RunState, Split, next_phase};
-use crate::store::{CriticStage, Decoding, IterationSummary, Reader, Run};
+use crate::domain::{Arm, Decoding, Phase, Progress, Purpose, RunState, Split, next_phase};
+use crate::store::{CriticStage, IterationSummary, Reader, Run};
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -6,8 +6,7 @@ use rayon::prelude::*;
 
 use super::thought::texts;
 use super::{Job, Tools};
-use crate::domain::{FinishReason, Leaf, Strategy, TaskKind, Thought, Tree};
-use crate::engine::{Boundary, Completion, Request};
+use crate::domain::{Boundary, Completion, FinishReason, Leaf, Request, Strategy, TaskKind, Thought, Tree};
 
 /// One tree for each job, in order.
 pub fn chains(tools: &Tools, jobs: &[Job]) -> Result<Vec<Tree>> {

@@ -6,9 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Strategy;
 use crate::domain::check::{Check, probability, temperature};
-use crate::engine::Sampling;
+use crate::domain::{Sampling, Strategy};
 
 /// The section `rollout`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

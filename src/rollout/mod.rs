@@ -22,8 +22,7 @@ pub use config::{Propose, RolloutConfig, TreeConfig, ValueBy};
 pub use teacher_forced::teacher_forced;
 pub use tree::{Extent, Guide, Path, Proposing, Values, Valuing, search};
 
-use crate::domain::{Address, TaskKind, Tree, Variant};
-use crate::engine::{Generate, Sampling, Stops};
+use crate::domain::{Address, Generate, Sampling, Stops, TaskKind, Tree, Variant};
 
 /// One prompt to roll out.
 #[derive(Clone, Debug, PartialEq)]

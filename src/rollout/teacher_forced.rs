@@ -4,8 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::chain::laid_out;
 use super::{Job, Tools};
-use crate::domain::{FinishReason, Tree};
-use crate::engine::{Boundary, Completion, ReadRequest};
+use crate::domain::{Boundary, Completion, FinishReason, ReadRequest, Tree};
 
 /// One chain for each job: the given tokens with the policy's own log-probabilities and hidden
 /// states.

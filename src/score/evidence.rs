@@ -7,8 +7,7 @@ use anyhow::Result;
 use super::head::{self, Critic, CriticConfig, Labelled};
 use super::reread::{reread, reread_score};
 use super::{Formula, logprob_scores, votes};
-use crate::domain::{Address, Reward, Score, ScorerName, ScorerSpec, Trajectory};
-use crate::engine::Generate;
+use crate::domain::{Address, Generate, Reward, Score, ScorerName, ScorerSpec, Trajectory};
 use crate::text::Text;
 
 /// What is known of one trajectory before the head scores it.
@@ -101,8 +100,7 @@ mod tests {
     use super::super::fixture::Owned;
     use super::*;
     use crate::config::Config;
-    use crate::domain::{Purpose, ScoreError};
-    use crate::engine::{Completion, ReadRequest, Reading, Request, Stops};
+    use crate::domain::{Completion, Purpose, ReadRequest, Reading, Request, ScoreError, Stops};
 
     /// Reads nothing: free text has no variants.
     struct Unread;

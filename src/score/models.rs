@@ -7,8 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::{Criterion, CriticConfig, Formula, Judge, JudgeConfig, ReferenceConfig, RewardConfig};
-use crate::domain::ScorerName;
-use crate::engine::Generate;
+use crate::domain::{Generate, ScorerName};
 use crate::text::{CRITIQUES, PROPOSE, Text, VALUE};
 
 /// A model that is only asked or read, with its own tokenizer.

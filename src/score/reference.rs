@@ -7,8 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Score, ScoreError, ScorerName, ScorerSpec, Snapshot, Trajectory};
-use crate::engine::{Generate, ReadRequest};
+use crate::domain::{Generate, ReadRequest, Score, ScoreError, ScorerName, ScorerSpec, Snapshot, Trajectory};
 use crate::text::Text;
 
 /// The section `reference` of the configuration.

@@ -11,8 +11,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use crate::data::{self, Renaming};
-use crate::domain::{Address, Purpose, Score, ScoreError, ScorerName, Trajectory};
-use crate::engine::{Generate, ReadRequest};
+use crate::domain::{Address, Generate, Purpose, ReadRequest, Score, ScoreError, ScorerName, Trajectory};
 use crate::text::Text;
 
 /// Trajectories read at once.

@@ -30,8 +30,7 @@ pub use prompts::{CRITIQUES, PROPOSE, Prompts, TEMPLATES, VALUE};
 pub use seed::{SPECIALS, seed_tokenizer};
 
 use crate::config::{Config, ModelSource};
-use crate::domain::TaskKind;
-use crate::engine::{Choice, Stops};
+use crate::domain::{Choice, Stops, TaskKind};
 use crate::profile::{self, Operator};
 use bytes::Spelling;
 use chat_prompt::ChatPrompt;

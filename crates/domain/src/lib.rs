@@ -7,6 +7,7 @@
 mod address;
 pub mod check;
 pub mod expression;
+mod generate;
 pub mod profile;
 mod run;
 mod score;
@@ -16,6 +17,9 @@ mod task;
 mod trajectory;
 
 pub use address::{Address, Purpose};
+pub use generate::{
+    Boundary, Choice, Completion, Decoding, Generate, ReadRequest, Reading, Request, Sampling, Stops,
+};
 pub use run::{Arm, Phase, Progress, RunState, next_phase};
 pub use score::{
     Criteria, Grade, Reward, Score, ScoreError, Scorer, ScorerName, ScorerSpec, Selection, SelectionReason,

@@ -1,8 +1,8 @@
 //! What the store takes and gives beside the nouns of `domain`: plain data, one type per table.
 
 use autodidact_domain::{
-    Address, Arm, FinishReason, Phase, Purpose, RunState, Score, Selection, SelectionReason, Split, Task,
-    Tree, named_enum,
+    Address, Arm, Decoding, FinishReason, Phase, Purpose, RunState, Score, Selection, SelectionReason, Split,
+    Task, Tree, named_enum,
 };
 
 /// A run about to begin.
@@ -176,15 +176,6 @@ pub struct Checkpoint {
     /// Why its file was deleted; `None` while it is there.
     pub removed_reason: Option<String>,
 }
-
-/// How a policy was asked when it was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Decoding {
-    Greedy,
-    Sampled,
-}
-
-named_enum!(Decoding { Greedy => "greedy", Sampled => "sampled" });
 
 /// A policy measured on a split.
 #[derive(Clone, Debug, PartialEq)]

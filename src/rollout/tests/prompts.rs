@@ -1,8 +1,8 @@
 //! Searches whose thoughts and values come from prompts.
 
 use super::*;
+use crate::domain::{ReadRequest, Stops};
 use crate::engine::native::Native;
-use crate::engine::{ReadRequest, Stops};
 use crate::model::{ModelConfig, Packed, Weights};
 
 /// What the policy answers to the propose prompt at each depth.

@@ -13,8 +13,7 @@ use anyhow::{Context, Result, ensure};
 use super::sample::sampled;
 use super::search::{Expansion, Proposal, Search};
 use super::{Proposing, Tools};
-use crate::domain::FinishReason;
-use crate::engine::{Choice, ReadRequest, Reading, Request};
+use crate::domain::{Choice, FinishReason, ReadRequest, Reading, Request};
 
 /// Above this probability of the end of the sequence a path isn't continued by the prompt.
 const END_LIKELY: f32 = 0.5;

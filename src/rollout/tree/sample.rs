@@ -1,11 +1,11 @@
 //! Sampled proposals: every child is drawn as a continuation of its parent's path, up to the first
 //! thought boundary.
 
+use crate::domain::{Completion, Request};
 use anyhow::{Context, Result, ensure};
 
 use super::Tools;
 use super::search::{Expansion, Proposal, Search};
-use crate::engine::{Completion, Request};
 use crate::rollout::chain::check;
 
 /// The proposals of every expansion, in order: as many as it asks for.

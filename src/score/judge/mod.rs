@@ -16,8 +16,7 @@ use anyhow::{Context, Result, ensure};
 
 pub use settings::{Criterion, JudgeConfig};
 
-use crate::domain::{Score, ScoreError, ScorerName, ScorerSpec, Trajectory};
-use crate::engine::{Choice, Generate};
+use crate::domain::{Choice, Generate, Score, ScoreError, ScorerName, ScorerSpec, Trajectory};
 use crate::text::{CRITIQUES, Text, VALUE};
 
 /// The numbers a judge may answer.

@@ -3,8 +3,7 @@ use std::sync::Mutex;
 use super::super::fixture::Owned;
 use super::*;
 use crate::config::Config;
-use crate::domain::TaskKind;
-use crate::engine::{Completion, ReadRequest, Reading, Request, Stops};
+use crate::domain::{Completion, ReadRequest, Reading, Request, Stops, TaskKind};
 use crate::text::Prompts;
 
 /// Remembers what it was asked and answers the same each time.

@@ -14,8 +14,7 @@ use rand_chacha::rand_core::Rng;
 use super::native::f16_bits;
 use super::sampler::{self, Sampler};
 use super::stopping::StopTable;
-use super::{Boundary, Completion, Generate, ReadRequest, Reading, Request, Stops};
-use crate::domain::FinishReason;
+use crate::domain::{Boundary, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops};
 use crate::model::{self, Frozen, Lora, Parameters, TensorCache, Weights, advance, last_rows};
 use crate::ops::kernels::logprob;
 use crate::profile::{self, Tokens};
@@ -325,8 +324,7 @@ fn rows(tensor: &Tensor) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Address, Purpose};
-    use crate::engine::Sampling;
+    use crate::domain::{Address, Purpose, Sampling};
     use crate::engine::native::Native;
     use crate::model::{ModelConfig, Packed};
 

@@ -16,10 +16,10 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use super::prefix::PrefixCache;
+use super::sampler;
 use super::stopping::StopTable;
 use super::worker::{Batch, Worker};
-use super::{Choice, Completion, Generate, ReadRequest, Reading, Request, Stops, sampler};
-use crate::domain::FinishReason;
+use crate::domain::{Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops};
 use crate::model::cache::{KvCache, PagePool};
 use crate::model::{Packed, Scratch, Span, decode};
 use crate::ops::kernels::logprob;

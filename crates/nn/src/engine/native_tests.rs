@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::domain::{Address, FinishReason, Purpose};
-use crate::engine::Sampling;
+use crate::domain::{Address, FinishReason, Purpose, Sampling};
 use crate::model::{LayerConfig, ModelConfig, Weights};
 
 const VOCAB: usize = 31;

@@ -8,9 +8,9 @@
 //! Knows nothing about requests or random streams. What a draw reports is the log-probability at temperature 1
 //! before any restriction, by the trainer's own kernel.
 
+use crate::domain::Sampling;
 use anyhow::{Result, ensure};
 
-use super::Sampling;
 use crate::ops::kernels::{exp_scaled, largest, sum};
 
 /// Refuses settings that name no distribution.

@@ -20,8 +20,9 @@ use half::f16;
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
 
-use super::{Boundary, Choice, Completion, Generate, ReadRequest, Reading, Request, Stops};
-use crate::domain::FinishReason;
+use crate::domain::{
+    Boundary, Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
+};
 use crate::profile::{self, Tokens};
 
 /// Log-probability of a token that no script foresees, about one in a million.

@@ -1,6 +1,5 @@
 use super::*;
-use crate::domain::{Address, Purpose};
-use crate::engine::Sampling;
+use crate::domain::{Address, Purpose, Sampling};
 
 const EOS: u32 = 2;
 const NEWLINE: u32 = 9;

@@ -5,8 +5,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Request, Stops};
-use crate::domain::FinishReason;
+use crate::domain::{FinishReason, Request, Stops};
 
 const EOS: u8 = 1;
 const BOUNDARY: u8 = 2;
@@ -93,8 +92,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::{Address, Purpose};
-    use crate::engine::Sampling;
+    use crate::domain::{Address, Purpose, Sampling};
 
     fn request(tokens_max: usize, stop_at_boundary: bool) -> Request {
         let address = Address::new(0, Purpose::Rollout, 0, "t", &[]);

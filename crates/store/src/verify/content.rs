@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use crate::rows::{CheckpointKind, CriticStage, Decoding, NewRun, StoredTree};
+use crate::rows::{CheckpointKind, CriticStage, NewRun, StoredTree};
 use crate::{canon, decode, read};
 use autodidact_domain::{
-    Arm, FinishReason, Phase, PruneReason, Purpose, RunState, ScoreError, ScorerName, SelectionReason, Split,
-    Strategy, TaskKind, Tree,
+    Arm, Decoding, FinishReason, Phase, PruneReason, Purpose, RunState, ScoreError, ScorerName,
+    SelectionReason, Split, Strategy, TaskKind, Tree,
 };
 
 pub(super) async fn runs(db: &mut SqliteConnection) -> Result<Vec<String>> {

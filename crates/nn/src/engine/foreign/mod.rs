@@ -24,8 +24,9 @@ use rand_chacha::rand_core::Rng;
 
 use super::sampler::{self, Sampler};
 use super::stopping::StopTable;
-use super::{Boundary, Choice, Completion, Generate, ReadRequest, Reading, Request, Stops};
-use crate::domain::FinishReason;
+use crate::domain::{
+    Boundary, Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
+};
 use crate::model::{CONFIG_FILE, checkpoint_files};
 use crate::ops::kernels::logprob;
 use crate::profile::{self, Tokens};

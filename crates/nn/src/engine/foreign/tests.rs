@@ -6,8 +6,7 @@ use candle_nn::{VarBuilder, VarMap};
 use serde_json::json;
 
 use super::*;
-use crate::domain::{Address, Purpose};
-use crate::engine::Sampling;
+use crate::domain::{Address, Purpose, Sampling};
 use crate::engine::native::Native;
 use crate::model::{ModelConfig, Packed, Weights};
 
