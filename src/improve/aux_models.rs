@@ -4,18 +4,29 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::needs::{self, Engines};
 use super::{Policy, PolicyKind};
 use crate::config::{Config, Propose, Thinking, ValueBy};
 use crate::domain::Strategy;
 use crate::score::{AuxModel, AuxModels, ScoreSettings, SearchPrompts};
 use crate::text::Text;
 
-/// Loads what the configuration names, and dry-runs every prompt on an empty question.
+/// Loads what the configuration names, checks that the engines can do what it needs, and dry-runs
+/// every prompt on an empty question.
 pub(super) fn load(config: &Config, policy: &Policy, text: &Text) -> Result<AuxModels> {
     let Config { critic, judge, reference, reward, .. } = config;
     let settings = ScoreSettings { critic, judge, reference, reward };
     let one = |key: &str, name: &str, path: &Path| load_one(config, key, name, path);
-    AuxModels::load(&settings, search_prompts(config), (policy.engine(), text), &one)
+    let models = AuxModels::load(&settings, search_prompts(config), &one)?;
+    let engine = policy.engine();
+    let engines = Engines {
+        policy: engine.capabilities(),
+        judge: models.judge(engine, text).capabilities(),
+        reference: models.reference().map(|reference| reference.engine().capabilities()),
+    };
+    needs::check(config, &engines)?;
+    models.dry_run(engine, text)?;
+    Ok(models)
 }
 
 /// Refuses a judge, a reference or prompts of a search that could not be asked.

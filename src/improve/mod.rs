@@ -16,6 +16,7 @@ mod host;
 mod judging;
 mod lock;
 mod memory;
+mod needs;
 mod pace;
 mod policy;
 mod promote;

@@ -61,24 +61,15 @@ pub struct AuxModels {
 }
 
 impl AuxModels {
-    /// Loads what the settings name, and dry-runs every prompt on an empty question.
-    ///
-    /// `policy` is the policy's engine with its tokenizer: it answers where no other judge is
-    /// configured.
+    /// Loads what the settings name.
     ///
     /// # Errors
-    /// If a model can't be loaded, a prompt can't be asked, or a formula needs a score that no
-    /// model gives.
-    pub fn load(
-        settings: &ScoreSettings,
-        search: SearchPrompts,
-        policy: (&dyn Generate, &Text),
-        load: LoadModel,
-    ) -> Result<Self> {
+    /// If a model can't be loaded, or a formula needs a score that no model gives.
+    pub fn load(settings: &ScoreSettings, search: SearchPrompts, load: LoadModel) -> Result<Self> {
         let ScoreSettings { judge, reference, .. } = *settings;
         let asked = asked(settings)?;
         let other = judge.is_on() && !judge.is_policy();
-        let models = Self {
+        Ok(Self {
             judge: other.then(|| load("judge.model", &judge.model, judge.folder())).transpose()?,
             reference: match reference.model.as_str() {
                 "" => None,
@@ -87,12 +78,15 @@ impl AuxModels {
             asked,
             config: judge.clone(),
             search,
-        };
-        models.dry_run(policy)?;
-        Ok(models)
+        })
     }
 
-    fn dry_run(&self, (engine, text): (&dyn Generate, &Text)) -> Result<()> {
+    /// Dry-runs every prompt on an empty question. `engine` and `text` are the policy's: it answers
+    /// where no other judge is configured.
+    ///
+    /// # Errors
+    /// If a prompt can't be asked.
+    pub fn dry_run(&self, engine: &dyn Generate, text: &Text) -> Result<()> {
         let way_out = "its prompts are in the folder model.prompts";
         let judge = self.judge(engine, text);
         judge

@@ -164,6 +164,28 @@ impl Choice {
     }
 }
 
+/// What an engine can do besides generating token ids. A setting that needs what the engine lacks is refused when a run
+/// starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Completions and readings hold final-norm hidden states.
+    pub hidden: bool,
+    /// Completions hold the log-probability of every token, at temperature 1 before truncation.
+    pub logprobs: bool,
+    /// [`Generate::read`] returns the log-probabilities of given tokens.
+    pub prompt_logprobs: bool,
+    /// [`Generate::weigh`] returns the log-probabilities of given options.
+    pub choices: bool,
+    /// The same request to the same policy gives the same bits, whatever else is in the call.
+    pub replayable: bool,
+}
+
+impl Capabilities {
+    /// Everything: what the engine on this machine's cores can do.
+    pub const ALL: Self =
+        Self { hidden: true, logprobs: true, prompt_logprobs: true, choices: true, replayable: true };
+}
+
 /// A policy that can be sampled and read. The one seam between the loop and whatever produces tokens.
 pub trait Generate: Sync {
     /// Hash of the weights (or of the script, or of the remote model's identity).
@@ -171,6 +193,9 @@ pub trait Generate: Sync {
 
     /// Longest context plus completion, in tokens.
     fn context_max(&self) -> usize;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
 
     /// Generates a completion for every request, in order. Calls `on_tokens(n)` after every n generated tokens, from any
     /// thread.

@@ -18,7 +18,8 @@ mod trajectory;
 
 pub use address::{Address, Purpose};
 pub use generate::{
-    Boundary, Choice, Completion, Decoding, Generate, ReadRequest, Reading, Request, Sampling, Stops,
+    Boundary, Capabilities, Choice, Completion, Decoding, Generate, ReadRequest, Reading, Request, Sampling,
+    Stops,
 };
 pub use run::{Arm, Phase, Progress, RunState, next_phase};
 pub use score::{

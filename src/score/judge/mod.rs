@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 
 pub use settings::{Criterion, JudgeConfig};
 
-use crate::domain::{Choice, Generate, Score, ScoreError, ScorerName, ScorerSpec, Trajectory};
+use crate::domain::{Capabilities, Choice, Generate, Score, ScoreError, ScorerName, ScorerSpec, Trajectory};
 use crate::text::{CRITIQUES, Text, VALUE};
 
 /// The numbers a judge may answer.
@@ -55,6 +55,11 @@ type Question = Result<Choice, ScoreError>;
 impl<'a> Judge<'a> {
     pub fn new(engine: &'a dyn Generate, text: &'a Text, config: &'a JudgeConfig) -> Self {
         Self { engine, text, config }
+    }
+
+    /// What the engine of the model that judges can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.engine.capabilities()
     }
 
     /// Identifies the judge: its weights, its tokenizer, the prompts and how they are read.

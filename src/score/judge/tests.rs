@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use super::super::fixture::Owned;
 use super::*;
 use crate::config::Config;
-use crate::domain::{Completion, ReadRequest, Reading, Request, Stops, TaskKind};
+use crate::domain::{Capabilities, Completion, ReadRequest, Reading, Request, Stops, TaskKind};
 use crate::text::Prompts;
 
 /// Remembers what it was asked and answers the same each time.
@@ -27,6 +27,10 @@ impl Generate for Recorder {
 
     fn context_max(&self) -> usize {
         self.context_max
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { hidden: false, logprobs: false, prompt_logprobs: false, ..Capabilities::ALL }
     }
 
     fn generate(&self, _: &[Request], _: &Stops, _: &(dyn Fn(usize) + Sync)) -> Result<Vec<Completion>> {

@@ -14,7 +14,9 @@ use rand_chacha::rand_core::Rng;
 use super::native::f16_bits;
 use super::sampler::{self, Sampler};
 use super::stopping::StopTable;
-use crate::domain::{Boundary, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops};
+use crate::domain::{
+    Boundary, Capabilities, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
+};
 use crate::model::{self, Frozen, Lora, Parameters, TensorCache, Weights, advance, last_rows};
 use crate::ops::kernels::logprob;
 use crate::profile::{self, Tokens};
@@ -260,6 +262,11 @@ impl Generate for OnDevice {
 
     fn context_max(&self) -> usize {
         self.context_max
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // The device's products may differ in their last bits with the batch.
+        Capabilities { replayable: false, ..Capabilities::ALL }
     }
 
     fn generate(

@@ -19,7 +19,9 @@ use super::prefix::PrefixCache;
 use super::sampler;
 use super::stopping::StopTable;
 use super::worker::{Batch, Worker};
-use crate::domain::{Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops};
+use crate::domain::{
+    Capabilities, Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
+};
 use crate::model::cache::{KvCache, PagePool};
 use crate::model::{Packed, Scratch, Span, decode};
 use crate::ops::kernels::logprob;
@@ -177,6 +179,10 @@ impl Generate for Native {
 
     fn context_max(&self) -> usize {
         self.model.config().max_position_embeddings
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
     }
 
     fn generate(

@@ -21,7 +21,7 @@ use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
 
 use crate::domain::{
-    Boundary, Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
+    Boundary, Capabilities, Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
 };
 use crate::profile::{self, Tokens};
 
@@ -248,6 +248,10 @@ impl Generate for Scripted {
 
     fn context_max(&self) -> usize {
         self.context_max
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { hidden: self.hidden_size > 0, ..Capabilities::ALL }
     }
 
     fn generate(

@@ -25,7 +25,7 @@ use rand_chacha::rand_core::Rng;
 use super::sampler::{self, Sampler};
 use super::stopping::StopTable;
 use crate::domain::{
-    Boundary, Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
+    Boundary, Capabilities, Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
 };
 use crate::model::{CONFIG_FILE, checkpoint_files};
 use crate::ops::kernels::logprob;
@@ -181,6 +181,11 @@ impl Generate for Foreign {
 
     fn context_max(&self) -> usize {
         self.context_max
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // candle's models return logits, not the state before the output layer.
+        Capabilities { hidden: false, ..Capabilities::ALL }
     }
 
     fn generate(
