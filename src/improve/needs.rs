@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Generate;
-    use crate::engine::foreign::Foreign;
+    use crate::engine::candle_models::CandleModel;
     use crate::engine::scripted::{Script, Scripted};
 
     fn config(pairs: &[(&str, &str)]) -> Config {
@@ -145,7 +145,7 @@ mod tests {
     fn a_model_of_candle_judges_but_has_no_head() {
         let dir = tempfile::tempdir().unwrap();
         phi3(dir.path());
-        let model = Foreign::load(dir.path()).unwrap().capabilities();
+        let model = CandleModel::load(dir.path()).unwrap().capabilities();
         let error = refusal(&[HEADLESS[0], ("reward.formula", "vote * accuracy")], &of(model));
         assert!(error.contains("`vote * accuracy` uses `accuracy`"), "{error}");
         let judged = [("judge.model", "phi3"), ("reference.model", "phi3")];

@@ -10,8 +10,8 @@ use crate::answer;
 use crate::config::{Config, Quantize, TrainMethod};
 use crate::data;
 use crate::domain::{Address, Generate, Purpose, Sampling};
-use crate::engine::device::{OnDevice, Sampled};
-use crate::engine::foreign::{self, Foreign};
+use crate::engine::candle_models::{self, CandleModel};
+use crate::engine::device::{DeviceEngine, Sampled};
 use crate::engine::native::Native;
 use crate::engine::scripted::{Play, Script, Scripted};
 use crate::model::{Frozen, GgufModel, Lora, ModelConfig, Packed, Parameters, Place, Quantization, Weights};
@@ -159,7 +159,7 @@ impl Body {
 pub enum Policy {
     Model(Box<ModelPolicy>),
     /// A model of another family or a quantised file: it can be asked, but not improved.
-    Foreign(Box<Foreign>),
+    CandleModel(Box<CandleModel>),
     Scripted(Scripted),
 }
 
@@ -169,7 +169,7 @@ impl Policy {
         let (place, batch_tokens) = (Place::parse(&config.run.device)?, config.engine.batch_tokens);
         if !place.is_kernels() {
             let body = body.on(&place)?;
-            let engine = Box::new(OnDevice::new(body.sampled(), batch_tokens)?);
+            let engine = Box::new(DeviceEngine::new(body.sampled(), batch_tokens)?);
             return Ok(Self::Model(Box::new(ModelPolicy { body, engine })));
         }
         let packed = match &body {
@@ -191,7 +191,7 @@ impl Policy {
             path if adapter::is_adapter(path) => {
                 Self::model(Body::Lora(adapter::load(path, config, None)?), config)
             }
-            path if is_foreign(path) => Ok(Self::Foreign(Box::new(Foreign::load(path)?))),
+            path if is_candle_model(path) => Ok(Self::CandleModel(Box::new(CandleModel::load(path)?))),
             path => Self::model(Body::Frozen(frozen(path, config)?), config),
         }
     }
@@ -207,7 +207,7 @@ impl Policy {
     pub fn hash(&self) -> &str {
         match self {
             Self::Model(model) => model.engine.policy_hash(),
-            Self::Foreign(model) => model.policy_hash(),
+            Self::CandleModel(model) => model.policy_hash(),
             Self::Scripted(script) => script.policy_hash(),
         }
     }
@@ -220,14 +220,14 @@ impl Policy {
                 Body::Frozen(frozen) => Some(frozen),
                 Body::Lora(lora) => Some(&lora.base),
             },
-            Self::Scripted(_) | Self::Foreign(_) => None,
+            Self::Scripted(_) | Self::CandleModel(_) => None,
         }
     }
 
     pub fn engine(&self) -> &dyn Generate {
         match self {
             Self::Model(model) => &*model.engine,
-            Self::Foreign(model) => model.as_ref(),
+            Self::CandleModel(model) => model.as_ref(),
             Self::Scripted(script) => script,
         }
     }
@@ -248,7 +248,7 @@ impl Policy {
                 Body::Lora(lora) => lora.adapter.parameter_count() as u64 * 4,
                 body => body.parameter_count() as u64 * 4,
             },
-            Self::Scripted(_) | Self::Foreign(_) => 4096,
+            Self::Scripted(_) | Self::CandleModel(_) => 4096,
         }
     }
 
@@ -264,7 +264,9 @@ impl Policy {
                 }
                 Body::Frozen(_) => bail!("a frozen policy was never trained: it has no checkpoint"),
             },
-            Self::Foreign(model) => bail!("a {} model is only asked and has no checkpoint", model.family()),
+            Self::CandleModel(model) => {
+                bail!("a {} model is only asked and has no checkpoint", model.family())
+            }
             Self::Scripted(script) => {
                 let state = serde_json::json!({ "skill": script.skill(), "version": script.version() });
                 std::fs::write(dir.join("script.json"), state.to_string()).context("cannot write script.json")
@@ -287,12 +289,12 @@ impl PolicyKind {
     /// The policy the run starts from; frozen weights that are in memory already are not read again.
     pub fn base(self, config: &Config, text: &Text, purpose: Use, beside: Option<&Frozen>) -> Result<Policy> {
         ensure!(
-            self == Self::Scripted || is_embedded(config) || !is_foreign(config.model.folder()),
+            self == Self::Scripted || is_embedded(config) || !is_candle_model(config.model.folder()),
             "model.path = {:?} can't be trained: the families {} and GGUF files of other architectures can be judge.model, \
              reference.model or --model of `logprobs`, `generate` and `eval`; give a checkpoint folder of a family that \
              README.md lists",
             config.model.path,
-            foreign::FAMILIES.join(", ")
+            candle_models::FAMILIES.join(", ")
         );
         match (self, config.model.path.as_str()) {
             (Self::Scripted, _) => Ok(Policy::Scripted(Scripted::new(script(config, text)?, SCRIPT_SKILL)?)),
@@ -351,10 +353,10 @@ pub(super) fn is_embedded(config: &Config) -> bool {
 }
 
 /// Whether candle-transformers runs the model at `path`, because our own decoder doesn't.
-fn is_foreign(path: &Path) -> bool {
-    match foreign::is_gguf(path) {
+fn is_candle_model(path: &Path) -> bool {
+    match candle_models::is_gguf(path) {
         true => GgufModel::is_of_another(path),
-        false => foreign::serves(path),
+        false => candle_models::serves(path),
     }
 }
 

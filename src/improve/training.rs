@@ -36,7 +36,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     session.forget_rollouts();
     match &*incumbent {
         Policy::Model(_) => train_model(session, iteration, &incumbent, kept).await,
-        Policy::Foreign(model) => anyhow::bail!("a {} model is only asked, not trained", model.family()),
+        Policy::CandleModel(model) => anyhow::bail!("a {} model is only asked, not trained", model.family()),
         Policy::Scripted(script) => {
             session.announce(iteration, Phase::Train, 1);
             let candidate = Policy::Scripted(script.improved(kept.len()));

@@ -146,7 +146,7 @@ const JUDGED: &[&str] = &[
 ];
 
 #[test]
-fn a_foreign_model_judges_the_loop_and_dying_changes_nothing() {
+fn a_candle_model_judges_the_loop_and_dying_changes_nothing() {
     let clean = with_phi3();
     clean.run(&tiny(&["run", "--json"], JUDGED)).success();
     let end = verified(&clean);
@@ -286,7 +286,7 @@ fn prompts_guide_the_search() {
 }
 
 #[test]
-fn a_foreign_model_is_asked_and_not_trained() {
+fn a_candle_model_is_asked_and_not_trained() {
     let sandbox = with_phi3();
     let lines = "{\"prompt\": \"two and two\", \"completion\": \" is four\"}\n{\"ids\": [65, 66, 67, 256]}\n";
     fs::write(sandbox.path().join("lines.jsonl"), lines).unwrap();

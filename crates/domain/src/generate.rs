@@ -174,7 +174,7 @@ pub struct Capabilities {
     pub logprobs: bool,
     /// [`Generate::read`] returns the log-probabilities of given tokens.
     pub prompt_logprobs: bool,
-    /// [`Generate::weigh`] returns the log-probabilities of given options.
+    /// [`Generate::option_logprobs`] returns the log-probabilities of given options.
     pub choices: bool,
     /// The same request to the same policy gives the same bits, whatever else is in the call.
     pub replayable: bool,
@@ -221,7 +221,7 @@ pub trait Generate: Sync {
     ///
     /// # Errors
     /// A choice that the policy can't read.
-    fn weigh(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
+    fn option_logprobs(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
         let mut weights = Vec::with_capacity(choices.len());
         for choice in choices {
             choice.check(self.context_max())?;

@@ -59,7 +59,7 @@ fn continues(tools: &Tools, searches: &[Search], expansions: &[Expansion]) -> Re
         owners.push(i);
         choices.push(Choice { context_ids, options: ends.clone() });
     }
-    let logprobs = tools.engine.weigh(&choices)?;
+    let logprobs = tools.engine.option_logprobs(&choices)?;
     for (i, logprobs) in owners.into_iter().zip(logprobs) {
         continues[i] = logprobs.iter().map(|logprob| logprob.exp()).sum::<f32>() <= END_LIKELY;
     }

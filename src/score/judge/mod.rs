@@ -116,7 +116,7 @@ impl<'a> Judge<'a> {
     }
 
     fn probe(&self, prompt: &str, words: &[&str]) -> Result<()> {
-        self.engine.weigh(&[self.text.choice(prompt, words)?]).map(drop)
+        self.engine.option_logprobs(&[self.text.choice(prompt, words)?]).map(drop)
     }
 
     /// The scores in `asked` of every trajectory, and how much the repeated verdicts disagree, in
@@ -164,7 +164,7 @@ impl<'a> Judge<'a> {
 
     fn verdicts(&self, questions: Vec<Question>, worths: &[f64]) -> Result<Vec<Result<f64, ScoreError>>> {
         let askable: Vec<Choice> = questions.iter().filter_map(|q| q.as_ref().ok()).cloned().collect();
-        let mut weights = self.engine.weigh(&askable)?.into_iter();
+        let mut weights = self.engine.option_logprobs(&askable)?.into_iter();
         let mut verdicts = Vec::with_capacity(questions.len());
         for question in questions {
             verdicts.push(match question {

@@ -41,7 +41,7 @@ impl Generate for Recorder {
         anyhow::bail!("one pass answers for all options")
     }
 
-    fn weigh(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
+    fn option_logprobs(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
         self.asked.lock().unwrap().extend_from_slice(choices);
         Ok(choices.iter().map(|_| self.weights.clone()).collect())
     }

@@ -46,7 +46,7 @@ impl Sampled {
 }
 
 /// A policy on a device, ready to generate.
-pub struct OnDevice {
+pub struct DeviceEngine {
     policy: Sampled,
     hash: String,
     vocab_size: usize,
@@ -66,7 +66,7 @@ struct Slot<'a> {
     finished: bool,
 }
 
-impl OnDevice {
+impl DeviceEngine {
     /// An engine of a policy. A batch holds at most `batch_tokens` tokens of keys and values, padding included; a
     /// request that needs more runs alone.
     pub fn new(policy: Sampled, batch_tokens: usize) -> Result<Self> {
@@ -255,7 +255,7 @@ impl<'a> Slot<'a> {
     }
 }
 
-impl Generate for OnDevice {
+impl Generate for DeviceEngine {
     fn policy_hash(&self) -> &str {
         &self.hash
     }
@@ -364,7 +364,7 @@ mod tests {
         let stops = Stops { eos_ids: vec![2], boundary_ids: vec![3, 9, 17], ..Stops::default() };
         for batch_tokens in [40, 4000] {
             for policy in [Sampled::Full(weights.clone()), Sampled::Frozen(Frozen::of(&weights).unwrap())] {
-                let engine = OnDevice::new(policy, batch_tokens).unwrap();
+                let engine = DeviceEngine::new(policy, batch_tokens).unwrap();
                 let requests = requests();
                 let ours = engine.generate(&requests, &stops, &|_| ()).unwrap();
                 let theirs = native.generate(&requests, &stops, &|_| ()).unwrap();

@@ -4,12 +4,12 @@
 //! ids ([`Stops`]). A completion is a pure function of (policy, prompt ids, sampling, address): batch size,
 //! order and thread count can't change it.
 //!
-//! [`native`] runs the policies that are trained, [`foreign`] models of other families and quantised files that are
+//! [`native`] runs the policies that are trained, [`candle_models`] models of other families and quantised files that are
 //! only asked, [`scripted`] a script without weights.
 
+pub mod candle_models;
 pub mod device;
 mod draft;
-pub mod foreign;
 pub mod native;
 mod prefix;
 mod sampler;

@@ -139,7 +139,7 @@ impl Native {
     }
 
     /// Reads the context once; options longer than a token go on from a fork of its pages.
-    fn weigh_one(&self, choice: &Choice, buffers: &mut (Scratch, Vec<f32>)) -> Result<Vec<f32>> {
+    fn option_logprobs_one(&self, choice: &Choice, buffers: &mut (Scratch, Vec<f32>)) -> Result<Vec<f32>> {
         let (scratch, logits) = buffers;
         let context = choice.context_ids.as_slice();
         profile::tokens(Tokens::Read, context.len());
@@ -248,7 +248,7 @@ impl Generate for Native {
         readings.into_iter().enumerate().map(missing).collect()
     }
 
-    fn weigh(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
+    fn option_logprobs(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
         for (i, choice) in choices.iter().enumerate() {
             let ids = choice.options.iter().try_for_each(|option| self.check_ids(option));
             choice
@@ -258,7 +258,7 @@ impl Generate for Native {
                 .with_context(|| format!("choice {i}"))?;
         }
         let buffers = <(Scratch, Vec<f32>)>::default;
-        choices.par_iter().map_init(buffers, |b, choice| self.weigh_one(choice, b)).collect()
+        choices.par_iter().map_init(buffers, |b, choice| self.option_logprobs_one(choice, b)).collect()
     }
 }
 

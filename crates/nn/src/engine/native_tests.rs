@@ -273,7 +273,7 @@ fn weighing_options_is_reading_them() {
             options: options.clone(),
         })
         .collect();
-    let weights = engine.weigh(&choices).unwrap();
+    let weights = engine.option_logprobs(&choices).unwrap();
     for (choice, weights) in choices.iter().zip(&weights) {
         let requests: Vec<ReadRequest> = options.iter().map(|option| choice.reading(option)).collect();
         let sum = |reading: &Reading| reading.logprobs.iter().skip(1).sum::<f32>() + 0.0;
@@ -286,9 +286,9 @@ fn weighing_options_is_reading_them() {
             );
         }
     }
-    assert_eq!(on_threads(1, || engine.weigh(&choices).unwrap()), weights);
+    assert_eq!(on_threads(1, || engine.option_logprobs(&choices).unwrap()), weights);
     let long = Choice { context_ids: vec![1; 90], options: vec![vec![1; 7]] };
-    assert!(engine.weigh(&[long]).is_err());
-    assert!(engine.weigh(&[Choice { context_ids: vec![1], options: vec![vec![99]] }]).is_err());
-    assert!(engine.weigh(&[Choice { context_ids: vec![1], options: vec![vec![]] }]).is_err());
+    assert!(engine.option_logprobs(&[long]).is_err());
+    assert!(engine.option_logprobs(&[Choice { context_ids: vec![1], options: vec![vec![99]] }]).is_err());
+    assert!(engine.option_logprobs(&[Choice { context_ids: vec![1], options: vec![vec![]] }]).is_err());
 }

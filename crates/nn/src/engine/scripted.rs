@@ -274,7 +274,7 @@ impl Generate for Scripted {
         requests.par_iter().map(|r| self.read_one(r)).collect()
     }
 
-    fn weigh(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
+    fn option_logprobs(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
         let one = |choice: &Choice| {
             choice.check(self.context_max)?;
             if (self.script.lookup)(&choice.context_ids).is_none() {

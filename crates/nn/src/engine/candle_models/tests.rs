@@ -94,7 +94,7 @@ fn every_family_reads_what_it_drew_and_weighs_what_it_reads() {
         let dir = tempfile::tempdir().unwrap();
         checkpoint(dir.path(), family, DType::F32);
         assert!(serves(dir.path()));
-        let model = Foreign::load(dir.path()).unwrap_or_else(|e| panic!("{family}: {e:#}"));
+        let model = CandleModel::load(dir.path()).unwrap_or_else(|e| panic!("{family}: {e:#}"));
         assert_eq!(model.family(), family);
         let requests = [request(9, 0), request(5, 1), request(9, 2)];
         let drawn = model.generate(&requests, &stops(), &|_| ()).unwrap();
@@ -109,13 +109,13 @@ fn every_family_reads_what_it_drew_and_weighs_what_it_reads() {
             for at in 1..completion.token_ids.len() {
                 let n = request.context_ids.len() + at;
                 let choice = Choice { context_ids: whole[..n].to_vec(), options: vec![vec![whole[n]]] };
-                let weight = model.weigh(&[choice]).unwrap().remove(0);
+                let weight = model.option_logprobs(&[choice]).unwrap().remove(0);
                 assert!(close(&weight, &completion.logprobs[at..=at], 1e-4), "{family} at {at}");
             }
         }
         assert!(drawn[0] != drawn[2], "{family}: the address matters");
         let choice = Choice { context_ids: ids(6), options: vec![vec![7], vec![7, 8], vec![9, 8, 7]] };
-        let weights = model.weigh(std::slice::from_ref(&choice)).unwrap().remove(0);
+        let weights = model.option_logprobs(std::slice::from_ref(&choice)).unwrap().remove(0);
         let sums: Vec<f32> = choice
             .options
             .iter()
@@ -129,7 +129,7 @@ fn every_family_reads_what_it_drew_and_weighs_what_it_reads() {
 fn threads_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     checkpoint(dir.path(), "phi3", DType::F32);
-    let model = Foreign::load(dir.path()).unwrap();
+    let model = CandleModel::load(dir.path()).unwrap();
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| model.generate(&[request(40, 0)], &stops(), &|_| ()).unwrap())
@@ -163,7 +163,10 @@ fn phi3_is_our_own_llama_in_fewer_tensors() {
     }
     candle_core::safetensors::save(&tensors, dir.path().join("model.safetensors")).unwrap();
     std::fs::write(dir.path().join(CONFIG_FILE), config("phi3").to_string()).unwrap();
-    agree(&Native::new(Packed::new(&weights).unwrap(), 1024).unwrap(), &Foreign::load(dir.path()).unwrap());
+    agree(
+        &Native::new(Packed::new(&weights).unwrap(), 1024).unwrap(),
+        &CandleModel::load(dir.path()).unwrap(),
+    );
 }
 
 fn weights(config: &serde_json::Value) -> Weights {
@@ -171,12 +174,12 @@ fn weights(config: &serde_json::Value) -> Weights {
     Weights::init(config, &Address::new(11, Purpose::Init, 0, "", &[])).unwrap()
 }
 
-fn agree(ours: &Native, theirs: &Foreign) {
+fn agree(ours: &Native, theirs: &CandleModel) {
     let (ours_read, theirs_read) = (read(ours, ids(60), 1), read(theirs, ids(60), 1));
     assert!(close(&ours_read, &theirs_read, 2e-4), "{ours_read:?}\n{theirs_read:?}");
     let choice = Choice { context_ids: ids(33), options: vec![vec![4], vec![5, 6, 7], vec![1, 1]] };
-    let weights =
-        [ours as &dyn Generate, theirs].map(|e| e.weigh(std::slice::from_ref(&choice)).unwrap().remove(0));
+    let weights = [ours as &dyn Generate, theirs]
+        .map(|e| e.option_logprobs(std::slice::from_ref(&choice)).unwrap().remove(0));
     assert!(close(&weights[0], &weights[1], 2e-4), "{weights:?}");
 }
 
@@ -236,7 +239,7 @@ fn gguf_files_are_our_own_models() {
         config["head_dim"] = json!(8);
         let (weights, path) = (weights(&config), dir.path().join(format!("{family}.gguf")));
         gguf(&path, family, &weights, &[]);
-        let model = Foreign::load(&path).unwrap_or_else(|e| panic!("{family}: {e:#}"));
+        let model = CandleModel::load(&path).unwrap_or_else(|e| panic!("{family}: {e:#}"));
         assert_eq!((model.family(), model.context_max()), (family, 64));
         agree(&Native::new(Packed::new(&weights).unwrap(), 1024).unwrap(), &model);
         let again = model.generate(&[request(9, 0), request(9, 1)], &stops(), &|_| ()).unwrap();
@@ -245,31 +248,31 @@ fn gguf_files_are_our_own_models() {
     let scaled = [("qwen2.rope.scaling.type", Value::String("yarn".into()))];
     let path = dir.path().join("scaled.gguf");
     gguf(&path, "qwen2", &weights(&config("qwen2")), &scaled);
-    let error = format!("{:#}", Foreign::load(&path).unwrap_err());
+    let error = format!("{:#}", CandleModel::load(&path).unwrap_err());
     assert!(error.contains("yarn") && error.contains("safetensors folder"), "{error}");
     std::fs::write(&path, "not a model").unwrap();
-    assert!(Foreign::load(&path).is_err());
+    assert!(CandleModel::load(&path).is_err());
 }
 
 #[test]
 fn what_candle_would_read_past_is_refused_and_files_are_named_by_their_bytes() {
     let dir = tempfile::tempdir().unwrap();
     checkpoint(dir.path(), "starcoder2", DType::BF16);
-    let model = Foreign::load(dir.path()).unwrap();
+    let model = CandleModel::load(dir.path()).unwrap();
     assert_eq!(model.context_max(), 40, "as far as the window is exact");
     let context = Request { context_ids: ids(39), ..request(39, 0) };
     assert_eq!(model.generate(&[context], &stops(), &|_| ()).unwrap()[0].token_ids.len(), 1);
     assert!(model.read(&[ReadRequest { ids: ids(41), from: 1, hidden_at: vec![] }]).is_err());
     assert!(model.read(&[ReadRequest { ids: vec![99], from: 1, hidden_at: vec![] }]).is_err());
-    assert_eq!(model.policy_hash(), Foreign::load(dir.path()).unwrap().policy_hash());
+    assert_eq!(model.policy_hash(), CandleModel::load(dir.path()).unwrap().policy_hash());
 
     let mut config = config("starcoder2");
     config["use_bias"] = json!(true);
     std::fs::write(dir.path().join(CONFIG_FILE), config.to_string()).unwrap();
-    assert_ne!(model.policy_hash(), Foreign::load(dir.path()).unwrap().policy_hash());
+    assert_ne!(model.policy_hash(), CandleModel::load(dir.path()).unwrap().policy_hash());
     config["rope_scaling"] = json!({ "type": "linear", "factor": 2.0 });
     std::fs::write(dir.path().join(CONFIG_FILE), config.to_string()).unwrap();
-    let error = format!("{:#}", Foreign::load(dir.path()).unwrap_err());
+    let error = format!("{:#}", CandleModel::load(dir.path()).unwrap_err());
     assert!(error.contains("rope_scaling") && error.contains("linear"), "{error}");
     config["model_type"] = json!("llama");
     std::fs::write(dir.path().join(CONFIG_FILE), config.to_string()).unwrap();

@@ -50,7 +50,7 @@ struct Network {
 }
 
 /// A model in memory that can be sampled and read, but not trained.
-pub struct Foreign {
+pub struct CandleModel {
     forward: Mutex<Forward>,
     policy: String,
     family: String,
@@ -58,9 +58,9 @@ pub struct Foreign {
     context_max: usize,
 }
 
-impl std::fmt::Debug for Foreign {
+impl std::fmt::Debug for CandleModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Foreign").field("family", &self.family).field("policy", &self.policy).finish()
+        f.debug_struct("CandleModel").field("family", &self.family).field("policy", &self.policy).finish()
     }
 }
 
@@ -74,7 +74,7 @@ pub fn serves(path: &Path) -> bool {
     is_gguf(path) || families::model_type(path).is_ok_and(|name| FAMILIES.contains(&name.as_str()))
 }
 
-impl Foreign {
+impl CandleModel {
     /// Loads a checkpoint directory (`config.json` and safetensors, widened to f32) or a GGUF file.
     pub fn load(path: &Path) -> Result<Self> {
         let network = if is_gguf(path) { gguf::load(path) } else { families::load(path) };
@@ -174,7 +174,7 @@ impl Foreign {
     }
 }
 
-impl Generate for Foreign {
+impl Generate for CandleModel {
     fn policy_hash(&self) -> &str {
         &self.policy
     }
@@ -221,7 +221,7 @@ impl Generate for Foreign {
         requests.iter().enumerate().map(one).collect()
     }
 
-    fn weigh(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
+    fn option_logprobs(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
         let mut all = Vec::with_capacity(choices.len());
         for (i, choice) in choices.iter().enumerate() {
             choice.check(self.context_max).with_context(|| format!("choice {i}"))?;
