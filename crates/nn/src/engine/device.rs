@@ -1,31 +1,29 @@
-//! The engine on a device of candle's: batches of sequences, one forward pass a token, by the operators that train
-//! there.
+//! The engine on a candle device: batches of sequences, one forward pass per token, with the operators
+//! that train there.
 //!
-//! Draws have the same addresses and the same sampler as [`super::native`]. The device's products may differ in their
-//! last bits with the batch, so what is promised there does not hold here: batches are cut by the requests alone, so
-//! that a repeated call on the same machine does the same work, but another batch size may draw another token where two
-//! are nearly as probable.
+//! Samples have the same addresses and the same sampler as [`super::native`]. The device's products
+//! may differ in their last bits with the batch, so the promise of the native engine does not hold
+//! here. Batches depend only on the requests: a repeated call on the same machine does the same work.
+//! Another batch size may sample another token where two tokens are nearly as probable.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::Rng;
 
-use super::native::f16_bits;
-use super::sampler::{self, Sampler};
+use super::requests::{check_ids, check_reads, complete_all, in_order};
+use super::sampler::Sampler;
+use super::sequence::{Sequence, f16_bits};
 use super::stopping::StopTable;
-use crate::domain::{
-    Boundary, Capabilities, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
-};
+use crate::domain::{Capabilities, Completion, Generate, ReadRequest, Reading, Request, Stops};
 use crate::model::{self, Frozen, Lora, Parameters, TensorCache, Weights, advance, last_rows};
 use crate::ops::kernels::logprob;
 use crate::profile::{self, Tokens};
 
-/// Sequences in a batch at most.
+/// Most sequences of a batch.
 const BATCH_MAX: usize = 64;
-/// Rows of logits that exist at a time while reading.
+/// Most rows of logits that are in memory at a time while reading.
 const LOGIT_ROWS: usize = 256;
-/// Finished sequences are dropped from a batch when they are this share of it: copying the cache has its price.
+/// Finished sequences leave a batch when they are one in this many of it. Dropping them copies the
+/// cache, so it is not done for each.
 const DROP_SHARE: usize = 4;
 
 /// What is sampled; tensors are shared with whoever trains.
@@ -56,19 +54,12 @@ pub struct DeviceEngine {
     batch_tokens: usize,
 }
 
-/// A request under way.
-struct Slot<'a> {
-    index: usize,
-    request: &'a Request,
-    stream: ChaCha8Rng,
-    tail: Vec<u8>,
-    drawn: Completion,
-    finished: bool,
-}
-
 impl DeviceEngine {
-    /// An engine of a policy. A batch holds at most `batch_tokens` tokens of keys and values, padding included; a
-    /// request that needs more runs alone.
+    /// An engine of a policy. A batch holds at most `batch_tokens` tokens of keys and values, padding
+    /// included. A request that needs more is the only one of its batch.
+    ///
+    /// # Errors
+    /// `batch_tokens` is 0, or the policy can't be hashed.
     pub fn new(policy: Sampled, batch_tokens: usize) -> Result<Self> {
         ensure!(batch_tokens > 0, "batch_tokens is 0; at least one token must fit");
         let (hash, config) = match &policy {
@@ -88,10 +79,10 @@ impl DeviceEngine {
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        super::check_ids(ids, self.vocab_size, self.context_max)
+        check_ids(ids, self.vocab_size, self.context_max)
     }
 
-    /// Cuts sequences of these lengths into batches, the longest first.
+    /// Cuts sequences, given as (index, length), into batches, the longest first.
     fn batches(&self, lengths: &[(usize, usize)]) -> Vec<Vec<usize>> {
         let mut order = lengths.to_vec();
         order.sort_by_key(|&(index, length)| (std::cmp::Reverse(length), index));
@@ -113,14 +104,14 @@ impl DeviceEngine {
         batches
     }
 
-    /// Draws a batch to its end.
-    fn draw<'a>(
+    /// Generates a batch to its end; returns (index, completion) in any order.
+    fn complete(
         &self,
-        mut slots: Vec<Slot<'a>>,
+        mut sequences: Vec<Sequence>,
         stops: &StopTable,
         on_tokens: &(dyn Fn(usize) + Sync),
-    ) -> Result<Vec<Slot<'a>>> {
-        let contexts: Vec<&[u32]> = slots.iter().map(|slot| slot.request.context_ids.as_slice()).collect();
+    ) -> Result<Vec<(usize, Completion)>> {
+        let contexts: Vec<&[u32]> = sequences.iter().map(|s| s.request.context_ids.as_slice()).collect();
         let (ids, mut cache) = self.padded(&contexts);
         contexts.iter().for_each(|ids| profile::tokens(Tokens::Prompted, ids.len()));
         let (mut sampler, mut done) = (Sampler::default(), Vec::new());
@@ -129,37 +120,41 @@ impl DeviceEngine {
             let last = last_rows(&hidden)?; // (B, hidden)
             let logits = rows(&model::logits(self.policy.parameters(), &last)?)?;
             let states = rows(&last)?;
-            let drawing = slots.iter_mut().zip(logits.chunks_exact(self.vocab_size));
-            let mut drawn = 0;
-            for ((slot, logits), state) in drawing.zip(states.chunks_exact(self.hidden_size)) {
-                if !slot.finished {
-                    slot.next(&mut sampler, logits, state, stops, self.context_max)?;
-                    drawn += 1;
+            let rows = logits.chunks_exact(self.vocab_size).zip(states.chunks_exact(self.hidden_size));
+            let mut sampled = 0;
+            for (sequence, (logits, state)) in sequences.iter_mut().zip(rows) {
+                if sequence.finish.is_none() {
+                    sequence.sample(&mut sampler, logits, state, stops, self.context_max)?;
+                    sampled += 1;
                 }
             }
-            profile::tokens(Tokens::Drawn, drawn);
-            on_tokens(drawn);
-            let finished = slots.iter().filter(|slot| slot.finished).count();
-            if finished == slots.len() {
-                done.extend(slots);
-                return Ok(done);
-            }
-            // One that waits for the others must not outgrow the model.
+            on_tokens(sampled);
+            let finished = sequences.iter().filter(|s| s.finish.is_some()).count();
+            let all = finished == sequences.len();
+            // A finished sequence that waits for the others must not outgrow the model.
             let is_full = finished > 0 && cache.longest() >= self.context_max;
-            if is_full || finished * DROP_SHARE >= slots.len() {
-                let kept: Vec<usize> = (0..slots.len()).filter(|&i| !slots[i].finished).collect();
-                cache.keep(&kept)?;
-                let (over, going): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| slot.finished);
-                done.extend(over);
-                slots = going;
+            if all || is_full || finished * DROP_SHARE >= sequences.len() {
+                let open: Vec<usize> =
+                    (0..sequences.len()).filter(|&i| sequences[i].finish.is_none()).collect();
+                let mut left = Vec::with_capacity(open.len());
+                for sequence in sequences {
+                    match sequence.finish {
+                        Some(finish) => done.push(sequence.into_completion(finish)),
+                        None => left.push(sequence),
+                    }
+                }
+                if left.is_empty() {
+                    return Ok(done);
+                }
+                sequences = left;
+                cache.keep(&open)?;
             }
-            let next: Vec<u32> =
-                slots.iter().map(|slot| slot.drawn.token_ids.last().copied().unwrap_or(0)).collect();
+            let next: Vec<u32> = sequences.iter().map(|s| s.token_ids.last().copied().unwrap_or(0)).collect();
             hidden = advance(self.policy.parameters(), &next, &mut cache)?;
         }
     }
 
-    /// The sequences beside one another, shorter ones padded on the left, and an empty cache for them.
+    /// Token ids (B · T) of the sequences, shorter ones padded on the left, and an empty cache for them.
     fn padded(&self, sequences: &[&[u32]]) -> (Vec<u32>, TensorCache) {
         let longest = sequences.iter().map(|ids| ids.len()).max().unwrap_or(0);
         let pads: Vec<usize> = sequences.iter().map(|ids| longest - ids.len()).collect();
@@ -170,7 +165,7 @@ impl DeviceEngine {
         (padded, TensorCache::new(pads, self.layers))
     }
 
-    /// Reads sequences of one batch.
+    /// Reads the sequences of one batch.
     fn read_batch(&self, requests: &[&ReadRequest]) -> Result<Vec<Reading>> {
         let sequences: Vec<&[u32]> =
             requests.iter().map(|request| &request.ids[..request.ids.len() - 1]).collect();
@@ -211,50 +206,6 @@ impl DeviceEngine {
     }
 }
 
-impl<'a> Slot<'a> {
-    fn new(index: usize, request: &'a Request) -> Self {
-        let drawn = Completion {
-            token_ids: Vec::new(),
-            logprobs: Vec::new(),
-            finish: FinishReason::TokensMax,
-            boundaries: Vec::new(),
-        };
-        let stream = request.address.stream();
-        Self { index, request, stream, tail: Vec::new(), drawn, finished: false }
-    }
-
-    /// Draws the next token from the row that predicts it.
-    fn next(
-        &mut self,
-        sampler: &mut Sampler,
-        logits: &[f32],
-        state: &[f32],
-        stops: &StopTable,
-        context_max: usize,
-    ) -> Result<()> {
-        let token = sampler.draw(logits, &self.request.sampling, self.stream.next_u32());
-        let (id, logprob) = (token as u32, logprob(logits, token));
-        ensure!(
-            logprob.is_finite(),
-            "the policy gives no finite log-probability for token {} of request {} ({}); its weights are damaged",
-            self.drawn.token_ids.len(),
-            self.index,
-            self.request.address
-        );
-        self.drawn.token_ids.push(id);
-        self.drawn.logprobs.push(logprob);
-        let end = self.drawn.token_ids.len();
-        let finish = stops.finish(self.request, id, end, context_max, &mut self.tail);
-        if finish.is_some() || stops.is_boundary(id) {
-            self.drawn.boundaries.push(Boundary { end, hidden_f16: f16_bits(state) });
-        }
-        if let Some(finish) = finish {
-            (self.drawn.finish, self.finished) = (finish, true);
-        }
-        Ok(())
-    }
-}
-
 impl Generate for DeviceEngine {
     fn policy_hash(&self) -> &str {
         &self.hash
@@ -276,50 +227,30 @@ impl Generate for DeviceEngine {
         on_tokens: &(dyn Fn(usize) + Sync),
     ) -> Result<Vec<Completion>> {
         let stops = StopTable::new(stops, self.vocab_size)?;
-        let mut completions: Vec<Option<Completion>> = Vec::with_capacity(requests.len());
-        let mut lengths = Vec::new();
-        for (index, request) in requests.iter().enumerate() {
-            let checked =
-                self.check_ids(&request.context_ids).and_then(|()| sampler::check(&request.sampling));
-            checked.with_context(|| format!("request {index} ({})", request.address))?;
-            let context = request.context_ids.len();
-            let empty = |finish| Completion { finish, ..Slot::new(index, request).drawn };
-            completions.push(match () {
-                () if request.tokens_max == 0 => Some(empty(FinishReason::TokensMax)),
-                () if context >= self.context_max => Some(empty(FinishReason::ContextFull)),
-                () => None,
-            });
-            if completions[index].is_none() {
-                lengths.push((index, context.saturating_add(request.tokens_max).min(self.context_max)));
+        let complete = |indices: &[usize]| {
+            let length = |&index: &usize| {
+                let Request { context_ids, tokens_max, .. } = &requests[index];
+                (index, context_ids.len().saturating_add(*tokens_max).min(self.context_max))
+            };
+            let mut done = Vec::with_capacity(indices.len());
+            for batch in self.batches(&indices.iter().map(length).collect::<Vec<_>>()) {
+                let sequences = batch.into_iter().map(|i| Sequence::new(i, &requests[i])).collect();
+                done.extend(self.complete(sequences, &stops, on_tokens)?);
             }
-        }
-        for batch in self.batches(&lengths) {
-            let slots = batch.into_iter().map(|index| Slot::new(index, &requests[index])).collect();
-            for slot in self.draw(slots, &stops, on_tokens)? {
-                completions[slot.index] = Some(slot.drawn);
-            }
-        }
-        let missing =
-            |(i, c): (usize, Option<Completion>)| c.with_context(|| format!("request {i} was lost"));
-        completions.into_iter().enumerate().map(missing).collect()
+            Ok(done)
+        };
+        complete_all(requests, self.context_max, |ids| self.check_ids(ids), complete)
     }
 
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
-        for (i, request) in requests.iter().enumerate() {
-            let checked = self.check_ids(&request.ids).and_then(|()| request.check());
-            checked.with_context(|| format!("read request {i}"))?;
-        }
+        check_reads(requests, |ids| self.check_ids(ids))?;
         let lengths: Vec<_> = requests.iter().enumerate().map(|(i, r)| (i, r.ids.len())).collect();
-        let mut readings: Vec<Option<Reading>> = vec![None; requests.len()];
+        let mut readings = Vec::with_capacity(requests.len());
         for batch in self.batches(&lengths) {
             let asked: Vec<&ReadRequest> = batch.iter().map(|&index| &requests[index]).collect();
-            for (index, reading) in batch.into_iter().zip(self.read_batch(&asked)?) {
-                readings[index] = Some(reading);
-            }
+            readings.extend(batch.into_iter().zip(self.read_batch(&asked)?));
         }
-        let missing =
-            |(i, r): (usize, Option<Reading>)| r.with_context(|| format!("read request {i} was lost"));
-        readings.into_iter().enumerate().map(missing).collect()
+        in_order(requests.len(), "read request", readings)
     }
 }
 
@@ -356,9 +287,9 @@ mod tests {
         (0..9).map(request).collect()
     }
 
-    /// Nothing but rounding lies between the two engines; these weights leave no near ties.
+    /// Only rounding differs between the two engines; these weights leave no near ties.
     #[test]
-    fn it_draws_and_reads_what_the_native_engine_does() {
+    fn it_generates_and_reads_what_the_native_engine_does() {
         let weights = weights();
         let native = Native::new(Packed::new(&weights).unwrap(), 4000).unwrap();
         let stops = Stops { eos_ids: vec![2], boundary_ids: vec![3, 9, 17], ..Stops::default() };

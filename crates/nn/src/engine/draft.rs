@@ -1,25 +1,27 @@
-//! Drafts by prompt lookup (Saxena 2023): what followed the last tokens where they stood before.
+//! Drafts by prompt lookup (Saxena 2023): the tokens that followed the last tokens where they stood
+//! before.
 //!
-//! One pass reads a draft beside the last token. Every token is then drawn from its own row with its own word of
-//! randomness, as it would have been without, and the first that isn't the draft's makes the rest of the rows worthless. So
-//! drafts can't be seen in what is drawn, at any temperature (unlike in Leviathan et al. 2023, nothing is drawn anew). They
-//! cost rows, and pay while a pass has so few that it waits for weights.
+//! One pass reads the last token and a draft of the tokens after it. Every token is then sampled from
+//! its own row with its own word of randomness, as it would be without a draft. The first sampled
+//! token that differs from the draft makes the later rows useless. So drafts never change what is
+//! sampled, at any temperature (unlike in Leviathan et al. 2023, nothing is resampled). Drafts cost
+//! rows. They pay while a pass has so few rows that it waits for weights.
 
-/// Tokens of a draft at most.
+/// Most tokens of a draft.
 const LONGEST: usize = 16;
-/// Tokens that have to agree.
+/// Number of last tokens that must agree.
 const AGREED: usize = 2;
 
-/// Rows of a pass over one token of each of `sequences` that each may spend on a draft, where `rows` cost as much as one.
+/// Drafted tokens for each of `sequences` in one pass, if `rows` rows cost as much as one.
 pub fn room(rows: usize, sequences: usize) -> usize {
     (rows / sequences.max(1)).saturating_sub(1)
 }
 
-/// How long a sequence's drafts may be, by what became of those before.
+/// How long a sequence's drafts may be, learned from how many tokens of earlier drafts were accepted.
 #[derive(Debug)]
-pub struct Trust(usize);
+pub struct AcceptanceRate(usize);
 
-impl Trust {
+impl AcceptanceRate {
     /// Before the first draft.
     pub fn new() -> Self {
         Self(2)
@@ -30,9 +32,10 @@ impl Trust {
         self.0.min(room)
     }
 
-    /// Learns how many tokens of a draft came true: all of them earn one twice as long, none one half as long.
-    pub fn learn(&mut self, drafted: usize, came_true: usize) {
-        match came_true {
+    /// Learns how many drafted tokens were accepted. All: the next draft is twice as long. None: it
+    /// is half as long.
+    pub fn learn(&mut self, drafted: usize, accepted: usize) {
+        match accepted {
             _ if drafted == 0 => {}
             0 => self.0 = (self.0 / 2).max(1),
             n if n == drafted => self.0 = (self.0 * 2).min(LONGEST),
@@ -41,11 +44,11 @@ impl Trust {
     }
 }
 
-/// Appends at most `most` tokens to `to`: those that followed the last place in `context`, then `drawn`, where the last
-/// tokens of all stood before.
-pub fn draft(context: &[u32], drawn: &[u32], most: usize, to: &mut Vec<u32>) {
-    let len = context.len() + drawn.len();
-    let at = |i: usize| if i < context.len() { context[i] } else { drawn[i - context.len()] };
+/// Appends at most `most` tokens to `to`. The text is `context`, then `sampled`. The tokens are those
+/// that followed the text's last tokens at the last earlier place where they stood.
+pub fn draft(context: &[u32], sampled: &[u32], most: usize, to: &mut Vec<u32>) {
+    let len = context.len() + sampled.len();
+    let at = |i: usize| if i < context.len() { context[i] } else { sampled[i - context.len()] };
     if most == 0 || len <= AGREED {
         return;
     }
@@ -59,9 +62,9 @@ pub fn draft(context: &[u32], drawn: &[u32], most: usize, to: &mut Vec<u32>) {
 mod tests {
     use super::*;
 
-    fn drafted(context: &[u32], drawn: &[u32], most: usize) -> Vec<u32> {
+    fn drafted(context: &[u32], sampled: &[u32], most: usize) -> Vec<u32> {
         let mut to = Vec::new();
-        draft(context, drawn, most, &mut to);
+        draft(context, sampled, most, &mut to);
         to
     }
 
@@ -77,20 +80,20 @@ mod tests {
     }
 
     #[test]
-    fn trust_is_earned() {
-        let mut trust = Trust::new();
-        trust.learn(0, 0);
-        assert_eq!([trust.most(9), trust.most(1)], [2, 1]);
+    fn accepted_drafts_grow_and_refused_ones_shrink() {
+        let mut rate = AcceptanceRate::new();
+        rate.learn(0, 0);
+        assert_eq!([rate.most(9), rate.most(1)], [2, 1]);
         for _ in 0..9 {
-            trust.learn(2, 2);
+            rate.learn(2, 2);
         }
-        assert_eq!(trust.most(99), LONGEST);
-        trust.learn(5, 3);
-        assert_eq!(trust.most(99), LONGEST);
+        assert_eq!(rate.most(99), LONGEST);
+        rate.learn(5, 3);
+        assert_eq!(rate.most(99), LONGEST);
         for _ in 0..9 {
-            trust.learn(5, 0);
+            rate.learn(5, 0);
         }
-        assert_eq!(trust.most(99), 1);
+        assert_eq!(rate.most(99), 1);
     }
 
     #[test]

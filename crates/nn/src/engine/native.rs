@@ -1,33 +1,34 @@
-//! The engine on this machine's cores: many sequences decoded together, by the trainer's own kernels.
+//! The engine on this machine's cores: it decodes many sequences together, with the trainer's kernels.
 //!
-//! Data-parallel: every rayon thread runs its own decode loop (`worker`) over one queue of requests, the
-//! longest first. Requests with the same context share its prefill, and readings what they begin with. Since every row of the forward pass depends on
-//! its own sequence alone, a completion is a pure function of (policy, context, sampling, address): neither the
-//! threads, nor the batch, nor what is remembered from earlier calls changes a bit of it.
+//! It is data-parallel. Every rayon thread runs its own decode loop (`worker`) over one queue of
+//! requests, the longest first. Requests with the same context share its prefill; readings share the
+//! tokens they begin with. Every row of the forward pass depends only on its own sequence. So a
+//! completion is a pure function of (policy, context, sampling, address): threads, batch and
+//! remembered prefixes can't change a bit of it.
 //!
-//! Weights are read in whatever bits they are held in. Where few sequences are left, drafts fill the pass (`draft`). Not here:
-//! splitting one forward pass over threads. One request alone runs on one core.
+//! Weights are read in the precision they are stored in. Where few sequences are left, drafts fill
+//! the pass (`draft`). Left out: splitting one forward pass over threads. A single request runs on
+//! one core.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use super::prefix::PrefixCache;
-use super::sampler;
+use super::requests::{check_choices, check_ids, check_reads, complete_all, in_order};
+use super::sequence::f16_bits;
 use super::stopping::StopTable;
 use super::worker::{Batch, Worker};
-use crate::domain::{
-    Capabilities, Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
-};
+use crate::domain::{Capabilities, Choice, Completion, Generate, ReadRequest, Reading, Request, Stops};
 use crate::model::cache::{KvCache, PagePool};
 use crate::model::{Packed, Scratch, Span, decode};
 use crate::ops::kernels::logprob;
 use crate::profile::{self, Operator, Tokens};
 
-/// Rows that a pass over weights takes hardly longer for than for one.
+/// A pass over the weights with this many rows takes hardly longer than one with a single row.
 const DRAFTED_ROWS: usize = 8;
 
 /// A policy in memory, ready to generate.
@@ -37,57 +38,80 @@ pub struct Native {
     pub(super) pool: Arc<PagePool>,
     batch_tokens: usize,
     pub(super) batch: Batch,
-    /// Rows of a pass that cost hardly more than one: what isn't needed for sequences goes to drafts.
+    /// Rows of a pass that cost hardly more than one row. Sequences come first; drafts get the rest.
     pub(super) drafted_rows: usize,
     prefixes: Mutex<PrefixCache>,
 }
 
 impl Native {
-    /// An engine of a policy. Sequences being decoded hold at most `batch_tokens` tokens of keys and values, over all
-    /// threads; a request that needs more than its thread's share runs alone there. As many again may be
-    /// remembered for later calls.
+    /// An engine of a policy. Sequences that are decoded together hold at most `batch_tokens` tokens
+    /// of keys and values, over all threads. A request that needs more than its thread's share is the
+    /// only one on its thread. The same number of tokens may be remembered for later calls.
+    ///
+    /// # Errors
+    /// `batch_tokens` is 0.
     pub fn new(model: Packed, batch_tokens: usize) -> Result<Self> {
         ensure!(batch_tokens > 0, "batch_tokens is 0; at least one token must fit");
         let pool = model.page_pool();
         let (batch, prefixes) = (Batch::of(&model), Mutex::new(PrefixCache::new(batch_tokens)));
-        // Each row of a mixture brings experts of its own.
+        // In a mixture of experts each row reads other weights, so further rows are not cheap.
         let drafted_rows = if model.config().experts.is_some() { 0 } else { DRAFTED_ROWS };
         Ok(Self { pool, batch_tokens, batch, drafted_rows, prefixes, model })
     }
 
-    /// The same engine, with drafts in passes of at most so many rows; 0 drafts nothing. It changes time alone.
+    /// The same engine, with drafts in passes of at most `rows` rows; 0 drafts nothing. Only the time
+    /// changes.
     #[cfg(test)]
     fn drafting(self, rows: usize) -> Self {
         Self { drafted_rows: rows, ..self }
     }
 
-    /// The same engine, remembering the beginnings of at most `tokens` tokens between calls; 0 remembers nothing.
+    /// The same engine, which remembers prefixes of at most `tokens` tokens between calls; 0 remembers
+    /// nothing.
     pub fn remembering(self, tokens: usize) -> Self {
         Self { prefixes: Mutex::new(PrefixCache::new(tokens)), ..self }
     }
 
     pub(super) fn prefixes(&self) -> MutexGuard<'_, PrefixCache> {
-        // What a panicking thread leaves behind is still exact: entries are whole or absent.
+        // After a panic in another thread the cache is still exact: entries are whole or absent.
         self.prefixes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        super::check_ids(ids, self.model.config().vocab_size, self.context_max())
+        check_ids(ids, self.model.config().vocab_size, self.context_max())
     }
 
-    /// The empty completion of a request that leaves no room for a token.
-    fn nothing_to_draw(&self, request: &Request) -> Option<Completion> {
-        let finish = if request.tokens_max == 0 {
-            FinishReason::TokensMax
-        } else if request.context_ids.len() >= self.context_max() {
-            FinishReason::ContextFull
-        } else {
-            return None;
+    /// Decodes the requests with these indices; returns (index, completion) in any order.
+    fn complete(
+        &self,
+        requests: &[Request],
+        indices: &[usize],
+        stops: &StopTable,
+        on_tokens: &(dyn Fn(usize) + Sync),
+    ) -> Result<Vec<(usize, Completion)>> {
+        let workers = rayon::current_num_threads().min(indices.len()).max(1);
+        let slots_max = indices.len().div_ceil(workers);
+        let job = Job {
+            engine: self,
+            requests,
+            stops,
+            on_tokens,
+            queue: Queue::new(requests, indices, slots_max),
+            slots_max,
+            tokens_max: self.batch_tokens / workers,
+            failed: AtomicBool::new(false),
         };
-        Some(Completion { token_ids: Vec::new(), logprobs: Vec::new(), finish, boundaries: Vec::new() })
+        let run = |_| {
+            let done = Worker::new(&job).run();
+            job.failed.fetch_or(done.is_err(), Ordering::Relaxed);
+            done
+        };
+        let done: Vec<_> = (0..workers).into_par_iter().with_max_len(1).map(run).collect();
+        Ok(done.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
-    /// Reads requests that begin with the same `shared` tokens, of which no row is wanted; gives them by their indices.
+    /// Reads requests that begin with the same `shared` tokens, of which no row is wanted; returns
+    /// (index, reading).
     fn read_group(
         &self,
         requests: &[ReadRequest],
@@ -104,7 +128,7 @@ impl Native {
         group.iter().map(read).collect()
     }
 
-    /// Reads what `cache` has not read yet.
+    /// Reads the tokens that `cache` has not read yet.
     fn read_one(
         &self,
         request: &ReadRequest,
@@ -116,7 +140,7 @@ impl Native {
         profile::tokens(Tokens::Read, ids.len());
         let width = self.model.config().hidden_size;
         let mut reading = Reading { logprobs: Vec::new(), hidden_f16: vec![Vec::new(); hidden_at.len()] };
-        // Row `r` predicts `ids[r + 1]`; the last token predicts nothing that is asked for.
+        // Row `r` predicts `ids[r + 1]`. What the last token predicts is not wanted.
         let (rows, wanted) = (ids.len() - 1, first_wanted(request));
         for start in (cache.len()..rows).step_by(self.batch.read_max) {
             let end = (start + self.batch.read_max).min(rows);
@@ -138,7 +162,7 @@ impl Native {
         Ok(reading)
     }
 
-    /// Reads the context once; options longer than a token go on from a fork of its pages.
+    /// Reads the context once. Options longer than a token continue from a fork of its pages.
     fn option_logprobs_one(&self, choice: &Choice, buffers: &mut (Scratch, Vec<f32>)) -> Result<Vec<f32>> {
         let (scratch, logits) = buffers;
         let context = choice.context_ids.as_slice();
@@ -157,18 +181,18 @@ impl Native {
                 self.model.logits(hidden, logits);
             }
         }
-        let mut weights: Vec<f32> = choice.options.iter().map(|o| logprob(logits, o[0] as usize)).collect();
+        let mut sums: Vec<f32> = choice.options.iter().map(|o| logprob(logits, o[0] as usize)).collect();
         let vocab = self.model.config().vocab_size;
-        for (option, weight) in choice.options.iter().zip(&mut weights).filter(|(o, _)| o.len() > 1) {
+        for (option, sum) in choice.options.iter().zip(&mut sums).filter(|(o, _)| o.len() > 1) {
             profile::tokens(Tokens::Read, option.len());
             let mut fork = cache.clone();
             let span = Span { cache: &mut fork, ids: &option[..option.len() - 1], wanted_from: 0 };
             let hidden = decode(&self.model, &mut [span], scratch)?;
             self.model.logits(hidden, logits);
             let rows = logits.chunks_exact(vocab).zip(&option[1..]);
-            *weight += rows.map(|(row, &id)| logprob(row, id as usize)).sum::<f32>();
+            *sum += rows.map(|(row, &id)| logprob(row, id as usize)).sum::<f32>();
         }
-        Ok(weights)
+        Ok(sums)
     }
 }
 
@@ -191,87 +215,41 @@ impl Generate for Native {
         stops: &Stops,
         on_tokens: &(dyn Fn(usize) + Sync),
     ) -> Result<Vec<Completion>> {
-        for (i, request) in requests.iter().enumerate() {
-            let checked =
-                self.check_ids(&request.context_ids).and_then(|()| sampler::check(&request.sampling));
-            checked.with_context(|| format!("request {i} ({})", request.address))?;
-        }
         let stops = StopTable::new(stops, self.model.config().vocab_size)?;
-        let mut completions: Vec<Option<Completion>> =
-            requests.iter().map(|r| self.nothing_to_draw(r)).collect();
-        let indices: Vec<usize> = (0..requests.len()).filter(|&i| completions[i].is_none()).collect();
-        let workers = rayon::current_num_threads().min(indices.len()).max(1);
-        let slots_max = indices.len().div_ceil(workers);
-        let job = Job {
-            engine: self,
-            requests,
-            stops: &stops,
-            on_tokens,
-            queue: Queue::new(requests, &indices, slots_max),
-            slots_max,
-            tokens_max: self.batch_tokens / workers,
-            failed: AtomicBool::new(false),
-        };
-        let run = |_| {
-            let done = Worker::new(&job).run();
-            job.failed.fetch_or(done.is_err(), Ordering::Relaxed);
-            done
-        };
-        let done: Vec<_> = (0..workers).into_par_iter().with_max_len(1).map(run).collect();
-        for worker in done {
-            for (index, completion) in worker? {
-                completions[index] = Some(completion);
-            }
-        }
-        let missing =
-            |(i, c): (usize, Option<Completion>)| c.with_context(|| format!("request {i} was lost"));
-        completions.into_iter().enumerate().map(missing).collect()
+        let complete = |indices: &[usize]| self.complete(requests, indices, &stops, on_tokens);
+        complete_all(requests, self.context_max(), |ids| self.check_ids(ids), complete)
     }
 
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
-        for (i, request) in requests.iter().enumerate() {
-            let checked = self.check_ids(&request.ids).and_then(|()| request.check());
-            checked.with_context(|| format!("read request {i}"))?;
-        }
+        check_reads(requests, |ids| self.check_ids(ids))?;
         let buffers = <(Scratch, Vec<f32>)>::default;
         let groups = groups_to_read(requests);
         let read = groups
             .par_iter()
             .with_max_len(1)
             .map_init(buffers, |b, group| self.read_group(requests, group, b));
-        let mut readings: Vec<Option<Reading>> = vec![None; requests.len()];
-        for (index, reading) in read.collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-            readings[index] = Some(reading);
-        }
-        let missing =
-            |(i, r): (usize, Option<Reading>)| r.with_context(|| format!("read request {i} was lost"));
-        readings.into_iter().enumerate().map(missing).collect()
+        let readings = read.collect::<Result<Vec<_>>>()?.into_iter().flatten();
+        in_order(requests.len(), "read request", readings)
     }
 
     fn option_logprobs(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
-        for (i, choice) in choices.iter().enumerate() {
-            let ids = choice.options.iter().try_for_each(|option| self.check_ids(option));
-            choice
-                .check(self.context_max())
-                .and_then(|()| self.check_ids(&choice.context_ids))
-                .and(ids)
-                .with_context(|| format!("choice {i}"))?;
-        }
+        check_choices(choices, self.context_max(), |ids| self.check_ids(ids))?;
         let buffers = <(Scratch, Vec<f32>)>::default;
         choices.par_iter().map_init(buffers, |b, choice| self.option_logprobs_one(choice, b)).collect()
     }
 }
 
-/// The first row of which something is asked.
+/// The first row whose hidden state or logits are wanted.
 fn first_wanted(request: &ReadRequest) -> usize {
     let first = request.hidden_at.iter().chain([&request.from]).min();
     first.map_or(request.ids.len() - 1, |p| p - 1)
 }
 
-/// Most requests of a group, so that a large one is shared between threads.
+/// Most requests of a group. The limit lets several threads share a large group.
 const GROUP_MAX: usize = 16;
 
-/// Requests that begin alike: how many tokens, of which nothing is asked, and which requests.
+/// Requests with the same prefix: the number of its tokens, of which no row is wanted, and the
+/// indices of the requests.
 fn groups_to_read(requests: &[ReadRequest]) -> Vec<(usize, Vec<usize>)> {
     let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
     let mut open: HashMap<&[u32], usize> = HashMap::new();
@@ -295,22 +273,22 @@ pub(super) struct Job<'a> {
     pub stops: &'a StopTable<'a>,
     pub on_tokens: &'a (dyn Fn(usize) + Sync),
     pub queue: Queue,
-    /// Most sequences that one worker decodes together: leaves the others their part.
+    /// Most sequences that one worker decodes together, so that the others get their part.
     pub slots_max: usize,
     /// Tokens of keys and values that one worker's sequences may need.
     pub tokens_max: usize,
-    /// Some worker met an error; the others may stop.
+    /// Whether a worker met an error; the others then stop.
     pub failed: AtomicBool,
 }
 
-/// Groups of requests with the same context, the longest first; every worker takes the next one.
+/// Groups of requests with the same context, the longest first. Every worker takes the next group.
 pub(super) struct Queue {
     groups: Vec<Vec<usize>>,
     next: AtomicUsize,
 }
 
 impl Queue {
-    /// Groups have at most `members_max` members, so that one large group is shared between workers.
+    /// Groups have at most `members_max` members, so that workers share one large group.
     fn new(requests: &[Request], indices: &[usize], members_max: usize) -> Self {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         let mut open: HashMap<&[u32], usize> = HashMap::new();
@@ -330,15 +308,10 @@ impl Queue {
         Self { groups, next: AtomicUsize::new(0) }
     }
 
-    /// Indices of requests that share their context.
+    /// Indices of requests with the same context; `None` when all groups are taken.
     pub fn take(&self) -> Option<&[usize]> {
         self.groups.get(self.next.fetch_add(1, Ordering::Relaxed)).map(Vec::as_slice)
     }
-}
-
-/// Rounds a hidden state to f16, to nearest, ties to even.
-pub(super) fn f16_bits(hidden: &[f32]) -> Vec<u16> {
-    hidden.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect()
 }
 
 #[cfg(test)]

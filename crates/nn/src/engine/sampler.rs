@@ -1,19 +1,21 @@
-//! Draws one token from one row of logits.
+//! Samples one token from one row of logits.
 //!
-//! Order of the restrictions, as in transformers: temperature, then `top_k`, then `top_p` over what is left, then
-//! `min_p`. Among equally probable tokens the lower id counts as the more probable one. The token is found by
-//! inverting the cumulative distribution over the remaining tokens in order of their ids, with one word of
-//! randomness, so the draw is a pure function of (logits, sampling, word).
+//! The restrictions apply in the order of transformers: temperature, then `top_k`, then `top_p` over
+//! what is left, then `min_p`. Among equally probable tokens the lower id counts as more probable.
+//! The token is found by inverting the cumulative distribution over the remaining tokens, in order of
+//! their ids, with one word of randomness. So a sample is a pure function of (logits, sampling,
+//! word).
 //!
-//! Knows nothing about requests or random streams. What a draw reports is the log-probability at temperature 1
-//! before any restriction, by the trainer's own kernel.
+//! It knows nothing about requests or random streams. The log-probability that is reported for a
+//! sample is the one at temperature 1 before any restriction, by the trainer's own kernel.
 
-use crate::domain::Sampling;
 use anyhow::{Result, ensure};
 
+use crate::domain::Sampling;
 use crate::ops::kernels::{exp_scaled, largest, sum};
 
-/// Refuses settings that name no distribution.
+/// # Errors
+/// Settings that describe no distribution.
 pub fn check(sampling: &Sampling) -> Result<()> {
     let Sampling { temperature, top_p, min_p, .. } = *sampling;
     ensure!(
@@ -31,31 +33,34 @@ pub fn greedy(logits: &[f32]) -> usize {
     logits.iter().position(|&logit| logit == largest).unwrap_or(0)
 }
 
-/// Weights that are summed, or compared, at a time.
+/// Number of weights that are summed, or compared, at a time.
 const BLOCK: usize = 256;
-/// Candidates that are looked at first where only `top_p` restricts them.
+/// Number of candidates that are looked at first if only `top_p` restricts them.
 const NUCLEUS: usize = 128;
 
-/// Buffers of the draws of one thread.
+/// One thread's sampling buffers.
 #[derive(Debug, Default)]
 pub struct Sampler {
     /// Unnormalised probability of each token id: `exp((logit - max) / temperature)`.
     weights: Vec<f32>,
-    /// Of blocks of weights: their sums, or their largest.
+    /// Sum of each block of weights.
     sums: Vec<f64>,
+    /// Largest weight of each block.
     largest: Vec<f32>,
     /// Candidate ids; used only for `top_k` and `top_p`.
     order: Vec<u32>,
 }
 
 impl Sampler {
-    /// Draws a token id. `logits` must be finite and not empty; `word` is uniform; greedy ignores it.
-    pub fn draw(&mut self, logits: &[f32], sampling: &Sampling, word: u32) -> usize {
+    /// Samples a token id. `logits` (vocab) must be finite and not empty; `word` is uniform. Greedy
+    /// sampling ignores `word`.
+    pub fn sample(&mut self, logits: &[f32], sampling: &Sampling, word: u32) -> usize {
         if sampling.temperature == 0.0 {
             return greedy(logits);
         }
         self.weights.resize(logits.len(), 0.0);
-        // The most probable token weighs exactly exp(0) = 1, so `min_p` is a weight. It comes after `top_p`.
+        // The most probable token has the weight exp(0) = 1, so `min_p` is a weight. It applies after
+        // `top_p`.
         let floor = if sampling.top_p == 1.0 { sampling.min_p } else { 0.0 };
         exp_scaled(logits, largest(logits), 1.0 / sampling.temperature, floor, &mut self.weights);
         // The middle of the word's share of [0, 1): never an end, so never a token of probability 0.
@@ -65,7 +70,7 @@ impl Sampler {
             k => k.min(logits.len()),
         };
         if k == logits.len() && sampling.top_p == 1.0 {
-            return self.draw_any(share);
+            return self.sample_any(share);
         }
         self.keep_most_probable(k, sampling.top_p);
         let weights = &self.weights;
@@ -76,8 +81,8 @@ impl Sampler {
         first_above(self.order.iter().map(|id| (*id as usize, weight(id))), 0.0, target)
     }
 
-    /// Draws among all tokens: first a block, then a token of it.
-    fn draw_any(&mut self, share: f64) -> usize {
+    /// Samples among all tokens: first a block, then a token of it.
+    fn sample_any(&mut self, share: f64) -> usize {
         self.sums.clear();
         self.sums.extend(self.weights.chunks(BLOCK).map(sum));
         let target = share * self.sums.iter().sum::<f64>();
@@ -95,7 +100,8 @@ impl Sampler {
         first_above(ids.map(|(i, &w)| (chosen * BLOCK + i, f64::from(w))), below, target)
     }
 
-    /// Fills `order` with the `k` most probable tokens, or as many of them as reach the share `top_p` of their mass.
+    /// Fills `order` with the `k` most probable tokens, or with as many of them as reach the share
+    /// `top_p` of their mass.
     fn keep_most_probable(&mut self, k: usize, top_p: f32) {
         let vocab = self.weights.len();
         if k < vocab {
@@ -124,7 +130,7 @@ impl Sampler {
         let weights = &self.weights;
         self.largest.clear();
         self.largest.extend(weights.chunks(BLOCK / 8).map(largest));
-        // As many weights as there are blocks of such a largest one are no smaller than it.
+        // If n blocks have a largest weight of at least `bound`, at least n weights are that large.
         let bound = if count < self.largest.len() {
             *self.largest.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a)).1
         } else {
@@ -144,7 +150,8 @@ impl Sampler {
     }
 }
 
-/// The first id at which the sum, which begins at `sum`, exceeds `target`; the last one with a weight if none does.
+/// The first id at which the running sum, which begins at `sum`, exceeds `target`. If none does: the
+/// last id with a weight.
 fn first_above(weights: impl Iterator<Item = (usize, f64)>, mut sum: f64, target: f64) -> usize {
     let mut last = 0;
     for (id, weight) in weights.filter(|(_, weight)| *weight > 0.0) {
@@ -157,8 +164,8 @@ fn first_above(weights: impl Iterator<Item = (usize, f64)>, mut sum: f64, target
     last
 }
 
-/// How many of the most probable tokens it takes to reach the share `top_p` of `mass` (Holtzman et al. 2020), if
-/// `order` has enough of them.
+/// How many of the most probable tokens reach the share `top_p` of `mass` (Holtzman et al. 2020);
+/// `None` if `order` has too few.
 fn nucleus(order: &[u32], weights: &[f32], top_p: f32, mass: f64) -> Option<usize> {
     let enough = f64::from(top_p) * mass;
     let mut sum = 0.0;
@@ -178,7 +185,7 @@ mod tests {
     use super::*;
     use crate::ops::kernels::exp;
 
-    /// The textbook version: sort everything, walk, renormalise. Gives each token's probability.
+    /// The textbook version: sort everything, walk, renormalise. Returns each token's probability.
     fn naive(logits: &[f32], s: &Sampling) -> Vec<f64> {
         let best = greedy(logits);
         let mut p: Vec<f64> =
@@ -231,7 +238,7 @@ mod tests {
             let mut sampler = Sampler::default();
             for word in words {
                 let u = (f64::from(word) + 0.5) / 4_294_967_296.0;
-                let drawn = sampler.draw(&logits, &sampling, word);
+                let drawn = sampler.sample(&logits, &sampling, word);
                 let below: f64 = p[..drawn].iter().sum();
                 prop_assert!(p[drawn] > 0.0, "token {} is excluded", drawn);
                 prop_assert!(below <= u + 1e-9 && u <= below + p[drawn] + 1e-9, "{} at {}", drawn, u);
@@ -245,7 +252,7 @@ mod tests {
         ) {
             let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let want = logits.iter().position(|&l| l == best).unwrap();
-            prop_assert_eq!(Sampler::default().draw(&logits, &Sampling::GREEDY, word), want);
+            prop_assert_eq!(Sampler::default().sample(&logits, &Sampling::GREEDY, word), want);
         }
     }
 
@@ -258,7 +265,7 @@ mod tests {
         let mut counts = [0u32; 5];
         let mut sampler = Sampler::default();
         for i in 0..draws {
-            counts[sampler.draw(&logits, &sampling, i << 16 | 0x8000)] += 1;
+            counts[sampler.sample(&logits, &sampling, i << 16 | 0x8000)] += 1;
         }
         for (id, &count) in counts.iter().enumerate() {
             let want = p[id] * f64::from(draws);
@@ -271,7 +278,7 @@ mod tests {
         let logits = [-200.0f32, 0.0, -200.0];
         let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
         for word in [0, u32::MAX] {
-            assert_eq!(Sampler::default().draw(&logits, &sampling, word), 1);
+            assert_eq!(Sampler::default().sample(&logits, &sampling, word), 1);
         }
     }
 

@@ -20,6 +20,7 @@ use half::f16;
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
 
+use super::requests::complete_all;
 use crate::domain::{
     Boundary, Capabilities, Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
 };
@@ -260,13 +261,14 @@ impl Generate for Scripted {
         stops: &Stops,
         on_tokens: &(dyn Fn(usize) + Sync),
     ) -> Result<Vec<Completion>> {
-        let one = |request: &Request| {
-            let completion = self.complete(request, stops)?;
+        let one = |&index: &usize| {
+            let completion = self.complete(&requests[index], stops)?;
             profile::tokens(Tokens::Drawn, completion.token_ids.len());
             on_tokens(completion.token_ids.len());
-            Ok(completion)
+            Ok((index, completion))
         };
-        requests.par_iter().map(one).collect()
+        let complete = |indices: &[usize]| indices.par_iter().map(one).collect();
+        complete_all(requests, self.context_max, |_| Ok(()), complete)
     }
 
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {

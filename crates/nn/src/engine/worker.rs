@@ -1,39 +1,41 @@
-//! One thread's decode loop: prefills, single tokens and drafts of many sequences in one forward pass, finished sequences
-//! replaced at once.
+//! One thread's decode loop: prefills, single tokens and drafts of many sequences in one forward pass.
+//! A finished sequence is replaced at once.
 //!
-//! A group of requests with one context is prefilled once; its members fork the pages and draw their first tokens
-//! from the same logits. Members wait for a free slot, so at most one group per worker is admitted in part.
+//! A group of requests with one context is prefilled once. Its members fork the pages and sample
+//! their first tokens from the same logits. Members wait for a free slot, so at most one group per
+//! worker is admitted in part.
 
 use std::sync::atomic::Ordering;
 
-use anyhow::{Result, ensure};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::Rng;
+use anyhow::Result;
 
 use super::draft;
-use super::native::{Job, f16_bits};
+use super::native::Job;
 use super::sampler::Sampler;
-use crate::domain::{Boundary, Completion, FinishReason, Request};
+use super::sequence::Sequence;
+use crate::domain::Completion;
 use crate::model::cache::KvCache;
 use crate::model::{Packed, Scratch, Span, decode};
-use crate::ops::kernels::{KV_BLOCK, KvPrecision, logprob};
-use crate::profile::{self, Operator, Tokens};
+use crate::ops::kernels::{KV_BLOCK, KvPrecision};
+use crate::profile::{self, Tokens};
 
 /// How many sequences one thread decodes together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batch {
-    /// Most of them.
+    /// Most sequences.
     slots_max: usize,
-    /// Most rows of one forward pass, more than slots; what decoding leaves is filled with prefill.
+    /// Most rows of one forward pass, more than `slots_max`. Prefill fills the rows that decoding
+    /// leaves.
     rows_max: usize,
-    /// Rows of one forward pass over given tokens.
+    /// Most rows of one forward pass over given tokens.
     pub read_max: usize,
 }
 
 impl Batch {
-    /// Weights that no cache holds are read from memory in every pass, so more rows have to share that. Where a cache holds
-    /// them, it should hold the sequences' keys and values, too: a dozen of the embedded model's in f32, measured with
-    /// AVX2, which fill a tile of rows; more in bf16, whose tiles have 16 rows.
+    /// Weights that don't fit in the processor's cache are read from memory in every pass; more rows
+    /// share that cost. Small models fit, and then the keys and values of their sequences should fit
+    /// too. For the embedded model in f32, 12 sequences do (measured with AVX2); they also fill a
+    /// tile of rows. In bf16 there are more, and tiles have 16 rows.
     pub fn of(model: &Packed) -> Self {
         const CACHED_BYTES: usize = 32 << 20;
         match (model.bytes(), model.kv()) {
@@ -44,7 +46,7 @@ impl Batch {
     }
 }
 
-/// See the module.
+/// One thread's decode loop.
 pub(super) struct Worker<'a> {
     ledger: Ledger<'a>,
     slots: Vec<Slot<'a>>,
@@ -54,32 +56,26 @@ pub(super) struct Worker<'a> {
     logits: Vec<f32>,
 }
 
-/// A sequence being drawn.
+/// A sequence that is being decoded.
 struct Slot<'a> {
-    index: usize,
-    request: &'a Request,
+    sequence: Sequence<'a>,
     cache: KvCache,
-    stream: ChaCha8Rng,
-    token_ids: Vec<u32>,
-    logprobs: Vec<f32>,
-    boundaries: Vec<Boundary>,
-    /// The last drawn bytes, where a stop string may have begun.
-    tail: Vec<u8>,
-    /// What the next pass reads: the last drawn token, which the cache hasn't read yet, and a draft of what follows.
+    /// What the next pass reads: the last sampled token, which the cache does not hold yet, and a
+    /// draft of the tokens after it.
     unread: Vec<u32>,
-    trust: draft::Trust,
+    acceptance: draft::AcceptanceRate,
 }
 
-/// A context being read for the members of a group that have been admitted.
+/// A context that is read for the admitted members of a group.
 struct Prefill<'a> {
     context: &'a [u32],
     cache: KvCache,
     members: Vec<usize>,
-    /// Its pages are worth remembering, because a search goes on from them.
+    /// Whether a search continues from its pages, which makes them worth remembering.
     is_searched: bool,
 }
 
-/// Where a context has been read to its end: what every member of its group begins with.
+/// A context that was read to its end: what every member of its group begins with.
 struct ContextEnd {
     cache: KvCache,
     /// Final-norm hidden state, (hidden)
@@ -88,13 +84,13 @@ struct ContextEnd {
     logits: Vec<f32>,
 }
 
-/// The group whose members are being admitted.
+/// The group whose members are admitted next.
 struct Group<'a> {
     waiting: &'a [usize],
     context: GroupContext,
 }
 
-/// How far the group's context has been read.
+/// How far the group's context was read.
 enum GroupContext {
     Unread,
     /// By the last of [`Worker::prefills`].
@@ -114,7 +110,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Decodes until the queue is empty; gives (index of request, completion) in no particular order.
+    /// Decodes until the queue is empty; returns (index of request, completion) in any order.
     pub fn run(mut self) -> Result<Vec<(usize, Completion)>> {
         while !self.ledger.job.failed.load(Ordering::Relaxed) {
             self.admit()?;
@@ -126,7 +122,7 @@ impl<'a> Worker<'a> {
         Ok(self.ledger.done)
     }
 
-    /// Gives slots to waiting requests while there is room.
+    /// Admits waiting requests while there is room.
     fn admit(&mut self) -> Result<()> {
         let job = self.ledger.job;
         while self.ledger.admitted < job.slots_max.min(job.engine.batch.slots_max) {
@@ -145,8 +141,8 @@ impl<'a> Worker<'a> {
             self.group.waiting = rest;
             if let GroupContext::Read(end) = &self.group.context {
                 let mut slot = Slot::new(job, index, end.cache.clone());
-                let finish = self.ledger.draw(&mut slot, &end.hidden, &end.logits)?;
-                self.ledger.keep_or_retire(slot, finish, &mut self.slots);
+                self.ledger.sample(&mut slot, &end.hidden, &end.logits)?;
+                self.ledger.keep_or_retire(slot, &mut self.slots);
                 (job.on_tokens)(1);
             } else if let Some(prefill) = self.prefills.last_mut() {
                 prefill.members.push(index);
@@ -155,11 +151,11 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// One forward pass: at least a token from every slot, and as much prefill as fits beside them.
+    /// One forward pass: at least a token of every slot, and as much prefill as fits in the other rows.
     fn step(&mut self) -> Result<()> {
         let model = &self.ledger.job.engine.model;
         let (width, vocab) = (model.config().hidden_size, model.config().vocab_size);
-        // Beside contexts that are read, rows are not to be had for nothing.
+        // While contexts are read, every row is needed for prefill, so nothing is drafted.
         let sequences = if self.prefills.is_empty() { self.slots.len() } else { usize::MAX };
         let drafted = draft::room(self.ledger.job.engine.drafted_rows, sequences);
         let mut spans: Vec<Span> = Vec::with_capacity(self.slots.len() + 1);
@@ -178,70 +174,64 @@ impl<'a> Worker<'a> {
         let hidden = decode(model, &mut spans, &mut self.scratch)?;
         model.logits(hidden, &mut self.logits);
         let mut rows = hidden.chunks_exact(width).zip(self.logits.chunks_exact(vocab));
-        let mut drawn = 0;
+        let mut sampled = 0;
         let reading = matches!(self.group.context, GroupContext::Reading);
         for mut slot in std::mem::take(&mut self.slots) {
-            let before = slot.token_ids.len();
-            let finish = self.ledger.draw_drafted(&mut slot, &mut rows)?;
-            drawn += slot.token_ids.len() - before;
-            self.ledger.keep_or_retire(slot, finish, &mut self.slots);
+            let before = slot.sequence.token_ids.len();
+            self.ledger.sample_drafted(&mut slot, &mut rows)?;
+            sampled += slot.sequence.token_ids.len() - before;
+            self.ledger.keep_or_retire(slot, &mut self.slots);
         }
         for (hidden, logits) in rows {
             let prefill = self.prefills.remove(0);
-            drawn += prefill.members.len();
+            sampled += prefill.members.len();
             let end = prefill.end(&mut self.ledger, hidden, logits, &mut self.slots)?;
             if reading && self.prefills.is_empty() && !self.group.waiting.is_empty() {
                 self.group.context = GroupContext::Read(end);
             }
         }
-        (self.ledger.job.on_tokens)(drawn);
+        (self.ledger.job.on_tokens)(sampled);
         Ok(())
     }
 }
 
 impl<'a> Slot<'a> {
     fn new(job: &'a Job<'a>, index: usize, cache: KvCache) -> Self {
-        let request = &job.requests[index];
         Self {
-            index,
-            request,
+            sequence: Sequence::new(index, &job.requests[index]),
             cache,
-            stream: request.address.stream(),
-            token_ids: Vec::new(),
-            logprobs: Vec::new(),
-            boundaries: Vec::new(),
-            tail: Vec::new(),
             unread: Vec::new(),
-            trust: draft::Trust::new(),
+            acceptance: draft::AcceptanceRate::new(),
         }
     }
 
-    /// The last drawn token and a draft of at most so many behind it.
+    /// The last sampled token and a draft of at most `drafted` tokens after it.
     fn span(&mut self, drafted: usize, context_max: usize) -> Span<'_> {
+        let Sequence { request, token_ids, .. } = &self.sequence;
         self.unread.clear();
-        self.unread.extend(self.token_ids.last());
-        // A draft ends where the drawing does, at the latest.
-        let tokens_max = self.request.tokens_max.min(context_max - self.request.context_ids.len());
-        let left = tokens_max.saturating_sub(self.token_ids.len() + 1);
-        let most = self.trust.most(drafted).min(left);
-        draft::draft(&self.request.context_ids, &self.token_ids, most, &mut self.unread);
+        self.unread.extend(token_ids.last());
+        // A draft ends where the completion must end, at the latest.
+        let tokens_max = request.tokens_max.min(context_max - request.context_ids.len());
+        let left = tokens_max.saturating_sub(token_ids.len() + 1);
+        let most = self.acceptance.most(drafted).min(left);
+        draft::draft(&request.context_ids, token_ids, most, &mut self.unread);
         Span { cache: &mut self.cache, ids: &self.unread, wanted_from: 0 }
     }
 }
 
 impl<'a> Prefill<'a> {
-    /// Begins reading the context of a group, beyond what is remembered of it.
+    /// Begins to read the context of a group, after the prefix that is remembered.
     fn new(job: &'a Job<'a>, group: &[usize]) -> Self {
         let context = job.requests[group[0]].context_ids.as_slice();
         let is_searched = group.iter().any(|&index| job.requests[index].stop_at_boundary);
-        // At least the last token is read again: its hidden state isn't remembered.
+        // The last token is always read, because hidden states are not remembered.
         let before_last = &context[..context.len() - 1];
         let known = if is_searched { job.engine.prefixes().find(before_last) } else { Vec::new() };
         let cache = KvCache::from_full_pages(&job.engine.pool, known);
         Self { context, cache, members: Vec::new(), is_searched }
     }
 
-    /// The next tokens to read, at most `room`; the hidden state of the last one of all is wanted.
+    /// The next tokens to read, at most `room`. The hidden state of the context's last token is wanted.
     fn span(&mut self, room: usize) -> Span<'_> {
         let unread = &self.context[self.cache.len()..];
         let n = unread.len().min(room);
@@ -249,7 +239,7 @@ impl<'a> Prefill<'a> {
         Span { cache: &mut self.cache, ids: &unread[..n], wanted_from }
     }
 
-    /// Turns the admitted members into slots with their first token drawn.
+    /// Turns the admitted members into slots and samples their first tokens.
     fn end(
         self,
         ledger: &mut Ledger<'a>,
@@ -263,8 +253,8 @@ impl<'a> Prefill<'a> {
         }
         for &index in &self.members {
             let mut slot = Slot::new(ledger.job, index, self.cache.clone());
-            let finish = ledger.draw(&mut slot, hidden, logits)?;
-            ledger.keep_or_retire(slot, finish, slots);
+            ledger.sample(&mut slot, hidden, logits)?;
+            ledger.keep_or_retire(slot, slots);
         }
         Ok(ContextEnd { cache: self.cache, hidden: hidden.to_vec(), logits: logits.to_vec() })
     }
@@ -275,20 +265,20 @@ struct Ledger<'a> {
     job: &'a Job<'a>,
     sampler: Sampler,
     admitted: usize,
-    /// Tokens of keys and values that the admitted requests may need.
+    /// Most tokens of keys and values that the admitted requests need.
     reserved: usize,
     done: Vec<(usize, Completion)>,
 }
 
 impl<'a> Ledger<'a> {
-    /// Tokens of keys and values that a request may need, in whole pages.
+    /// Most tokens of keys and values that a request needs, in whole pages.
     fn need(&self, index: usize) -> usize {
         let request = &self.job.requests[index];
         let len = request.context_ids.len().saturating_add(request.tokens_max);
         len.min(self.job.engine.model.config().max_position_embeddings).next_multiple_of(KV_BLOCK)
     }
 
-    /// Admits a request if there is room; alone, whatever it needs.
+    /// Admits a request if there is room. The only request is always admitted.
     fn reserve(&mut self, index: usize) -> bool {
         let need = self.need(index);
         let fits = self.admitted == 0 || self.reserved + need <= self.job.tokens_max;
@@ -299,67 +289,45 @@ impl<'a> Ledger<'a> {
         fits
     }
 
-    /// Draws a slot's next token from the row that predicts it.
-    fn draw(&mut self, slot: &mut Slot, hidden: &[f32], logits: &[f32]) -> Result<Option<FinishReason>> {
-        let request = slot.request;
-        let word = slot.stream.next_u32();
-        let span = profile::span(Operator::Sampling);
-        let token = self.sampler.draw(logits, &request.sampling, word);
-        drop(span);
-        let span = profile::span(Operator::LogSoftmax);
-        let logprob = logprob(logits, token);
-        drop(span);
-        profile::tokens(Tokens::Drawn, 1);
-        ensure!(
-            logprob.is_finite(),
-            "the policy gives no finite log-probability for token {} of request {} ({}); its weights are damaged",
-            slot.token_ids.len(),
-            slot.index,
-            request.address
-        );
-        let id = token as u32;
-        slot.token_ids.push(id);
-        slot.logprobs.push(logprob);
-        let drawn = slot.token_ids.len();
+    /// Samples a slot's next token from the row that predicts it.
+    fn sample(&mut self, slot: &mut Slot, hidden: &[f32], logits: &[f32]) -> Result<()> {
         let context_max = self.job.engine.model.config().max_position_embeddings;
-        let finish = self.job.stops.finish(request, id, drawn, context_max, &mut slot.tail);
-        if finish.is_some() || self.job.stops.is_boundary(id) {
-            slot.boundaries.push(Boundary { end: drawn, hidden_f16: f16_bits(hidden) });
-        }
-        Ok(finish)
+        slot.sequence.sample(&mut self.sampler, logits, hidden, self.job.stops, context_max)
     }
 
-    /// Draws from the rows of what a slot read, as long as its draft comes true, and forgets the rest of it.
-    fn draw_drafted<'r>(
+    /// Samples from the rows that a slot read, as long as the sampled tokens are the drafted ones.
+    /// Drops the rest of the rows.
+    fn sample_drafted<'r>(
         &mut self,
         slot: &mut Slot,
         rows: &mut impl Iterator<Item = (&'r [f32], &'r [f32])>,
-    ) -> Result<Option<FinishReason>> {
+    ) -> Result<()> {
         let unread = std::mem::take(&mut slot.unread);
         let read_before = slot.cache.len() - unread.len();
-        let (mut finish, mut of_use) = (None, 0);
+        let mut used = 0;
         for (i, (hidden, logits)) in rows.take(unread.len()).enumerate() {
-            // The row's token must be the one that was drawn.
-            if finish.is_none() && i == of_use && slot.token_ids.last() == Some(&unread[i]) {
-                finish = self.draw(slot, hidden, logits)?;
-                of_use += 1;
+            // The row's token must be the one that was sampled.
+            let follows = i == used && slot.sequence.token_ids.last() == Some(&unread[i]);
+            if slot.sequence.finish.is_none() && follows {
+                self.sample(slot, hidden, logits)?;
+                used += 1;
             }
         }
-        slot.cache.truncate(read_before + of_use);
-        slot.trust.learn(unread.len() - 1, of_use - 1);
+        slot.cache.truncate(read_before + used);
+        slot.acceptance.learn(unread.len() - 1, used - 1);
         slot.unread = unread;
-        Ok(finish)
+        Ok(())
     }
 
-    fn keep_or_retire(&mut self, slot: Slot<'a>, finish: Option<FinishReason>, slots: &mut Vec<Slot<'a>>) {
-        let Some(finish) = finish else { return slots.push(slot) };
+    fn keep_or_retire(&mut self, slot: Slot<'a>, slots: &mut Vec<Slot<'a>>) {
+        let Some(finish) = slot.sequence.finish else { return slots.push(slot) };
+        let Slot { sequence, cache, .. } = slot;
         self.admitted -= 1;
-        self.reserved -= self.need(slot.index);
-        if slot.request.stop_at_boundary {
-            let ids = slot.request.context_ids.iter().chain(&slot.token_ids).copied();
-            self.job.engine.prefixes().insert(ids, slot.cache.full_pages());
+        self.reserved -= self.need(sequence.index);
+        if sequence.request.stop_at_boundary {
+            let ids = sequence.request.context_ids.iter().chain(&sequence.token_ids).copied();
+            self.job.engine.prefixes().insert(ids, cache.full_pages());
         }
-        let Slot { token_ids, logprobs, boundaries, .. } = slot;
-        self.done.push((slot.index, Completion { token_ids, logprobs, finish, boundaries }));
+        self.done.push(sequence.into_completion(finish));
     }
 }

@@ -1,15 +1,17 @@
-//! Models that are only asked: families and quantised files that candle-transformers runs and our own decoder does
-//! not.
+//! Models that candle-transformers runs and our own decoder does not: further families, and quantised
+//! files. They are sampled and read, not trained.
 //!
-//! They judge and they are references; nothing trains them. Draws use the same sampler and the same addresses as
-//! [`super::native`], so a completion is a function of (policy, context, sampling, address) here too: every sequence
-//! runs alone, its context in one forward pass and then token by token, whatever else is in the call. What it costs:
-//! candle's models answer for a sequence's last token alone and share no beginnings, so reading takes as long as
-//! drawing, and sequences run one after another, each on all threads. Hidden states are empty.
+//! They serve as judges and references. Samples use the same sampler and the same addresses as
+//! [`super::native`]. Every sequence runs alone: its context in one forward pass, then token by token.
+//! So a completion is a function of (policy, context, sampling, address) here too, whatever else is in
+//! the call. The cost: candle's models return logits only for a sequence's last token and share no
+//! prefixes. Reading takes as long as generating, and sequences run one after another, each on all
+//! threads. There are no hidden states.
 //!
-//! Contexts are shorter than a model could read ([`CONTEXT_MAX`], and a family's sliding window): attention in one
-//! pass takes memory by the square of the length, and candle's windows are a token wider than transformers'. Settings
-//! that candle reads past without a word are refused instead of run wrongly.
+//! Contexts are shorter than the model could read ([`CONTEXT_MAX`], and a family's sliding window).
+//! Attention in one pass takes memory with the square of the length, and candle's windows are a token
+//! wider than transformers'. Settings that candle ignores silently are refused, because the result
+//! would be wrong.
 
 mod families;
 mod gguf;
@@ -20,13 +22,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
-use rand_chacha::rand_core::Rng;
 
-use super::sampler::{self, Sampler};
+use super::requests::{check_choices, check_ids, check_reads, complete_all};
+use super::sampler::Sampler;
+use super::sequence::Sequence;
 use super::stopping::StopTable;
-use crate::domain::{
-    Boundary, Capabilities, Choice, Completion, FinishReason, Generate, ReadRequest, Reading, Request, Stops,
-};
+use crate::domain::{Capabilities, Choice, Completion, Generate, ReadRequest, Reading, Request, Stops};
 use crate::model::{CONFIG_FILE, checkpoint_files};
 use crate::ops::kernels::logprob;
 use crate::profile::{self, Tokens};
@@ -34,14 +35,14 @@ use crate::profile::{self, Tokens};
 pub use families::FAMILIES;
 pub use gguf::ARCHITECTURES;
 
-/// Longest context of a model that runs its context in one pass.
+/// Longest context, in tokens, of a model that runs its context in one pass.
 pub const CONTEXT_MAX: usize = 4096;
 
-/// One step of a sequence: token ids `(1, n)` at a position give the logits of the last one. Position 0 begins a new
-/// sequence.
+/// One step of a sequence: from token ids (1, n) at a position to the logits of the last token.
+/// Position 0 begins a new sequence.
 type Forward = Box<dyn FnMut(&Tensor, usize) -> candle_core::Result<Tensor> + Send>;
 
-/// A network with what has to be known about it.
+/// A network and its limits.
 struct Network {
     forward: Forward,
     family: String,
@@ -76,6 +77,9 @@ pub fn serves(path: &Path) -> bool {
 
 impl CandleModel {
     /// Loads a checkpoint directory (`config.json` and safetensors, widened to f32) or a GGUF file.
+    ///
+    /// # Errors
+    /// A missing or damaged file, a family that is not supported, or a setting that candle ignores.
     pub fn load(path: &Path) -> Result<Self> {
         let network = if is_gguf(path) { gguf::load(path) } else { families::load(path) };
         let network = network.with_context(|| format!("the model {} can't be used", path.display()))?;
@@ -91,16 +95,16 @@ impl CandleModel {
     }
 
     fn network(&self) -> MutexGuard<'_, Forward> {
-        // What a panicking thread leaves behind is dropped at the next sequence's first step.
+        // After a panic in another thread its cache is dropped at the next sequence's first step.
         self.forward.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let checked = super::check_ids(ids, self.vocab_size, self.context_max);
+        let checked = check_ids(ids, self.vocab_size, self.context_max);
         checked.with_context(|| format!("this {} can't read it", self.family))
     }
 
-    /// The logits after `ids`, which stand from position `at` on. (vocab)
+    /// The logits (vocab) after `ids`, the first of which is at position `at`.
     fn logits(&self, forward: &mut Forward, ids: &[u32], at: usize) -> Result<Vec<f32>> {
         let input = Tensor::from_slice(ids, (1, ids.len()), &Device::Cpu)?;
         let row: Vec<f32> = forward(&input, at)
@@ -123,37 +127,22 @@ impl CandleModel {
         Ok(row)
     }
 
-    fn complete(&self, request: &Request, stops: &StopTable, sampler: &mut Sampler) -> Result<Completion> {
-        let mut drawn = Completion {
-            token_ids: Vec::new(),
-            logprobs: Vec::new(),
-            finish: FinishReason::TokensMax,
-            boundaries: Vec::new(),
-        };
-        if request.tokens_max == 0 || request.context_ids.len() >= self.context_max {
-            let full = request.tokens_max > 0;
-            return Ok(Completion {
-                finish: if full { FinishReason::ContextFull } else { drawn.finish },
-                ..drawn
-            });
-        }
+    fn complete(
+        &self,
+        mut sequence: Sequence,
+        stops: &StopTable,
+        sampler: &mut Sampler,
+    ) -> Result<(usize, Completion)> {
         let mut network = self.network();
-        let (mut stream, mut tail) = (request.address.stream(), Vec::new());
-        let mut logits = self.logits(&mut network, &request.context_ids, 0)?;
+        let context = sequence.request.context_ids.as_slice();
+        let mut logits = self.logits(&mut network, context, 0)?;
         loop {
-            let token = sampler.draw(&logits, &request.sampling, stream.next_u32());
-            let id = token as u32;
-            drawn.token_ids.push(id);
-            drawn.logprobs.push(logprob(&logits, token));
-            let end = drawn.token_ids.len();
-            let finish = stops.finish(request, id, end, self.context_max, &mut tail);
-            if finish.is_some() || stops.is_boundary(id) {
-                drawn.boundaries.push(Boundary { end, hidden_f16: Vec::new() });
+            sequence.sample(sampler, &logits, &[], stops, self.context_max)?;
+            if let Some(finish) = sequence.finish {
+                return Ok(sequence.into_completion(finish));
             }
-            if let Some(finish) = finish {
-                return Ok(Completion { finish, ..drawn });
-            }
-            logits = self.logits(&mut network, &[id], request.context_ids.len() + end - 1)?;
+            let last = &sequence.token_ids[sequence.token_ids.len() - 1..];
+            logits = self.logits(&mut network, last, context.len() + sequence.token_ids.len() - 1)?;
         }
     }
 
@@ -195,47 +184,43 @@ impl Generate for CandleModel {
         on_tokens: &(dyn Fn(usize) + Sync),
     ) -> Result<Vec<Completion>> {
         let stops = StopTable::new(stops, self.vocab_size)?;
-        let mut sampler = Sampler::default();
-        let mut one = |(i, request): (usize, &Request)| {
-            self.check_ids(&request.context_ids)?;
-            sampler::check(&request.sampling)?;
-            let completion = self.complete(request, &stops, &mut sampler);
-            let completion = completion.with_context(|| format!("request {i} ({})", request.address))?;
-            profile::tokens(Tokens::Prompted, request.context_ids.len());
-            profile::tokens(Tokens::Drawn, completion.token_ids.len());
-            on_tokens(completion.token_ids.len());
-            Ok(completion)
+        let complete = |indices: &[usize]| {
+            let mut sampler = Sampler::default();
+            let mut done = Vec::with_capacity(indices.len());
+            for &index in indices {
+                let request = &requests[index];
+                let completed = self.complete(Sequence::new(index, request), &stops, &mut sampler);
+                let (index, completion) =
+                    completed.with_context(|| format!("request {index} ({})", request.address))?;
+                profile::tokens(Tokens::Prompted, request.context_ids.len());
+                on_tokens(completion.token_ids.len());
+                done.push((index, completion));
+            }
+            Ok(done)
         };
-        requests.iter().enumerate().map(&mut one).collect()
+        complete_all(requests, self.context_max, |ids| self.check_ids(ids), complete)
     }
 
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>> {
-        let one = |(i, request): (usize, &ReadRequest)| {
-            let ReadRequest { ids, from, hidden_at } = request;
-            let checked = self.check_ids(ids).and_then(|()| request.check());
-            checked.with_context(|| format!("read request {i}"))?;
+        check_reads(requests, |ids| self.check_ids(ids))?;
+        let one = |ReadRequest { ids, from, hidden_at }: &ReadRequest| {
             profile::tokens(Tokens::Read, ids.len());
             let logprobs = self.logprobs(&mut self.network(), ids, *from)?;
             Ok(Reading { logprobs, hidden_f16: vec![Vec::new(); hidden_at.len()] })
         };
-        requests.iter().enumerate().map(one).collect()
+        requests.iter().map(one).collect()
     }
 
     fn option_logprobs(&self, choices: &[Choice]) -> Result<Vec<Vec<f32>>> {
+        check_choices(choices, self.context_max, |ids| self.check_ids(ids))?;
         let mut all = Vec::with_capacity(choices.len());
-        for (i, choice) in choices.iter().enumerate() {
-            choice.check(self.context_max).with_context(|| format!("choice {i}"))?;
-            let sequences = choice.options.iter().chain([&choice.context_ids]);
-            sequences
-                .into_iter()
-                .try_for_each(|ids| self.check_ids(ids))
-                .with_context(|| format!("choice {i}"))?;
+        for choice in choices {
             profile::tokens(Tokens::Read, choice.tokens());
             let mut network = self.network();
             let first = self.logits(&mut network, &choice.context_ids, 0)?;
-            let mut weights = Vec::with_capacity(choice.options.len());
+            let mut sums = Vec::with_capacity(choice.options.len());
             for option in &choice.options {
-                weights.push(match option.as_slice() {
+                sums.push(match option.as_slice() {
                     [id] => logprob(&first, *id as usize),
                     _ => {
                         let ReadRequest { ids, from, .. } = choice.reading(option);
@@ -243,7 +228,7 @@ impl Generate for CandleModel {
                     }
                 });
             }
-            all.push(weights);
+            all.push(sums);
         }
         Ok(all)
     }
@@ -270,9 +255,9 @@ fn hash(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// A model whose sequences begin with a copy of it without a cache; its weights are shared.
+/// A model that is copied, without a cache, for every new sequence; the copies share its weights.
 ///
-/// Never a copy of a model in use: some of candle's caches would write into one another's.
+/// A model in use is never copied: some of candle's caches would write into each other.
 fn cloned<M: Clone + Send + 'static>(
     pristine: M,
     forward: fn(&mut M, &Tensor, usize) -> candle_core::Result<Tensor>,
@@ -286,7 +271,7 @@ fn cloned<M: Clone + Send + 'static>(
     })
 }
 
-/// A model that can't be copied, but can forget.
+/// A model that can't be copied, but can clear its cache.
 fn cleared<M: Send + 'static>(
     mut model: M,
     clear: fn(&mut M),
@@ -300,7 +285,8 @@ fn cleared<M: Send + 'static>(
     })
 }
 
-/// A model that can neither be copied nor forget: it runs without a cache and reads the whole sequence each time.
+/// A model that can neither be copied nor clear its cache: it runs without a cache and reads the whole
+/// sequence every time.
 fn reread<M: Send + 'static>(
     mut model: M,
     forward: fn(&mut M, &Tensor, usize) -> candle_core::Result<Tensor>,

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_nn::{VarBuilder, VarMap};
+use rand_chacha::rand_core::Rng;
 use serde_json::json;
 
 use super::*;
