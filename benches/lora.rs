@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use autodidact::config::Config;
 use autodidact::domain::{Address, Purpose};
 use autodidact::model::{ALL_LINEAR, Adapter, Frozen, Lora, LoraSettings, Quantization};
-use autodidact::train::{Group, Hyper, Passes, Trainee, Trainer, example_from_solution, memory_bytes};
+use autodidact::train::{Group, Hyper, Passes, Trainable, Trainer, example_from_solution, memory_bytes};
 use measure::results::{Results, figure, positional};
 use serde_json::json;
 
@@ -45,13 +45,13 @@ fn main() -> Result<()> {
     let adapter = Adapter::init(&base.config, settings, &[ALL_LINEAR.to_owned()], &address)?;
     let weights_mib = base.bytes() >> 20;
     let vocabulary = base.config.vocab_size as u32;
-    let trainee = Trainee::Lora { lora: Box::new(Lora { base, adapter }), address };
+    let trainable = Trainable::Lora { lora: Box::new(Lora { base, adapter }), address };
     // One sequence on each thread.
     let passes = Passes { tokens, ..Passes::default() };
     let at_once = rayon::current_num_threads().min(sequences);
     let hyper = Hyper::from(&Config::load(None, &[])?.train);
-    let predicted = memory_bytes(&trainee, &hyper, passes, tokens, at_once);
-    let mut trainer = Trainer::new(trainee, hyper, 1 + UPDATES)?.in_passes(passes);
+    let predicted = memory_bytes(&trainable, &hyper, passes, tokens, at_once);
+    let mut trainer = Trainer::new(trainable, hyper, 1 + UPDATES)?.in_passes(passes);
 
     let example = |n: u32| -> Group {
         let id = |t: u32| (n * 7919 + t * 104_729) % vocabulary;

@@ -21,7 +21,7 @@ use autodidact::model::{self, ModelConfig, Weights};
 use autodidact::ops::kernels::{Arithmetic, has_tiles};
 use autodidact::ops::{self, composed};
 use autodidact::train::{
-    CHUNK_TOKENS, Example, Group, Hyper, Pack, Trainee, Trainer, chunks, example_from_solution, pack,
+    CHUNK_TOKENS, Example, Group, Hyper, Pack, Trainable, Trainer, chunks, example_from_solution, pack,
 };
 use candle_core::Tensor;
 use measure::results::{Results, figure, positional};
@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     let examples: Vec<&Example> = examples.iter().collect();
     let mut args = positional().into_iter();
     if args.next().is_some_and(|arg| arg == "update") {
-        let mut trainer = trainer(Trainee::Full(weights, measure::arithmetic(args.next().as_ref())?))?;
+        let mut trainer = trainer(Trainable::Full(weights, measure::arithmetic(args.next().as_ref())?))?;
         trainer.step(&batch)?;
         println!("{}", measure::repeated(REPETITIONS, || trainer.step(&batch).map(|_| tokens))?);
         return Ok(());
@@ -73,14 +73,14 @@ fn main() -> Result<()> {
         ("trainer, whole update, bf16", Arithmetic::Tiles { parts: 1 }),
     ];
     for (name, arithmetic) in arithmetics.into_iter().filter(|(_, a)| *a == Arithmetic::F32 || has_tiles()) {
-        let mut trainer = trainer(Trainee::Full(weights.clone(), arithmetic))?;
+        let mut trainer = trainer(Trainable::Full(weights.clone(), arithmetic))?;
         report(results, name, tokens, fastest(|| trainer.step(&batch).map(drop))?, candle);
     }
     results.write_if_asked()
 }
 
-fn trainer(trainee: Trainee) -> Result<Trainer> {
-    Trainer::new(trainee, Hyper::from(&Config::load(None, &[])?.train), 1 + REPETITIONS as u32)
+fn trainer(trainable: Trainable) -> Result<Trainer> {
+    Trainer::new(trainable, Hyper::from(&Config::load(None, &[])?.train), 1 + REPETITIONS as u32)
 }
 
 fn report(results: &mut Results, name: &str, tokens: usize, seconds: f64, baseline: f64) {
@@ -137,9 +137,9 @@ fn gradients(weights: &Weights, packs: &[Pack], logprobs: Logprobs, backward: bo
 }
 
 fn fused_logprobs(weights: &Weights, pack: &Pack) -> Result<Tensor> {
-    let hidden = model::forward(weights, &pack.ids, &pack.starts)?;
+    let hidden = model::forward(weights.parameters(), &pack.ids, &pack.starts)?;
     let hidden = ops::embedding(&hidden, &pack.rows)?;
-    model::logprobs(weights, &hidden, &pack.targets)
+    model::logprobs(weights.parameters(), &hidden, &pack.targets)
 }
 
 /// The forward pass of `model::forward`, of candle's operators.

@@ -15,7 +15,7 @@ use crate::data::{Dataset, FileReport, Report};
 use crate::domain::{Address, Purpose, Sampling, Split, Task};
 use crate::improve::{
     Lengths, Policy, PolicyKind, Use, check_aux_models, check_tasks, dataset, ensure_space, memory_advice,
-    memory_needed, replay_notice, trainee, with_tools,
+    memory_needed, replay_notice, trainable, with_tools,
 };
 use crate::rollout::{self, Job};
 use crate::text::Text;
@@ -145,7 +145,7 @@ fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
     let tokens = lengths::measure(&tasks, &text)?;
 
     let dir = existing_parent(Path::new(&config.run.dir));
-    let trained_parameters = trainee(model, config, 1)?.trainable_count();
+    let trained_parameters = trainable(model, config, 1)?.element_count();
     let prompt_tokens_max = tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0);
     let longest = prompt_tokens_max + config.rollout.tokens_max;
     let (memory_needed, _) =
@@ -287,8 +287,8 @@ fn probe_training(config: &Config, text: &Text, policy: &Policy, tasks: &[Task])
         tokens += example.tokens();
         batch.push(example);
     }
-    let trainee = trainee(model, config, 1)?;
-    let mut trainer = Trainer::new(trainee, Hyper::from(&config.train), config.train.steps)?
+    let trainable = trainable(model, config, 1)?;
+    let mut trainer = Trainer::new(trainable, Hyper::from(&config.train), config.train.steps)?
         .in_passes((&config.train).into());
     let began = Instant::now();
     let report = trainer.step(&batch)?;

@@ -12,7 +12,7 @@ use super::policy::{Body, ModelPolicy, frozen_base};
 use crate::config::Config;
 use crate::domain::{Address, Purpose};
 use crate::model::{ADAPTER_CONFIG, Adapter, Frozen, Lora, LoraSettings, Place};
-use crate::train::Trainee;
+use crate::train::Trainable;
 
 /// Beside the files of PEFT: which weights the adapter belongs to.
 const BELONGS: &str = "autodidact.json";
@@ -62,10 +62,10 @@ pub(super) fn save(lora: &Lora, config: &Config, dir: &Path) -> Result<()> {
 }
 
 /// What training in `iteration` changes, starting from `incumbent`: its weights, its adapter, or a new adapter.
-pub fn trainee(incumbent: &ModelPolicy, config: &Config, iteration: u32) -> Result<Trainee> {
+pub fn trainable(incumbent: &ModelPolicy, config: &Config, iteration: u32) -> Result<Trainable> {
     let address = |task: &str, purpose: Purpose| Address::new(config.run.seed, purpose, iteration, task, &[]);
     let lora = match &incumbent.body {
-        Body::Full(weights, arithmetic) => return Ok(Trainee::Full(weights.clone(), *arithmetic)),
+        Body::Full(weights, arithmetic) => return Ok(Trainable::Full(weights.clone(), *arithmetic)),
         Body::Lora(lora) => lora.clone(),
         Body::Frozen(base) => {
             let settings = LoraSettings {
@@ -81,5 +81,5 @@ pub fn trainee(incumbent: &ModelPolicy, config: &Config, iteration: u32) -> Resu
             Lora { base: base.clone(), adapter: adapter.on(&Place::parse(&config.run.device)?)? }
         }
     };
-    Ok(Trainee::Lora { lora: Box::new(lora), address: address("dropout", Purpose::Training) })
+    Ok(Trainable::Lora { lora: Box::new(lora), address: address("dropout", Purpose::Training) })
 }

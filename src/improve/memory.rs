@@ -41,11 +41,11 @@ pub fn memory_needed(
     let (shape, policy) = (model.body.config(), model.body.bytes());
     let kv = model.body.parameters().arithmetic().kv();
     let cache = 2 * kv.bytes() * config.engine.batch_tokens * shape.layers.len() * shape.kv_size();
-    let trainee = adapter::trainee(model, config, 1)?;
+    let trainable = adapter::trainable(model, config, 1)?;
     let micro_batches = config.train.step_tokens.div_ceil(config.train.micro_batch_tokens.max(1)).max(1);
     let at_once = rayon::current_num_threads().min(micro_batches);
     let hyper = (&config.train).into();
-    let training = train::memory_bytes(&trainee, &hyper, (&config.train).into(), longest, at_once);
+    let training = train::memory_bytes(&trainable, &hyper, (&config.train).into(), longest, at_once);
     let practised = tasks.iter().filter(|task| task.split == Split::Train).count();
     let trajectories = trajectories_bytes(config, shape.hidden_size, practised, drawn);
     Ok(((PROGRAM + policy + cache.max(training)).saturating_add(trajectories), policy))

@@ -27,7 +27,7 @@ mod session;
 mod tasks;
 mod training;
 
-pub use adapter::{is_adapter, trainee};
+pub use adapter::{is_adapter, trainable};
 pub use aux_models::check_aux_models;
 pub use checkpoints::{FOLDER as CHECKPOINTS_FOLDER, ensure_space, write as write_checkpoint};
 pub use export::{ExportFormat, export};

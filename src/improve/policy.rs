@@ -11,14 +11,15 @@ use crate::config::{Config, Quantize, TrainMethod};
 use crate::data;
 use crate::domain::{Address, Generate, Purpose, Sampling};
 use crate::engine::candle_models::{self, CandleModel};
-use crate::engine::device::{DeviceEngine, Sampled};
+use crate::engine::device::DeviceEngine;
 use crate::engine::native::Native;
 use crate::engine::scripted::{Play, Script, Scripted};
-use crate::model::{Frozen, GgufModel, Lora, ModelConfig, Packed, Parameters, Place, Quantization, Weights};
-use crate::ops::kernels::{Arithmetic, PackedWeight};
+pub use crate::model::Body;
+use crate::model::{Frozen, GgufModel, Place, Quantization, Weights};
+use crate::ops::kernels::Arithmetic;
 use crate::rollout::{Limits, Tools};
 use crate::text::{Prompts, TEMPLATES, Text};
-use crate::train::Trainee;
+use crate::train::Trainable;
 
 /// Hands `work` what rollouts of `policy` on the configured tasks need.
 pub fn with_tools<T>(
@@ -72,15 +73,6 @@ pub struct ModelPolicy {
     engine: Box<dyn Generate + Send>,
 }
 
-/// What a policy is made of.
-pub enum Body {
-    /// Weights that can all be trained, with products by this arithmetic.
-    Full(Weights, Arithmetic),
-    /// Weights that are read alone, beside which an adapter can be trained.
-    Frozen(Frozen),
-    Lora(Lora),
-}
-
 /// What a policy is loaded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
@@ -88,71 +80,6 @@ pub enum Use {
     Train,
     /// To be sampled and read: half the memory, or less.
     Read,
-}
-
-impl Body {
-    pub fn config(&self) -> &ModelConfig {
-        match self {
-            Self::Full(weights, _) => &weights.config,
-            Self::Frozen(frozen) => &frozen.config,
-            Self::Lora(lora) => &lora.base.config,
-        }
-    }
-
-    /// A copy on another device.
-    fn on(self, place: &Place) -> Result<Self> {
-        Ok(match self {
-            Self::Full(weights, arithmetic) => Self::Full(weights.on(place)?, arithmetic),
-            Self::Frozen(frozen) => Self::Frozen(frozen.on(place)?),
-            Self::Lora(Lora { base, adapter }) => {
-                Self::Lora(Lora { base: base.on(place)?, adapter: adapter.on(place)? })
-            }
-        })
-    }
-
-    fn sampled(&self) -> Sampled {
-        match self {
-            Self::Full(weights, _) => Sampled::Full(weights.clone()),
-            Self::Frozen(frozen) => Sampled::Frozen(frozen.clone()),
-            Self::Lora(lora) => Sampled::Lora(lora.clone()),
-        }
-    }
-
-    /// For reading with the trainer's forward.
-    pub fn parameters(&self) -> Parameters<'_> {
-        match self {
-            Self::Full(weights, arithmetic) => Parameters::Full(weights, *arithmetic),
-            Self::Frozen(frozen) => frozen.into(),
-            Self::Lora(lora) => lora.into(),
-        }
-    }
-
-    /// Elements of all parameters, an adapter's left out.
-    pub fn parameter_count(&self) -> usize {
-        self.config().parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
-    }
-
-    /// What it takes of memory, what rollouts read included.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Full(weights, arithmetic) => {
-                let matrices = weights.tensors.values().filter(|var| var.rank() == 2);
-                let beside = matrices.map(|var| PackedWeight::bytes_beside(var.elem_count(), *arithmetic));
-                8 * weights.parameter_count() + beside.sum::<usize>()
-            }
-            Self::Frozen(frozen) => frozen.bytes(),
-            Self::Lora(lora) => lora.base.bytes() + 8 * lora.adapter.parameter_count(),
-        }
-    }
-
-    /// A parameter's elements, with an adapter's share, row-major.
-    pub(super) fn elements(&self, name: &str) -> Result<Vec<f32>> {
-        match self {
-            Self::Full(weights, _) => Ok(weights.tensor(name)?.flatten_all()?.to_vec1()?),
-            Self::Frozen(frozen) => frozen.elements(name),
-            Self::Lora(lora) => lora.merged(name),
-        }
-    }
 }
 
 /// Something that can be sampled, and improved.
@@ -169,17 +96,10 @@ impl Policy {
         let (place, batch_tokens) = (Place::parse(&config.run.device)?, config.engine.batch_tokens);
         if !place.is_kernels() {
             let body = body.on(&place)?;
-            let engine = Box::new(DeviceEngine::new(body.sampled(), batch_tokens)?);
+            let engine = Box::new(DeviceEngine::new(body.clone(), batch_tokens)?);
             return Ok(Self::Model(Box::new(ModelPolicy { body, engine })));
         }
-        let packed = match &body {
-            Body::Full(weights, arithmetic) => {
-                Packed::of(&Frozen::of(weights)?.computing(*arithmetic).context("model.matmul")?)?
-            }
-            Body::Frozen(frozen) => Packed::of(frozen)?,
-            Body::Lora(lora) => Packed::adapted(lora)?,
-        };
-        let engine = Box::new(Native::new(packed, batch_tokens)?);
+        let engine = Box::new(Native::new(body.packed()?, batch_tokens)?);
         Ok(Self::Model(Box::new(ModelPolicy { body, engine })))
     }
 
@@ -197,11 +117,8 @@ impl Policy {
     }
 
     /// A policy of what a trainer has trained.
-    pub(super) fn trained(trainee: Trainee, config: &Config) -> Result<Self> {
-        match trainee {
-            Trainee::Full(weights, arithmetic) => Self::model(Body::Full(weights, arithmetic), config),
-            Trainee::Lora { lora, .. } => Self::model(Body::Lora(*lora), config),
-        }
+    pub(super) fn trained(trainable: Trainable, config: &Config) -> Result<Self> {
+        Self::model(trainable.into_body(), config)
     }
 
     pub fn hash(&self) -> &str {
@@ -215,11 +132,7 @@ impl Policy {
     /// The weights that an adapter is trained beside.
     pub(super) fn frozen(&self) -> Option<&Frozen> {
         match self {
-            Self::Model(model) => match &model.body {
-                Body::Full(..) => None,
-                Body::Frozen(frozen) => Some(frozen),
-                Body::Lora(lora) => Some(&lora.base),
-            },
+            Self::Model(model) => model.body.frozen(),
             Self::Scripted(_) | Self::CandleModel(_) => None,
         }
     }
@@ -244,10 +157,7 @@ impl Policy {
     /// About how large its checkpoint will be.
     pub(super) fn bytes_estimate(&self) -> u64 {
         match self {
-            Self::Model(model) => match &model.body {
-                Body::Lora(lora) => lora.adapter.parameter_count() as u64 * 4,
-                body => body.parameter_count() as u64 * 4,
-            },
+            Self::Model(model) => model.body.stored_count() as u64 * 4,
             Self::Scripted(_) | Self::CandleModel(_) => 4096,
         }
     }

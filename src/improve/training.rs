@@ -127,10 +127,10 @@ async fn train_model(
     let groups: Vec<&Group> = kept.iter().chain(&replay).collect();
 
     let hyper = train::Hyper::from(config);
-    let trainee = adapter::trainee(model, session.config, iteration)?;
+    let trainable = adapter::trainable(model, session.config, iteration)?;
     let moments = Address { task: "moments".to_owned(), ..address };
     let mut trainer =
-        Trainer::new(trainee, hyper, config.steps)?.in_passes(config.into()).drawing_at(moments);
+        Trainer::new(trainable, hyper, config.steps)?.in_passes(config.into()).drawing_at(moments);
     let first = resume_state(session, iteration, &mut trainer).await?;
     let every = if config.checkpoint_steps == 0 { config.steps } else { config.checkpoint_steps } as usize;
     session.announce(iteration, Phase::Train, schedule.len() - first);
@@ -155,7 +155,7 @@ async fn train_model(
         }
     }
     session.host.part("checkpoint");
-    let candidate = Policy::trained(trainer.into_trainee(), session.config)?;
+    let candidate = Policy::trained(trainer.into_trainable(), session.config)?;
     let note = format!(
         "{} updates on {} kept and {} easy, loss {loss:.4}",
         schedule.len(),
@@ -224,7 +224,7 @@ async fn save_state(
     let saved = Saved {
         kind: CheckpointKind::State,
         step: step as u32,
-        policy_hash: trainer.trainee().hash()?,
+        policy_hash: trainer.trainable().hash()?,
         parent_hash: None,
         name: format!("state-{}-{iteration}-{step}", session.arm),
     };

@@ -14,7 +14,7 @@ use super::sampler::Sampler;
 use super::sequence::{Sequence, f16_bits};
 use super::stopping::StopTable;
 use crate::domain::{Capabilities, Completion, Generate, ReadRequest, Reading, Request, Stops};
-use crate::model::{self, Frozen, Lora, Parameters, TensorCache, Weights, advance, last_rows};
+use crate::model::{self, Body, TensorCache, advance, last_rows};
 use crate::ops::kernels::logprob;
 use crate::profile::{self, Tokens};
 
@@ -26,26 +26,9 @@ const LOGIT_ROWS: usize = 256;
 /// cache, so it is not done for each.
 const DROP_SHARE: usize = 4;
 
-/// What is sampled; tensors are shared with whoever trains.
-pub enum Sampled {
-    Full(Weights),
-    Frozen(Frozen),
-    Lora(Lora),
-}
-
-impl Sampled {
-    fn parameters(&self) -> Parameters<'_> {
-        match self {
-            Self::Full(weights) => weights.into(),
-            Self::Frozen(frozen) => frozen.into(),
-            Self::Lora(lora) => lora.into(),
-        }
-    }
-}
-
 /// A policy on a device, ready to generate.
 pub struct DeviceEngine {
-    policy: Sampled,
+    policy: Body,
     hash: String,
     vocab_size: usize,
     hidden_size: usize,
@@ -60,13 +43,9 @@ impl DeviceEngine {
     ///
     /// # Errors
     /// `batch_tokens` is 0, or the policy can't be hashed.
-    pub fn new(policy: Sampled, batch_tokens: usize) -> Result<Self> {
+    pub fn new(policy: Body, batch_tokens: usize) -> Result<Self> {
         ensure!(batch_tokens > 0, "batch_tokens is 0; at least one token must fit");
-        let (hash, config) = match &policy {
-            Sampled::Full(weights) => (weights.hash(), &weights.config),
-            Sampled::Frozen(frozen) => (frozen.hash().to_string(), &frozen.config),
-            Sampled::Lora(lora) => (lora.hash()?, &lora.base.config),
-        };
+        let (hash, config) = (policy.hash()?, policy.config());
         Ok(Self {
             hash,
             vocab_size: config.vocab_size,
@@ -264,7 +243,8 @@ mod tests {
     use super::*;
     use crate::domain::{Address, Purpose, Sampling};
     use crate::engine::native::Native;
-    use crate::model::{ModelConfig, Packed};
+    use crate::model::{Frozen, ModelConfig, Packed, Weights};
+    use crate::ops::kernels::Arithmetic;
 
     fn weights() -> Weights {
         let mut config = ModelConfig::seed(40);
@@ -294,7 +274,8 @@ mod tests {
         let native = Native::new(Packed::new(&weights).unwrap(), 4000).unwrap();
         let stops = Stops { eos_ids: vec![2], boundary_ids: vec![3, 9, 17], ..Stops::default() };
         for batch_tokens in [40, 4000] {
-            for policy in [Sampled::Full(weights.clone()), Sampled::Frozen(Frozen::of(&weights).unwrap())] {
+            let full = Body::Full(weights.clone(), Arithmetic::F32);
+            for policy in [full, Body::Frozen(Frozen::of(&weights).unwrap())] {
                 let engine = DeviceEngine::new(policy, batch_tokens).unwrap();
                 let requests = requests();
                 let ours = engine.generate(&requests, &stops, &|_| ()).unwrap();

@@ -147,10 +147,10 @@ fn logits_are_hugging_faces_and_the_same_in_both_forwards() {
         let difference = largest_difference(&logits, &case.expected("logits"));
         assert!(difference < 1e-4, "{}: logits are off by {difference}", case.name);
 
-        let hidden = forward(&weights, &ids, &starts).unwrap();
+        let hidden = forward(weights.parameters(), &ids, &starts).unwrap();
         assert!(values(&hidden) == read, "{}: training and cached forward differ", case.name);
         let targets = Arc::new(ids.iter().map(|id| (id * 5 + 1) % 64).collect::<Vec<u32>>());
-        let trained = values(&logprobs(&weights, &hidden, &targets).unwrap());
+        let trained = values(&logprobs(weights.parameters(), &hidden, &targets).unwrap());
         for ((row, &target), trained) in logits.chunks_exact(64).zip(&*targets).zip(trained) {
             assert_eq!(logprob(row, target as usize).to_bits(), trained.to_bits(), "{}", case.name);
         }
@@ -164,7 +164,8 @@ fn a_recorded_pass_goes_back_with_the_bits_of_candles() {
     let targets = Arc::new(ids.iter().map(|id| (id * 5 + 1) % 64).collect::<Vec<u32>>());
     for case in cases() {
         let weights = case.weights();
-        let pass = || logprobs(&weights, &forward(&weights, &ids, &starts)?, &targets);
+        let pass =
+            || logprobs(weights.parameters(), &forward(weights.parameters(), &ids, &starts)?, &targets);
         let store = pass().unwrap().backward().unwrap();
         let parameter = weights.tensors.values().next().unwrap();
         let (output, backward) = ops::record(parameter, pass).unwrap();
@@ -242,7 +243,7 @@ fn every_flag_moves_the_logits() {
     let (ids, starts) = packed_sequences();
     for case in cases() {
         let weights = case.weights();
-        let hidden = |w: &Weights| values(&forward(w, &ids, &starts).unwrap());
+        let hidden = |w: &Weights| values(&forward(w.parameters(), &ids, &starts).unwrap());
         let right = hidden(&weights);
         for (what, _, edit) in edits.iter().filter(|(_, names, _)| names.contains(&case.name.as_str())) {
             let mut config = (*weights.config).clone();
@@ -261,9 +262,9 @@ fn gradients_are_hugging_faces_and_reach_every_tensor() {
     let targets = Arc::new(rows.iter().map(|&row| ids[row as usize + 1]).collect::<Vec<u32>>());
     for case in cases() {
         let weights = case.weights();
-        let hidden = forward(&weights, &ids, &starts).unwrap();
+        let hidden = forward(weights.parameters(), &ids, &starts).unwrap();
         let predicting = crate::ops::embedding(&hidden, &rows).unwrap();
-        let logprobs = logprobs(&weights, &predicting, &targets).unwrap();
+        let logprobs = logprobs(weights.parameters(), &predicting, &targets).unwrap();
         let loss = (logprobs.sum_all().unwrap() * (-1.0 / rows.len() as f64)).unwrap();
         let difference = (f64::from(loss.to_scalar::<f32>().unwrap()) - case.expected("loss")[0]).abs();
         assert!(difference < 1e-5, "{}: the loss is off by {difference}", case.name);

@@ -36,21 +36,24 @@ pub struct Adapted<'a> {
     pub dropout: Option<&'a Dropout>,
 }
 
-impl<'a> From<&'a Weights> for Parameters<'a> {
-    fn from(weights: &'a Weights) -> Self {
-        Self::Full(weights, Arithmetic::F32)
+impl Weights {
+    /// A view for a forward pass, with products in f32.
+    pub fn parameters(&self) -> Parameters<'_> {
+        Parameters::Full(self, Arithmetic::F32)
     }
 }
 
-impl<'a> From<&'a Frozen> for Parameters<'a> {
-    fn from(frozen: &'a Frozen) -> Self {
-        Self::Frozen(frozen, None)
+impl Frozen {
+    /// A view for a forward pass.
+    pub fn parameters(&self) -> Parameters<'_> {
+        Parameters::Frozen(self, None)
     }
 }
 
-impl<'a> From<&'a Lora> for Parameters<'a> {
-    fn from(lora: &'a Lora) -> Self {
-        Self::Frozen(&lora.base, Some(Adapted { adapter: &lora.adapter, dropout: None }))
+impl Lora {
+    /// A view for a forward pass without dropout.
+    pub fn parameters(&self) -> Parameters<'_> {
+        Parameters::Frozen(&self.base, Some(Adapted { adapter: &self.adapter, dropout: None }))
     }
 }
 
@@ -127,11 +130,7 @@ impl<'a> Parameters<'a> {
 /// Final-norm hidden states (ΣT, hidden) of sequences laid end to end.
 ///
 /// `ids` holds ΣT token ids; sequence `s` is `ids[starts[s]..starts[s + 1]]`, its positions count from 0.
-pub fn forward<'a>(
-    parameters: impl Into<Parameters<'a>>,
-    ids: &[u32],
-    starts: &Arc<Vec<usize>>,
-) -> Result<Tensor> {
+pub fn forward(parameters: Parameters, ids: &[u32], starts: &Arc<Vec<usize>>) -> Result<Tensor> {
     let pass = Forward::new(parameters, ids, starts)?;
     let mut x = pass.embed(ids)?;
     for index in 0..pass.layers() {
@@ -158,8 +157,7 @@ enum Attention<'a> {
 
 impl<'a> Forward<'a> {
     /// As for [`forward`].
-    pub fn new(parameters: impl Into<Parameters<'a>>, ids: &[u32], starts: &Arc<Vec<usize>>) -> Result<Self> {
-        let parameters = parameters.into();
+    pub fn new(parameters: Parameters<'a>, ids: &[u32], starts: &Arc<Vec<usize>>) -> Result<Self> {
         let config = parameters.config();
         let positions = positions(ids.len(), starts, config.max_position_embeddings)?;
         Ok(Self { parameters, config, positions, attention: Attention::Packed(starts.clone()) })
@@ -201,12 +199,7 @@ impl<'a> Forward<'a> {
 }
 
 /// Log-probabilities (N) of `targets` from final-norm hidden states (N, hidden), by the policy's output layer.
-pub fn logprobs<'a>(
-    parameters: impl Into<Parameters<'a>>,
-    hidden: &Tensor,
-    targets: &Arc<Vec<u32>>,
-) -> Result<Tensor> {
-    let parameters = parameters.into();
+pub fn logprobs(parameters: Parameters, hidden: &Tensor, targets: &Arc<Vec<u32>>) -> Result<Tensor> {
     let config = parameters.config();
     let (name, cap) = (config.output_name(), config.logit_cap());
     match parameters {

@@ -29,7 +29,7 @@ fn golden() -> (Weights, Vec<u32>, SafeTensors<'static>) {
 
 /// Logits (rows, vocab) of the training forward.
 fn logits(weights: &Weights, ids: &[u32], starts: &Arc<Vec<usize>>) -> Vec<f32> {
-    let hidden = forward(weights, ids, starts).unwrap();
+    let hidden = forward(weights.parameters(), ids, starts).unwrap();
     ops::linear(&hidden, output_weight(weights)).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -70,7 +70,7 @@ fn smollm3_logits_are_hugging_faces() {
 #[test]
 fn smollm3_gradients_are_hugging_faces() {
     let (weights, ids, file) = golden();
-    let hidden = forward(&weights, &ids, &Arc::new(vec![0, ids.len()])).unwrap();
+    let hidden = forward(weights.parameters(), &ids, &Arc::new(vec![0, ids.len()])).unwrap();
     let n = ids.len() - 1;
     let targets = Arc::new(ids[1..].to_vec());
     let hidden = hidden.narrow(0, 0, n).unwrap();
@@ -171,7 +171,7 @@ proptest! {
         let mut starts = vec![0];
         lengths.iter().for_each(|n| starts.push(starts[starts.len() - 1] + n));
         let starts = Arc::new(starts);
-        let hidden = forward(&weights, &ids, &starts).unwrap();
+        let hidden = forward(weights.parameters(), &ids, &starts).unwrap();
         let rows: Vec<f32> = hidden.flatten_all().unwrap().to_vec1().unwrap();
         let targets: Vec<u32> = ids.iter().map(|id| (id * 5 + 1) % 37).collect();
         let trained: Vec<f32> =
@@ -237,7 +237,10 @@ fn a_ragged_batch_gives_each_sequence_its_own_rows() {
 fn forward_refuses_cuts_that_do_not_fit() {
     let weights = mixed(6);
     for starts in [vec![], vec![0], vec![0, 3], vec![1, 4], vec![0, 3, 2, 4]] {
-        assert!(forward(&weights, &[1, 2, 3, 4], &Arc::new(starts.clone())).is_err(), "{starts:?}");
+        assert!(
+            forward(weights.parameters(), &[1, 2, 3, 4], &Arc::new(starts.clone())).is_err(),
+            "{starts:?}"
+        );
     }
-    assert!(forward(&weights, &[37], &Arc::new(vec![0, 1])).is_err());
+    assert!(forward(weights.parameters(), &[37], &Arc::new(vec![0, 1])).is_err());
 }

@@ -14,6 +14,8 @@
 //! The model owns no cache and knows no tokens beyond ids: no text, no sampling, no files except a checkpoint
 //! directory and the tensors of a GGUF file ([`gguf`]).
 
+mod advance;
+mod body;
 pub mod cache;
 mod config;
 mod decode;
@@ -34,6 +36,8 @@ mod tensor_cache;
 mod weights;
 mod write;
 
+pub use advance::{advance, last_rows, logits};
+pub use body::Body;
 pub use config::{
     Activation, AttentionBias, Blocks, Experts, LayerConfig, ModelConfig, NormPlacement, QkNorm,
 };
@@ -50,7 +54,7 @@ pub use rope::{RopeParameters, RopeScaling};
 pub use shards::files as checkpoint_files;
 pub(crate) use shards::open as open_safetensors;
 pub use stored::StoredLayout;
-pub use tensor_cache::{TensorCache, advance, last_rows, logits};
+pub use tensor_cache::TensorCache;
 pub use weights::{CONFIG_FILE, WEIGHTS_FILE, Weights};
 pub(crate) use weights::{lazy, le_bytes};
 pub(crate) use write::{Lazy, write_tensors};

@@ -1,44 +1,71 @@
-//! Keys and values as candle's tensors: what rollouts read on devices that the kernels don't run on.
+//! Keys and values as candle tensors, for rollouts on devices that the kernels don't run on.
 //!
-//! Sequences of a batch end together: shorter ones are padded on the left, and the padding is masked. Unlike with
-//! [`super::cache`], what a row gives may depend on its batch by the last bits, because the device's own products do.
+//! The sequences of a batch end together. Shorter ones are padded on the left, and the padding is
+//! masked. Unlike with [`super::cache`], a row's last bits may depend on its batch, because the
+//! device's own products do. It knows nothing about layers beyond their index, and nothing about
+//! weights: [`super::advance`] runs the forward pass.
 
 use std::cell::RefCell;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
 
-use super::forward::{Forward, Parameters};
 use crate::ops::{AttentionShape, composed};
 
 /// Keys and values of a batch of sequences.
 #[derive(Debug)]
 pub struct TensorCache {
-    /// Padding before each sequence.
+    /// Number of padding tokens before each sequence.
     pads: Vec<usize>,
-    /// Columns that are in the cache.
+    /// Number of columns in the cache, padding included.
     length: usize,
-    /// Of each layer, (B, kv_heads, length, head_dim).
+    /// Keys and values of each layer, (B, kv_heads, length, head_dim).
     layers: RefCell<Vec<Option<(Tensor, Tensor)>>>,
 }
 
 impl TensorCache {
-    /// An empty one, for sequences with so much padding before them.
+    /// An empty cache for sequences that have `pads` padding tokens before them.
     pub fn new(pads: Vec<usize>, layers: usize) -> Self {
         Self { pads, length: 0, layers: RefCell::new(vec![None; layers]) }
     }
 
-    /// Sequences.
+    /// Number of sequences.
     pub fn batch(&self) -> usize {
         self.pads.len()
     }
 
-    /// Tokens of the longest sequence.
+    /// Number of tokens of the longest sequence, without padding.
     pub fn longest(&self) -> usize {
-        self.length - self.pads.iter().min().copied().unwrap_or(0).min(self.length)
+        self.length - self.least_padding().min(self.length)
     }
 
-    /// Keeps these sequences alone.
+    fn least_padding(&self) -> usize {
+        self.pads.iter().min().copied().unwrap_or(0)
+    }
+
+    /// The position of each of the next `t` tokens of every sequence, (B · t). Padding is at
+    /// position 0.
+    ///
+    /// # Errors
+    /// A sequence would be longer than `positions_max`.
+    pub(super) fn next_positions(&self, t: usize, positions_max: usize) -> Result<Vec<u32>> {
+        let columns = self.length..self.length + t;
+        let longest = columns.end - self.least_padding();
+        ensure!(
+            longest <= positions_max,
+            "a sequence of {longest} tokens exceeds the model's {positions_max} positions"
+        );
+        let position = |pad: usize, at: usize| at.saturating_sub(pad) as u32;
+        let of = |&pad: &usize| columns.clone().map(move |at| position(pad, at));
+        Ok(self.pads.iter().flat_map(of).collect())
+    }
+
+    /// Counts `t` tokens of every sequence that were read in every layer.
+    pub(super) fn advance(&mut self, t: usize) {
+        self.length += t;
+    }
+
+    /// Keeps only these sequences.
     pub fn keep(&mut self, rows: &[usize]) -> Result<()> {
         self.pads = rows.iter().map(|&row| self.pads[row]).collect();
         let index: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
@@ -49,7 +76,8 @@ impl TensorCache {
         Ok(())
     }
 
-    /// Takes in keys and values (B · T, kv_heads · head_dim) of layer `index`, and lets the queries read.
+    /// Appends keys and values (B · T, kv_heads · head_dim) of layer `index`; returns what the queries
+    /// (B · T, heads · head_dim) read, like the queries.
     pub(super) fn attention(
         &self,
         index: usize,
@@ -75,7 +103,8 @@ impl TensorCache {
         Ok(attended.transpose(1, 2)?.reshape((b * t, shape.heads * d))?)
     }
 
-    /// 0 where the last `t` columns see a column, -∞ elsewhere: (B, 1, t, length + t). A row of padding sees itself.
+    /// 0 where one of the last `t` columns sees a column, -∞ elsewhere: (B, 1, t, length + t). A row of
+    /// padding sees itself.
     fn mask(&self, t: usize, shape: &AttentionShape, device: &Device) -> Result<Tensor> {
         let columns = self.length + t;
         let mut mask = vec![f32::NEG_INFINITY; self.batch() * t * columns];
@@ -86,46 +115,4 @@ impl TensorCache {
         }
         Ok(Tensor::from_vec(mask, (self.batch(), 1, t, columns), device)?)
     }
-}
-
-/// Reads the next `t` tokens of every sequence, `ids` (B · t): final-norm hidden states (B, t, hidden).
-pub fn advance<'a>(
-    parameters: impl Into<Parameters<'a>>,
-    ids: &[u32],
-    cache: &mut TensorCache,
-) -> Result<Tensor> {
-    let parameters = parameters.into();
-    let (b, config) = (cache.batch(), parameters.config());
-    ensure!(b > 0 && ids.len().is_multiple_of(b), "{} tokens for {b} sequences", ids.len());
-    let t = ids.len() / b;
-    let columns = cache.length..cache.length + t;
-    let max = config.max_position_embeddings;
-    let longest = columns.end - cache.pads.iter().min().copied().unwrap_or(0);
-    ensure!(longest <= max, "a sequence of {longest} tokens exceeds the model's {max} positions");
-    let position = |pad: usize, at: usize| at.saturating_sub(pad) as u32;
-    let positions = cache.pads.iter().flat_map(|&pad| columns.clone().map(move |at| position(pad, at)));
-    let pass = Forward::cached(parameters, positions.collect(), cache);
-    let mut x = pass.embed(ids)?.detach();
-    for index in 0..pass.layers() {
-        x = pass.layer(index, &x)?.detach();
-    }
-    let hidden = pass.norm(&x)?.detach();
-    cache.length += t;
-    Ok(hidden.reshape((b, t, config.hidden_size))?)
-}
-
-/// Logits (N, vocab) of final-norm hidden states (N, hidden).
-pub fn logits<'a>(parameters: impl Into<Parameters<'a>>, hidden: &Tensor) -> Result<Tensor> {
-    let parameters = parameters.into();
-    let logits = parameters.output(hidden)?.detach();
-    Ok(match parameters.config().logit_cap() {
-        Some(cap) => composed::softcap(&logits, cap)?,
-        None => logits,
-    })
-}
-
-/// The last row of each sequence, (B, hidden) of (B, t, hidden).
-pub fn last_rows(hidden: &Tensor) -> Result<Tensor> {
-    let t = hidden.dim(D::Minus2)?;
-    Ok(hidden.narrow(1, t - 1, 1)?.squeeze(1)?.contiguous()?)
 }

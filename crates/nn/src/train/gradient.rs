@@ -12,8 +12,8 @@ use rayon::prelude::*;
 
 use super::memory::Passes;
 use super::pack::{Pack, chunks, pack};
-use super::trainee::Pass;
-use super::{Example, Group, LossParts, Member, Objective, Trainee};
+use super::trainable::Pass;
+use super::{Example, Group, LossParts, Member, Objective, Trainable};
 use crate::model::{self, Forward};
 use crate::ops::{self, Gradients, kernels, with_values};
 
@@ -38,7 +38,7 @@ pub(super) struct ChunkGradient {
 /// The loss that `objective` gives of `groups`, and its gradient by everything trainable, for update `step`.
 pub(super) fn of_step(
     pool: &ThreadPool,
-    trainee: &Trainee,
+    trainable: &Trainable,
     objective: Objective,
     passes: Passes,
     step: u32,
@@ -50,7 +50,7 @@ pub(super) fn of_step(
     ensure!(targets > 0, "no example of the update has a target token: there is nothing to learn from");
     let lengths: Vec<usize> = groups.iter().map(|group| group.tokens()).collect();
     let chunks: Vec<_> = chunks(&lengths, passes.tokens).into_iter().enumerate().collect();
-    let trained: Vec<_> = trainee.trainable().values().collect();
+    let trained: Vec<_> = trainable.tensors().values().collect();
 
     let mut sum =
         StepGradient { loss: 0.0, parts: LossParts::new(), targets, gradients: vec![None; trained.len()] };
@@ -60,9 +60,9 @@ pub(super) fn of_step(
             let groups = &groups[chunk.clone()];
             let examples: Vec<&Example> = groups.iter().flat_map(|group| &group.examples).collect();
             let pack = pack(&examples);
-            let recomputed = passes.recomputed(trainee.config(), pack.ids.len(), at_once);
+            let recomputed = passes.recomputed(trainable.config(), pack.ids.len(), at_once);
             let loss = |logprobs: &[f32]| evaluate(objective, groups, logprobs, targets);
-            of_chunk(&trainee.pass(step, *index), &trained, &pack, recomputed, loss)
+            of_chunk(&trainable.pass(step, *index), &trained, &pack, recomputed, loss)
         };
         // Each chunk has its own thread, always the same: memory that one update frees there is found by the next.
         let computed = pool.broadcast(|thread| wave.get(thread.index()).map(compute));

@@ -6,7 +6,7 @@ use crate::ops::kernels::Arithmetic;
 
 use super::pack::CHUNK_TOKENS;
 use super::update::moments_bytes;
-use super::{Hyper, Trainee};
+use super::{Hyper, Trainable};
 
 /// What `auto` keeps of the forward passes under way, in bytes, rather than computing it again.
 const KEPT_MAX: usize = 1 << 30;
@@ -71,13 +71,13 @@ fn per_layer(config: &ModelConfig) -> usize {
 /// Most memory, in bytes, that training takes in addition to the policy: the trained copy, its gradient and moments,
 /// and passes over micro-batches, `at_once` at a time, of which each may hold an example of `longest` tokens.
 pub fn memory_bytes(
-    trainee: &Trainee,
+    trainable: &Trainable,
     hyper: &Hyper,
     passes: Passes,
     longest: usize,
     at_once: usize,
 ) -> usize {
-    let config = trainee.config();
+    let config = trainable.config();
     let tokens = passes.tokens.max(longest);
     let (layers, layer) = (config.layers.len(), F32 * tokens * per_layer(config));
     let inputs = |recomputed: usize| recomputed * F32 * tokens * config.hidden_size;
@@ -88,13 +88,13 @@ pub fn memory_bytes(
         (Checkpointing::Auto, recomputed) => inputs(recomputed) + kept_max(at_once).max(layer),
         (_, recomputed) => inputs(recomputed) + layer,
     };
-    let trained = F32 * trainee.trainable_count();
+    let trained = F32 * trainable.element_count();
     // In the backward pass of a layer the gradients of its largest activations exist as well.
     let working = layer;
-    match trainee {
+    match trainable {
         // Small against the rest: as if AdamW kept two moments of everything.
-        Trainee::Lora { .. } => 5 * trained + at_once * (kept + working + trained + LOGITS),
-        Trainee::Full(_, arithmetic) => {
+        Trainable::Lora { .. } => 5 * trained + at_once * (kept + working + trained + LOGITS),
+        Trainable::Full(_, arithmetic) => {
             let element = match arithmetic {
                 Arithmetic::F32 => F32,
                 Arithmetic::Tiles { parts } => 2 * parts,
@@ -107,7 +107,7 @@ pub fn memory_bytes(
             let last = output * if recomputed > 0 { 2 } else { 1 };
             let pass = ((kept + output).max(trained) + working).max(trained + last);
             // The copy and the sum of its gradients.
-            2 * trained + moments_bytes(hyper, trainee.trainable()) + at_once * (pass + LOGITS + packed)
+            2 * trained + moments_bytes(hyper, trainable.tensors()) + at_once * (pass + LOGITS + packed)
         }
     }
 }
@@ -123,11 +123,11 @@ mod tests {
     fn full_training_holds_weights_gradients_moments_and_passes() {
         let shape = ModelConfig::seed(100);
         let weights = Weights::init(shape.clone(), &Address::new(1, Purpose::Init, 0, "", &[])).unwrap();
-        let trainee = Trainee::from(weights);
-        let trained = 4 * trainee.trainable_count();
+        let trainable = Trainable::from(weights);
+        let trained = 4 * trainable.element_count();
         let hyper = |optimizer, moments| Hyper { optimizer, moments, ..Hyper::from(&defaults().0) };
         let passes = Passes { tokens: 1, checkpointing: Checkpointing::Off };
-        let bytes = |hyper: &Hyper, at_once| memory_bytes(&trainee, hyper, passes, 1, at_once);
+        let bytes = |hyper: &Hyper, at_once| memory_bytes(&trainable, hyper, passes, 1, at_once);
         let adamw = hyper(OptimizerKind::AdamW, MomentPrecision::F32);
         let output = 4 * shape.vocab_size * shape.hidden_size;
         // So few tokens that the gradients are more than the activations ever were.

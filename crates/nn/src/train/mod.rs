@@ -19,7 +19,7 @@ pub mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
-mod trainee;
+mod trainable;
 mod trainer;
 mod update;
 
@@ -30,5 +30,5 @@ pub use pack::{CHUNK_TOKENS, Pack, chunks, pack};
 pub use pretrain::pretrain;
 pub use read::logprobs;
 pub use schedule::{LearningRate, schedule};
-pub use trainee::Trainee;
+pub use trainable::Trainable;
 pub use trainer::{Hyper, StepReport, Trainer};

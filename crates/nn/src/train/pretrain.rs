@@ -51,5 +51,5 @@ pub fn pretrain(
             trainer.end_after(left);
         }
     }
-    trainer.into_trainee().into_weights()
+    trainer.into_trainable().into_body().into_weights()
 }

@@ -96,7 +96,7 @@ fn the_loss_is_the_mean_over_completion_tokens_alone() {
     for example in batch.iter().flat_map(|group| &group.examples) {
         let prompt = example.trains.iter().position(|&t| t).unwrap();
         let starts = Arc::new(vec![0, example.tokens()]);
-        let hidden = model::forward(&weights, &example.ids, &starts).unwrap();
+        let hidden = model::forward(weights.parameters(), &example.ids, &starts).unwrap();
         let logits = hidden.matmul(&model::output_weight(&weights).t().unwrap()).unwrap();
         for (p, row) in logits.to_vec2::<f32>().unwrap().iter().enumerate().take(example.tokens() - 1) {
             if p + 1 >= prompt {
@@ -160,7 +160,7 @@ fn threads_change_no_bit() {
     let run = |threads| {
         let mut trainer = trainer(&weights(4), hyper(), 3, threads);
         let reports: Vec<_> = (0..3).map(|step| run_step(&mut trainer, step, 120)).collect();
-        (reports, trainer.trainee().hash().unwrap())
+        (reports, trainer.trainable().hash().unwrap())
     };
     let lengths: Vec<_> = batch(0, 120).iter().map(Group::tokens).collect();
     assert!(chunks(&lengths, CHUNK_TOKENS).len() > 2, "the test needs several chunks");
@@ -175,10 +175,11 @@ fn chunks_are_summed_in_order() {
     let whole = gradient_of(&weights, &batch);
     let lengths: Vec<_> = batch.iter().map(Group::tokens).collect();
     let mut sum: Vec<Vec<f32>> = Vec::new();
-    let (trainee, trained) = (Trainee::from(weights.clone()), weights.tensors.values().collect::<Vec<_>>());
+    let (trainable, trained) =
+        (Trainable::from(weights.clone()), weights.tensors.values().collect::<Vec<_>>());
     for chunk in chunks(&lengths, CHUNK_TOKENS) {
         let pack = pack(&examples(&batch[chunk]));
-        let part = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, 0, nll(whole.targets));
+        let part = gradient::of_chunk(&trainable.pass(1, 0), &trained, &pack, 0, nll(whole.targets));
         let part = part.unwrap().gradients;
         let part = part.iter().map(|g| g.as_ref().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
         if sum.is_empty() {
@@ -202,16 +203,16 @@ fn checkpointing_changes_no_bit() {
             let passes = Passes { tokens: 50, checkpointing };
             let batch = batch(1, 5);
             let batch: Vec<&Group> = batch.iter().collect();
-            let trainee = Trainee::Full(weights.clone(), arithmetic);
-            let step = gradient::of_step(&pool, &trainee, Objective::Sft, passes, 1, &batch).unwrap();
+            let trainable = Trainable::Full(weights.clone(), arithmetic);
+            let step = gradient::of_step(&pool, &trainable, Objective::Sft, passes, 1, &batch).unwrap();
             (step.loss, step.gradients)
         };
         let batch = batch(1, 5);
         let pack = pack(&examples(&batch));
-        let trainee = Trainee::Full(weights.clone(), Arithmetic::F32);
-        let trained: Vec<_> = trainee.trainable().values().collect();
+        let trainable = Trainable::Full(weights.clone(), Arithmetic::F32);
+        let trained: Vec<_> = trainable.tensors().values().collect();
         let recomputing = |layers| {
-            let chunk = gradient::of_chunk(&trainee.pass(1, 0), &trained, &pack, layers, nll(9)).unwrap();
+            let chunk = gradient::of_chunk(&trainable.pass(1, 0), &trained, &pack, layers, nll(9)).unwrap();
             let gradients = chunk.gradients.into_iter().flatten();
             let values = |g: Tensor| g.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             (chunk.parts, gradients.map(values).collect::<Vec<_>>())
@@ -248,8 +249,8 @@ fn going_on_from_a_saved_state_gives_the_same_bits() {
         }
         let file = fs::read(dir.join("tensors.safetensors")).unwrap();
         let values = file.len() - 8 - u64::from_le_bytes(*file.first_chunk().unwrap()) as usize;
-        let trained = straight.trainee().trainable();
-        let expected = 4 * straight.trainee().trainable_count() + moments_bytes(&hyper, trained);
+        let trained = straight.trainable().tensors();
+        let expected = 4 * straight.trainable().element_count() + moments_bytes(&hyper, trained);
         // Beside them AdamW's number of steps, for every tensor.
         assert!((expected..=expected + 4 * trained.len()).contains(&values), "{values}, not {expected}");
         let mut resumed = trainer(&weights(6), hyper.clone(), 6, 1);
@@ -258,7 +259,7 @@ fn going_on_from_a_saved_state_gives_the_same_bits() {
         for (step, report) in reports.iter().enumerate().skip(3) {
             assert_eq!(&run_step(&mut resumed, step, 1), report);
         }
-        assert_eq!(resumed.trainee().hash().unwrap(), straight.trainee().hash().unwrap());
+        assert_eq!(resumed.trainable().hash().unwrap(), straight.trainable().hash().unwrap());
 
         let mut other = trainer(&weights(6), Hyper { weight_decay: 0.5, ..hyper }, 6, 1);
         let error = other.load_state(&dir).unwrap_err().to_string();
@@ -273,7 +274,7 @@ fn the_given_weights_stay_as_they_are() {
     let mut trainer = trainer(&given, hyper(), 1, 1);
     run_step(&mut trainer, 0, 1);
     assert_eq!(given.hash(), before);
-    assert_ne!(trainer.trainee().hash().unwrap(), before);
+    assert_ne!(trainer.trainable().hash().unwrap(), before);
     let batch = batch(1, 1);
     assert!(trainer.step(&batch.iter().collect::<Vec<_>>()).is_err(), "no update beyond the planned ones");
 }
@@ -284,11 +285,11 @@ fn the_audit_names_a_tensor_that_the_graph_does_not_reach() {
     let stray = Tensor::ones((4, 4), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
     weights.tensors.insert("model.layers.1.stray.weight".into(), Var::from_tensor(&stray).unwrap());
     let mut trainer = trainer(&weights, hyper(), 2, 1);
-    let before = trainer.trainee().hash().unwrap();
+    let before = trainer.trainable().hash().unwrap();
     let batch = batch(0, 1);
     let error = format!("{:#}", trainer.step(&batch.iter().collect::<Vec<_>>()).unwrap_err());
     assert!(error.contains("no gradient reaches `model.layers.1.stray.weight`"), "{error}");
-    assert_eq!(trainer.trainee().hash().unwrap(), before);
+    assert_eq!(trainer.trainable().hash().unwrap(), before);
 }
 
 #[test]
@@ -302,11 +303,11 @@ fn a_loss_that_is_not_finite_stops_before_the_update() {
     values[token as usize * 16] = f32::NAN;
     embeddings.set(&Tensor::from_vec(values, (32, 16), embeddings.device()).unwrap()).unwrap();
     let mut trainer = trainer(&weights, hyper(), 2, 1);
-    let before = trainer.trainee().hash().unwrap();
+    let before = trainer.trainable().hash().unwrap();
     let error = format!("{:#}", trainer.step(&[&poisoned.into()]).unwrap_err());
     assert!(error.contains("update 1") && error.contains("task t/0/1"), "{error}");
     assert!(error.contains("not finite"), "{error}");
-    assert_eq!(trainer.trainee().hash().unwrap(), before);
+    assert_eq!(trainer.trainable().hash().unwrap(), before);
     assert_eq!(trainer.steps_done(), 0);
 }
 
@@ -395,7 +396,7 @@ fn three_updates_agree_with_pytorch() {
         assert!((report.loss - numbers("losses")[step]).abs() < 2e-5, "{report:?}");
         assert!((report.grad_norm / numbers("norms")[step] - 1.0).abs() < 2e-4, "{report:?}");
     }
-    for (name, var) in trainer.trainee().trainable() {
+    for (name, var) in trainer.trainable().tensors() {
         let ours: Vec<f32> = var.flatten_all().unwrap().to_vec1().unwrap();
         let differences = ours.iter().zip(values(&format!("after.{name}"))).map(|(a, b)| (a - b).abs());
         // A step moves an element by up to the learning rate, 0.01; Adam divides near-zero gradients by their
@@ -417,7 +418,7 @@ fn experts_that_read_nothing_may_rest_and_the_router_learns() {
     run_step(&mut trainer, 0, 1);
     let changed = |name: &str| {
         let values = |t: &BTreeMap<String, Var>| t[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        values(&before.tensors) != values(trainer.trainee().trainable())
+        values(&before.tensors) != values(trainer.trainable().tensors())
     };
     assert!((0..2).all(|i| changed(&format!("model.layers.{i}.mlp.gate.weight"))));
     assert!((0..64).any(|e| changed(&format!("model.layers.1.mlp.experts.{e}.up_proj.weight"))));

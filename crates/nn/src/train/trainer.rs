@@ -14,7 +14,7 @@ use super::gradient::{self, StepGradient, sources};
 use super::memory::Passes;
 use super::settings::{MomentPrecision, OptimizerKind, PretrainConfig, TrainConfig};
 use super::update::Update;
-use super::{Example, Group, LearningRate, LossParts, Objective, Trainee, state};
+use super::{Example, Group, LearningRate, LossParts, Objective, Trainable, state};
 use crate::domain::Address;
 use crate::ops::optimizer::{MomentStorage, clip_global_norm};
 use crate::profile::{self, Tokens};
@@ -109,7 +109,7 @@ pub struct StepReport {
 
 /// Trains a copy of some weights, or of an adapter on them.
 pub struct Trainer {
-    trainee: Trainee,
+    trainable: Trainable,
     hyper: Hyper,
     steps_total: u32,
     step: u32,
@@ -134,7 +134,7 @@ struct Header {
 impl Trainer {
     /// A trainer at step 0 of `steps_total`. It trains its own copy: what it is given stays as it is. Uses as many
     /// threads as the rayon pool it is called in.
-    pub fn new(trainee: impl Into<Trainee>, hyper: Hyper, steps_total: u32) -> Result<Self> {
+    pub fn new(trainable: impl Into<Trainable>, hyper: Hyper, steps_total: u32) -> Result<Self> {
         ensure!(steps_total > 0, "training for 0 steps changes nothing; give at least 1");
         let pool = ThreadPoolBuilder::new()
             .num_threads(rayon::current_num_threads())
@@ -142,10 +142,10 @@ impl Trainer {
             .thread_name(|i| format!("train-{i}"))
             .build()
             .context("can't start the training threads")?;
-        let trainee = trainee.into().deep_copy()?;
-        let update = Update::new(&hyper, trainee.arithmetic(), MomentStorage::default().address);
+        let trainable = trainable.into().deep_copy()?;
+        let update = Update::new(&hyper, trainable.arithmetic(), MomentStorage::default().address);
         Ok(Self {
-            trainee,
+            trainable,
             hyper,
             steps_total,
             step: 0,
@@ -159,7 +159,7 @@ impl Trainer {
 
     /// The same trainer, before its first update, with the draws that round its moments below `address`.
     pub fn drawing_at(self, address: Address) -> Self {
-        Self { update: Update::new(&self.hyper, self.trainee.arithmetic(), address), ..self }
+        Self { update: Update::new(&self.hyper, self.trainable.arithmetic(), address), ..self }
     }
 
     /// The same trainer, going over an update's examples in other passes.
@@ -168,12 +168,12 @@ impl Trainer {
     }
 
     /// What is trained, as of the last update.
-    pub fn trainee(&self) -> &Trainee {
-        &self.trainee
+    pub fn trainable(&self) -> &Trainable {
+        &self.trainable
     }
 
-    pub fn into_trainee(self) -> Trainee {
-        self.trainee
+    pub fn into_trainable(self) -> Trainable {
+        self.trainable
     }
 
     /// Updates made so far.
@@ -190,7 +190,7 @@ impl Trainer {
         );
         let number = self.step + 1;
         let gradient =
-            gradient::of_step(&self.pool, &self.trainee, self.objective, self.passes, number, groups)
+            gradient::of_step(&self.pool, &self.trainable, self.objective, self.passes, number, groups)
                 .and_then(|gradient| self.audited(gradient))
                 .with_context(|| format!("update {number} was not made"))?;
         let StepGradient { loss, parts, targets, gradients } = gradient;
@@ -202,7 +202,7 @@ impl Trainer {
         if !grad_norm.is_finite() {
             let broken = |(_, g): &(&String, &Vec<f32>)| g.iter().any(|v| !v.is_finite());
             let names =
-                self.trainee.trainable().keys().zip(&gradients).filter(broken).map(|(n, _)| n.as_str());
+                self.trainable.tensors().keys().zip(&gradients).filter(broken).map(|(n, _)| n.as_str());
             bail!(
                 "update {number} was not made: the gradient is not finite (norm {grad_norm}) in {} on {}",
                 names.collect::<Vec<_>>().join(", "),
@@ -210,10 +210,10 @@ impl Trainer {
             );
         }
         // As of the gradient: what waited in this update is audited in the next.
-        let waiting = self.audit && self.trainee.is_waiting()?;
+        let waiting = self.audit && self.trainable.is_waiting()?;
         let factor = self.hyper.schedule.factor(self.step, self.steps_total);
         self.pool.install(|| {
-            self.update.apply(self.trainee.trainable(), &gradients, &self.hyper, (number, factor))
+            self.update.apply(self.trainable.tensors(), &gradients, &self.hyper, (number, factor))
         })?;
         self.step = number;
         self.audit = self.audit && waiting;
@@ -233,8 +233,8 @@ impl Trainer {
     /// Refuses a gradient that misses a tensor or, at a phase's first update, is zero all over one: a cut graph
     /// trains part of the model without a word.
     fn audited(&self, mut gradient: StepGradient) -> Result<StepGradient> {
-        for ((name, var), gradient) in self.trainee.trainable().iter().zip(&mut gradient.gradients) {
-            let may_rest = (gradient.is_none() || self.audit) && self.trainee.may_rest(name)?;
+        for ((name, var), gradient) in self.trainable.tensors().iter().zip(&mut gradient.gradients) {
+            let may_rest = (gradient.is_none() || self.audit) && self.trainable.may_rest(name)?;
             if gradient.is_none() && may_rest {
                 *gradient = Some(vec![0.0; var.elem_count()]);
             }
@@ -252,8 +252,8 @@ impl Trainer {
     /// Saves weights, optimizer state and step to the directory `dir`, all or nothing.
     pub fn save_state(&self, dir: &Path) -> Result<()> {
         let header =
-            Header { step: self.step, settings: self.settings()?, model: self.trainee.config().to_json() };
-        state::save(dir, &header, self.update.save(self.trainee.trainable()))
+            Header { step: self.step, settings: self.settings()?, model: self.trainable.config().to_json() };
+        state::save(dir, &header, self.update.save(self.trainable.tensors()))
     }
 
     /// Goes on from the state at `dir`, which must have been saved with the same model, hyper-parameters and
@@ -261,7 +261,7 @@ impl Trainer {
     pub fn load_state(&mut self, dir: &Path) -> Result<()> {
         let (header, tensors): (Header, _) = state::load(dir)?;
         let at = dir.display();
-        ensure!(header.model == self.trainee.config().to_json(), "the state at {at} is of another model");
+        ensure!(header.model == self.trainable.config().to_json(), "the state at {at} is of another model");
         let settings = self.settings()?;
         ensure!(
             header.settings == settings,
@@ -269,7 +269,7 @@ impl Trainer {
             header.settings
         );
         ensure!(header.step <= self.steps_total, "the state at {at} claims step {}", header.step);
-        let restored = self.update.restore(self.trainee.trainable(), tensors);
+        let restored = self.update.restore(self.trainable.tensors(), tensors);
         restored.with_context(|| format!("in the state at {at}"))?;
         self.step = header.step;
         self.audit = true;
@@ -282,9 +282,9 @@ impl Trainer {
     }
 
     fn settings(&self) -> Result<String> {
-        Ok(match &self.trainee {
-            Trainee::Full(..) => serde_json::to_string(&(&self.hyper, self.steps_total))?,
-            Trainee::Lora { lora, .. } => {
+        Ok(match &self.trainable {
+            Trainable::Full(..) => serde_json::to_string(&(&self.hyper, self.steps_total))?,
+            Trainable::Lora { lora, .. } => {
                 serde_json::to_string(&(&self.hyper, self.steps_total, &lora.adapter.settings))?
             }
         })

@@ -107,9 +107,9 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 fn outputs(weights: &Weights) -> Vec<f32> {
     let ids: Vec<u32> = (0..40u32).map(|i| (i * i * 7 + i * 3 + 5) % 64).collect();
     let starts = Arc::new(vec![0, 3, 16, 40]);
-    let hidden = forward(weights, &ids, &starts).unwrap();
+    let hidden = forward(weights.parameters(), &ids, &starts).unwrap();
     let targets = Arc::new(ids.iter().map(|id| (id * 5 + 1) % 64).collect::<Vec<u32>>());
-    let logprobs = logprobs(weights, &hidden, &targets).unwrap();
+    let logprobs = logprobs(weights.parameters(), &hidden, &targets).unwrap();
     [values(&hidden), values(&logprobs)].concat()
 }
 

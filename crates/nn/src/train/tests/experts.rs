@@ -33,8 +33,8 @@ fn lora(config: &str) -> Lora {
     Lora { base, adapter }
 }
 
-fn trainee(lora: &Lora) -> Trainee {
-    Trainee::Lora { lora: Box::new(lora.clone()), address: address("dropout") }
+fn trainable(lora: &Lora) -> Trainable {
+    Trainable::Lora { lora: Box::new(lora.clone()), address: address("dropout") }
 }
 
 #[test]
@@ -49,17 +49,17 @@ fn every_tensor_of_the_adapter_gets_its_gradient() {
             var.set(&Tensor::from_vec(moved.collect::<Vec<_>>(), var.shape(), var.device()).unwrap())
                 .unwrap();
         }
-        let (trainee, batch) = (trainee(&lora), batch(1, 1));
+        let (trainable, batch) = (trainable(&lora), batch(1, 1));
         let batch: Vec<&Group> = batch.iter().collect();
         let analytic =
-            gradient::of_step(&pool, &trainee, Objective::Sft, Passes::default(), 1, &batch).unwrap();
+            gradient::of_step(&pool, &trainable, Objective::Sft, Passes::default(), 1, &batch).unwrap();
         assert_eq!(analytic.gradients.len(), 2 * adapted);
         for (name, gradient) in lora.adapter.tensors.keys().zip(&analytic.gradients) {
             let gradient = gradient.as_ref().unwrap_or_else(|| panic!("{name} has no gradient"));
             assert!(gradient.iter().all(|g| g.is_finite()) && gradient.iter().any(|g| *g != 0.0), "{name}");
         }
         assert_differences_agree(&lora.adapter.tensors, &analytic, || {
-            gradient::of_step(&pool, &trainee, Objective::Sft, Passes::default(), 1, &batch).unwrap().loss
+            gradient::of_step(&pool, &trainable, Objective::Sft, Passes::default(), 1, &batch).unwrap().loss
         });
     }
 }
@@ -69,10 +69,10 @@ fn experts_and_routers_stay_frozen_and_the_adapter_comes_back() {
     for (config, _) in FAMILIES {
         let begun = lora(config);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let mut trainer = pool.install(|| Trainer::new(trainee(&begun), hyper(), 6)).unwrap();
+        let mut trainer = pool.install(|| Trainer::new(trainable(&begun), hyper(), 6)).unwrap();
         let losses: Vec<f64> = (0..6).map(|_| run_step(&mut trainer, 0, 1).loss).collect();
         assert!(losses[5] < losses[0], "{losses:?}");
-        let Trainee::Lora { lora: trained, .. } = trainer.into_trainee() else { panic!() };
+        let Trainable::Lora { lora: trained, .. } = trainer.into_trainable() else { panic!() };
         let base = lora(config).base;
         assert_eq!(trained.base.hash(), base.hash());
         let mut experts = 0;

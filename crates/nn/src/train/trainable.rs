@@ -6,11 +6,11 @@ use anyhow::Result;
 use candle_core::Var;
 
 use crate::domain::Address;
-use crate::model::{Adapted, Dropout, Lora, ModelConfig, Parameters, Weights};
+use crate::model::{Adapted, Body, Dropout, Lora, ModelConfig, Parameters, Weights};
 use crate::ops::kernels::Arithmetic;
 
 /// A policy, divided into what is trained and what is frozen.
-pub enum Trainee {
+pub enum Trainable {
     /// With products by this arithmetic.
     Full(Weights, Arithmetic),
     Lora {
@@ -20,7 +20,7 @@ pub enum Trainee {
     },
 }
 
-impl From<Weights> for Trainee {
+impl From<Weights> for Trainable {
     fn from(weights: Weights) -> Self {
         Self::Full(weights, Arithmetic::F32)
     }
@@ -44,8 +44,8 @@ impl Pass<'_> {
     }
 }
 
-impl Trainee {
-    /// Of products with what is trained.
+impl Trainable {
+    /// The arithmetic of products with tensors that are trained.
     pub(super) fn arithmetic(&self) -> Arithmetic {
         match self {
             Self::Full(_, arithmetic) => *arithmetic,
@@ -61,11 +61,11 @@ impl Trainee {
         }
     }
 
-    /// The policy as plain weights.
-    pub fn into_weights(self) -> Result<Weights> {
+    /// The policy as it is now, without what only training needs.
+    pub fn into_body(self) -> Body {
         match self {
-            Self::Full(weights, _) => Ok(weights),
-            Self::Lora { lora, .. } => lora.merge(),
+            Self::Full(weights, arithmetic) => Body::Full(weights, arithmetic),
+            Self::Lora { lora, .. } => Body::Lora(*lora),
         }
     }
 
@@ -76,8 +76,8 @@ impl Trainee {
         }
     }
 
-    /// What gets a gradient, by name.
-    pub fn trainable(&self) -> &BTreeMap<String, Var> {
+    /// The tensors that get a gradient, by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Var> {
         match self {
             Self::Full(weights, _) => &weights.tensors,
             Self::Lora { lora, .. } => &lora.adapter.tensors,
@@ -85,8 +85,8 @@ impl Trainee {
     }
 
     /// Elements of everything that gets a gradient.
-    pub fn trainable_count(&self) -> usize {
-        self.trainable().values().map(|var| var.elem_count()).sum()
+    pub fn element_count(&self) -> usize {
+        self.tensors().values().map(|var| var.elem_count()).sum()
     }
 
     /// Shares nothing that is trained with this one.
