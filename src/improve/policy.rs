@@ -149,7 +149,7 @@ impl Policy {
     pub(super) fn into_engine(self) -> Box<dyn Generate + Send> {
         match self {
             Self::Model(model) => model.engine,
-            Self::Foreign(model) => model,
+            Self::CandleModel(model) => model,
             Self::Scripted(script) => Box::new(script),
         }
     }

@@ -1,7 +1,9 @@
-//! The seam between the stages and whatever produces tokens: the trait [`Generate`] and what it takes and returns.
+//! The seam between the stages and whatever produces tokens: the trait [`Generate`] and what it
+//! takes and returns.
 //!
-//! An engine never sees text. Prompts are token ids; thought boundaries and stop strings are tables over token ids
-//! ([`Stops`]). A stage that asks an engine knows nothing about tensors, devices or weights.
+//! An engine never sees text. Prompts are token ids; thought boundaries and stop strings are tables
+//! over token ids ([`Stops`]). A stage that asks an engine knows nothing about tensors, devices or
+//! weights.
 
 use std::sync::Arc;
 
@@ -18,7 +20,8 @@ pub struct Sampling {
     pub temperature: f32,
     /// Keep the k most probable tokens; 0 keeps all.
     pub top_k: u32,
-    /// Keep the smallest set of most probable tokens whose mass reaches p; 1 keeps all (Holtzman et al. 2020).
+    /// Keep the smallest set of most probable tokens whose mass reaches p; 1 keeps all (Holtzman et
+    /// al. 2020).
     pub top_p: f32,
     /// Keep tokens at least this fraction as probable as the most probable one; 0 keeps all.
     pub min_p: f32,
@@ -72,8 +75,8 @@ pub struct Stops {
 pub struct Boundary {
     /// One past the thought's last token, counted from the first generated token.
     pub end: usize,
-    /// Final-norm hidden state that predicted the thought's last token, as f16 bits; empty if the engine has no hidden
-    /// states.
+    /// Final-norm hidden state that predicted the thought's last token, as f16 bits; empty if the
+    /// engine has no hidden states.
     pub hidden_f16: Vec<u16>,
 }
 
@@ -81,10 +84,12 @@ pub struct Boundary {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
     pub token_ids: Vec<u32>,
-    /// Natural log-probability of each token at temperature 1 before truncation, of the same length.
+    /// Natural log-probability of each token at temperature 1 before truncation, of the same
+    /// length.
     pub logprobs: Vec<f32>,
     pub finish: FinishReason,
-    /// The end of every thought, the last one's included; `boundaries.last().end == token_ids.len()`.
+    /// The end of every thought, the last one's included; `boundaries.last().end ==
+    /// token_ids.len()`.
     pub boundaries: Vec<Boundary>,
 }
 
@@ -99,7 +104,8 @@ impl Completion {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadRequest {
     pub ids: Vec<u32>,
-    /// Log-probabilities are wanted for `ids[from..]`; at least 1, because nothing predicts the first token.
+    /// Log-probabilities are wanted for `ids[from..]`; at least 1, because nothing predicts the
+    /// first token.
     pub from: usize,
     /// Positions `p` for which the hidden state that predicts `ids[p]` is wanted.
     pub hidden_at: Vec<usize>,
@@ -123,7 +129,8 @@ impl ReadRequest {
 pub struct Reading {
     /// `ids.len() - from` values.
     pub logprobs: Vec<f32>,
-    /// One hidden state per wanted position, as f16 bits; each is empty if the engine has no hidden states.
+    /// One hidden state per wanted position, as f16 bits; each is empty if the engine has no hidden
+    /// states.
     pub hidden_f16: Vec<Vec<u16>>,
 }
 
@@ -164,8 +171,8 @@ impl Choice {
     }
 }
 
-/// What an engine can do besides generating token ids. A setting that needs what the engine lacks is refused when a run
-/// starts.
+/// What an engine can do besides generating token ids. A setting that needs what the engine lacks
+/// is refused when a run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Completions and readings hold final-norm hidden states.
@@ -186,7 +193,8 @@ impl Capabilities {
         Self { hidden: true, logprobs: true, prompt_logprobs: true, choices: true, replayable: true };
 }
 
-/// A policy that can be sampled and read. The one seam between the loop and whatever produces tokens.
+/// A policy that can be sampled and read. The one seam between the loop and whatever produces
+/// tokens.
 pub trait Generate: Sync {
     /// Hash of the weights (or of the script, or of the remote model's identity).
     fn policy_hash(&self) -> &str;
@@ -197,8 +205,8 @@ pub trait Generate: Sync {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Generates a completion for every request, in order. Calls `on_tokens(n)` after every n generated tokens, from any
-    /// thread.
+    /// Generates a completion for every request, in order. Calls `on_tokens(n)` after every n
+    /// generated tokens, from any thread.
     ///
     /// # Errors
     /// A request that the policy can't read, or weights that give no finite log-probability.
@@ -215,9 +223,11 @@ pub trait Generate: Sync {
     /// A sequence that the policy can't read.
     fn read(&self, requests: &[ReadRequest]) -> Result<Vec<Reading>>;
 
-    /// The log-probability of every option of every choice, in order: the sum over the option's tokens, given the context.
+    /// The log-probability of every option of every choice, in order: the sum over the option's
+    /// tokens, given the context.
     ///
-    /// Nothing is generated. An implementation may share the context's forward pass between the options.
+    /// Nothing is generated. An implementation may share the context's forward pass between the
+    /// options.
     ///
     /// # Errors
     /// A choice that the policy can't read.

@@ -1,10 +1,10 @@
-//! The engine on a candle device: batches of sequences, one forward pass per token, with the operators
-//! that train there.
+//! The engine on a candle device: batches of sequences, one forward pass per token, with the
+//! operators that train there.
 //!
 //! Samples have the same addresses and the same sampler as [`super::native`]. The device's products
 //! may differ in their last bits with the batch, so the promise of the native engine does not hold
-//! here. Batches depend only on the requests: a repeated call on the same machine does the same work.
-//! Another batch size may sample another token where two tokens are nearly as probable.
+//! here. Batches depend only on the requests: a repeated call on the same machine does the same
+//! work. Another batch size may sample another token where two tokens are nearly as probable.
 
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
@@ -38,8 +38,8 @@ pub struct DeviceEngine {
 }
 
 impl DeviceEngine {
-    /// An engine of a policy. A batch holds at most `batch_tokens` tokens of keys and values, padding
-    /// included. A request that needs more is the only one of its batch.
+    /// An engine of a policy. A batch holds at most `batch_tokens` tokens of keys and values,
+    /// padding included. A request that needs more is the only one of its batch.
     ///
     /// # Errors
     /// `batch_tokens` is 0, or the policy can't be hashed.
@@ -133,7 +133,8 @@ impl DeviceEngine {
         }
     }
 
-    /// Token ids (B · T) of the sequences, shorter ones padded on the left, and an empty cache for them.
+    /// Token ids (B · T) of the sequences, shorter ones padded on the left, and an empty cache for
+    /// them.
     fn padded(&self, sequences: &[&[u32]]) -> (Vec<u32>, TensorCache) {
         let longest = sequences.iter().map(|ids| ids.len()).max().unwrap_or(0);
         let pads: Vec<usize> = sequences.iter().map(|ids| longest - ids.len()).collect();

@@ -1,11 +1,11 @@
 //! Drafts by prompt lookup (Saxena 2023): the tokens that followed the last tokens where they stood
 //! before.
 //!
-//! One pass reads the last token and a draft of the tokens after it. Every token is then sampled from
-//! its own row with its own word of randomness, as it would be without a draft. The first sampled
-//! token that differs from the draft makes the later rows useless. So drafts never change what is
-//! sampled, at any temperature (unlike in Leviathan et al. 2023, nothing is resampled). Drafts cost
-//! rows. They pay while a pass has so few rows that it waits for weights.
+//! One pass reads the last token and a draft of the tokens after it. Every token is then sampled
+//! from its own row with its own word of randomness, as it would be without a draft. The first
+//! sampled token that differs from the draft makes the later rows useless. So drafts never change
+//! what is sampled, at any temperature (unlike in Leviathan et al. 2023, nothing is resampled).
+//! Drafts cost rows. They pay while a pass has so few rows that it waits for weights.
 
 /// Most tokens of a draft.
 const LONGEST: usize = 16;
@@ -17,7 +17,8 @@ pub fn room(rows: usize, sequences: usize) -> usize {
     (rows / sequences.max(1)).saturating_sub(1)
 }
 
-/// How long a sequence's drafts may be, learned from how many tokens of earlier drafts were accepted.
+/// How long a sequence's drafts may be, learned from how many tokens of earlier drafts were
+/// accepted.
 #[derive(Debug)]
 pub struct AcceptanceRate(usize);
 
@@ -44,8 +45,8 @@ impl AcceptanceRate {
     }
 }
 
-/// Appends at most `most` tokens to `to`. The text is `context`, then `sampled`. The tokens are those
-/// that followed the text's last tokens at the last earlier place where they stood.
+/// Appends at most `most` tokens to `to`. The text is `context`, then `sampled`. The tokens are
+/// those that followed the text's last tokens at the last earlier place where they stood.
 pub fn draft(context: &[u32], sampled: &[u32], most: usize, to: &mut Vec<u32>) {
     let len = context.len() + sampled.len();
     let at = |i: usize| if i < context.len() { context[i] } else { sampled[i - context.len()] };

@@ -1,12 +1,14 @@
-//! The engines: they generate tokens from a policy, in batches, with the log-probability of every token.
+//! The engines: they generate tokens from a policy, in batches, with the log-probability of every
+//! token.
 //!
-//! An engine implements [`Generate`](crate::domain::Generate) and never sees text: prompts are token ids,
-//! thought boundaries and stop strings are tables over token ids. On the CPU a completion is a pure
-//! function of (policy, prompt ids, sampling, address): batch size, order and thread count can't change it.
+//! An engine implements [`Generate`](crate::domain::Generate) and never sees text: prompts are
+//! token ids, thought boundaries and stop strings are tables over token ids. On the CPU a
+//! completion is a pure function of (policy, prompt ids, sampling, address): batch size, order and
+//! thread count can't change it.
 //!
-//! [`native`] runs the policies that are trained, [`device`] runs them on other devices than the CPU,
-//! [`candle_models`] runs models of other families and quantised files, [`scripted`] runs a script
-//! without weights.
+//! [`native`] runs the policies that are trained, [`device`] runs them on other devices than the
+//! CPU, [`candle_models`] runs models of other families and quantised files, [`scripted`] runs a
+//! script without weights.
 
 pub mod candle_models;
 pub mod device;

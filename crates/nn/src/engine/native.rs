@@ -1,8 +1,9 @@
-//! The engine on this machine's cores: it decodes many sequences together, with the trainer's kernels.
+//! The engine on this machine's cores: it decodes many sequences together, with the trainer's
+//! kernels.
 //!
 //! It is data-parallel. Every rayon thread runs its own decode loop (`worker`) over one queue of
-//! requests, the longest first. Requests with the same context share its prefill; readings share the
-//! tokens they begin with. Every row of the forward pass depends only on its own sequence. So a
+//! requests, the longest first. Requests with the same context share its prefill; readings share
+//! the tokens they begin with. Every row of the forward pass depends only on its own sequence. So a
 //! completion is a pure function of (policy, context, sampling, address): threads, batch and
 //! remembered prefixes can't change a bit of it.
 //!
@@ -38,15 +39,17 @@ pub struct Native {
     pub(super) pool: Arc<PagePool>,
     batch_tokens: usize,
     pub(super) batch: Batch,
-    /// Rows of a pass that cost hardly more than one row. Sequences come first; drafts get the rest.
+    /// Rows of a pass that cost hardly more than one row. Sequences come first; drafts get the
+    /// rest.
     pub(super) drafted_rows: usize,
     prefixes: Mutex<PrefixCache>,
 }
 
 impl Native {
-    /// An engine of a policy. Sequences that are decoded together hold at most `batch_tokens` tokens
-    /// of keys and values, over all threads. A request that needs more than its thread's share is the
-    /// only one on its thread. The same number of tokens may be remembered for later calls.
+    /// An engine of a policy. Sequences that are decoded together hold at most `batch_tokens`
+    /// tokens of keys and values, over all threads. A request that needs more than its thread's
+    /// share is the only one on its thread. The same number of tokens may be remembered for later
+    /// calls.
     ///
     /// # Errors
     /// `batch_tokens` is 0.
@@ -59,15 +62,15 @@ impl Native {
         Ok(Self { pool, batch_tokens, batch, drafted_rows, prefixes, model })
     }
 
-    /// The same engine, with drafts in passes of at most `rows` rows; 0 drafts nothing. Only the time
-    /// changes.
+    /// The same engine, with drafts in passes of at most `rows` rows; 0 drafts nothing. Only the
+    /// time changes.
     #[cfg(test)]
     fn drafting(self, rows: usize) -> Self {
         Self { drafted_rows: rows, ..self }
     }
 
-    /// The same engine, which remembers prefixes of at most `tokens` tokens between calls; 0 remembers
-    /// nothing.
+    /// The same engine, which remembers prefixes of at most `tokens` tokens between calls; 0
+    /// remembers nothing.
     pub fn remembering(self, tokens: usize) -> Self {
         Self { prefixes: Mutex::new(PrefixCache::new(tokens)), ..self }
     }

@@ -69,7 +69,7 @@ fn generate(engine: &Native, requests: &[Request]) -> Vec<Completion> {
     engine.generate(requests, &stops(), &|_| ()).unwrap()
 }
 
-/// What a request gives, and in how many passes behind its context.
+/// A request's completion, and the number of passes after its context.
 fn in_passes(engine: &Native, request: &Request) -> (Completion, usize) {
     let passes = AtomicUsize::new(0);
     let count = |_| {
@@ -84,7 +84,7 @@ fn drafts_save_passes_and_change_nothing() {
     let weights = weights();
     let engine = |rows| Native::new(Packed::new(&weights).unwrap(), 4096).unwrap().drafting(rows);
     let [without, few, many] = [0, 8, 40].map(engine);
-    // Greedy, this model soon repeats itself.
+    // With greedy sampling this model soon repeats itself.
     let greedy = Request { sampling: Sampling::GREEDY, ..request(0, vec![1, 7, 9, 7, 9], 80) };
     let (completion, passes) = in_passes(&without, &greedy);
     assert_eq!(passes, completion.token_ids.len());
@@ -261,7 +261,8 @@ fn caches_of_one_policy_are_refused_under_another() {
     assert!(error.to_string().contains(first.policy_hash()), "{error}");
 }
 
-/// Options share the context's pages; reading each sequence on its own must give the same sums, bit for bit.
+/// Options share the context's pages. Reading each sequence separately must give the same sums, bit
+/// for bit.
 #[test]
 fn weighing_options_is_reading_them() {
     let engine = Native::new(Packed::new(&weights()).unwrap(), 1000).unwrap();

@@ -1,8 +1,9 @@
-//! Remembers the cache pages of beginnings that are likely to be continued, as a tree search continues its paths.
+//! Remembers the cache pages of prefixes that are likely to be continued, as a tree search
+//! continues its paths.
 //!
-//! A page is found only by the exact token ids of everything before and in it, and only within the policy that
-//! this cache was made for; its content is a function of just those, so remembering can't change a result.
-//! Bounded in tokens; the least recently used beginnings are forgotten first.
+//! A page is found only by the exact token ids before and in it, and only for the policy that the
+//! cache was made for. Its content is a function of these, so remembering can't change a result.
+//! The cache is bounded in tokens; the least recently used prefixes are forgotten first.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::ops::kernels::KV_BLOCK;
 /// The page before the first one.
 const ROOT: u64 = 0;
 
-/// Full pages of one policy by the token ids they stand for.
+/// Full pages of one policy, by the token ids whose keys and values they hold.
 #[derive(Debug)]
 pub struct PrefixCache {
     pages_max: usize,
@@ -37,7 +38,7 @@ impl PrefixCache {
         Self { pages_max: tokens_max / KV_BLOCK, pages: HashMap::new(), ids_given: ROOT, now: 0 }
     }
 
-    /// The pages of the longest remembered beginning of `ids`.
+    /// The pages of the longest remembered prefix of `ids`.
     pub fn find(&mut self, ids: &[u32]) -> Vec<Arc<Page>> {
         self.now += 1;
         let mut found = Vec::new();
@@ -51,7 +52,7 @@ impl PrefixCache {
         found
     }
 
-    /// Remembers `pages`, which hold the keys and values of the beginning of `ids`.
+    /// Remembers `pages`, which hold the keys and values of a prefix of `ids`.
     pub fn insert(&mut self, ids: impl Iterator<Item = u32>, pages: &[Arc<Page>]) {
         if self.pages_max == 0 {
             return;
@@ -77,8 +78,8 @@ impl PrefixCache {
         }
     }
 
-    /// Forgetting many at once makes it cheap on average. A page is used whenever one after it is, so no page
-    /// outlives the one before it.
+    /// Forgetting many pages at once makes it cheap on average. A page is used whenever one after
+    /// it is used, so no page outlives the one before it.
     fn forget_a_quarter(&mut self) {
         let mut used: Vec<u64> = self.pages.values().map(|entry| entry.used).collect();
         used.sort_unstable();

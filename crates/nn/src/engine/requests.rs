@@ -10,11 +10,12 @@ use crate::domain::{Choice, Completion, FinishReason, ReadRequest, Request};
 
 /// Completes every request, in order.
 ///
-/// `check_ids` refuses a context that the engine can't read. `complete` is passed the indices of the
-/// requests that have room for at least one token; it returns (index, completion) in any order.
+/// `check_ids` refuses a context that the engine can't read. `complete` is passed the indices of
+/// the requests that have room for at least one token; it returns (index, completion) in any order.
 ///
 /// # Errors
-/// A context or a sampling that can't be used, an error of `complete`, or a request that it left out.
+/// A context or a sampling that can't be used, an error of `complete`, or a request that it left
+/// out.
 pub fn complete_all(
     requests: &[Request],
     context_max: usize,

@@ -1,10 +1,10 @@
 //! Samples one token from one row of logits.
 //!
-//! The restrictions apply in the order of transformers: temperature, then `top_k`, then `top_p` over
-//! what is left, then `min_p`. Among equally probable tokens the lower id counts as more probable.
-//! The token is found by inverting the cumulative distribution over the remaining tokens, in order of
-//! their ids, with one word of randomness. So a sample is a pure function of (logits, sampling,
-//! word).
+//! The restrictions apply in the order of transformers: temperature, then `top_k`, then `top_p`
+//! over what is left, then `min_p`. Among equally probable tokens the lower id counts as more
+//! probable. The token is found by inverting the cumulative distribution over the remaining tokens,
+//! in order of their ids, with one word of randomness. So a sample is a pure function of (logits,
+//! sampling, word).
 //!
 //! It knows nothing about requests or random streams. The log-probability that is reported for a
 //! sample is the one at temperature 1 before any restriction, by the trainer's own kernel.
@@ -59,11 +59,12 @@ impl Sampler {
             return greedy(logits);
         }
         self.weights.resize(logits.len(), 0.0);
-        // The most probable token has the weight exp(0) = 1, so `min_p` is a weight. It applies after
-        // `top_p`.
+        // The most probable token has the weight exp(0) = 1, so `min_p` is a weight. It applies
+        // after `top_p`.
         let floor = if sampling.top_p == 1.0 { sampling.min_p } else { 0.0 };
         exp_scaled(logits, largest(logits), 1.0 / sampling.temperature, floor, &mut self.weights);
-        // The middle of the word's share of [0, 1): never an end, so never a token of probability 0.
+        // The middle of the word's share of [0, 1): never an end, so never a token of probability
+        // 0.
         let share = (f64::from(word) + 0.5) / 4_294_967_296.0;
         let k = match sampling.top_k as usize {
             0 => logits.len(),
@@ -150,8 +151,8 @@ impl Sampler {
     }
 }
 
-/// The first id at which the running sum, which begins at `sum`, exceeds `target`. If none does: the
-/// last id with a weight.
+/// The first id at which the running sum, which begins at `sum`, exceeds `target`. If none does:
+/// the last id with a weight.
 fn first_above(weights: impl Iterator<Item = (usize, f64)>, mut sum: f64, target: f64) -> usize {
     let mut last = 0;
     for (id, weight) in weights.filter(|(_, weight)| *weight > 0.0) {

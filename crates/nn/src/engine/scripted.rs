@@ -1,15 +1,19 @@
-//! A policy from a script: drives the whole loop without weights, for tests and `--policy scripted`.
+//! A policy from a script: it drives the whole loop without weights, for tests and `--policy
+//! scripted`.
 //!
-//! Per prompt it knows right and wrong completions ([`Play`]) and is a mixture over them: the solution has
-//! probability `skill`, the rest is shared by the wrong ones. It is a true autoregressive policy: log-probs
-//! are those of the mixture given everything read so far, so continuing thought by thought has the same law as
-//! drawing in one go, and reading a text gives what generating it gave. A completion is a pure function of
-//! (policy, context, address). At temperature 0 a prompt is solved iff its own fixed difficulty is below the
-//! skill, so that greedy accuracy equals the skill; other sampling options change nothing.
+//! For each prompt it knows right and wrong completions ([`Play`]) and is a mixture over them: the
+//! solution has probability `skill`, the wrong completions share the rest. It is a true
+//! autoregressive policy. Log-probabilities are those of the mixture given everything read so far.
+//! So continuing thought by thought follows the same distribution as generating at once, and
+//! reading a text returns the log-probabilities of generating it. A completion is a pure function
+//! of (policy, context, address). At temperature 0 a prompt is solved if its own fixed difficulty
+//! is below the skill, so that greedy accuracy equals the skill. Other sampling options change
+//! nothing.
 //!
-//! Hidden states are synthetic: whether the completion has left the solution, behind noise that is a function of
-//! the tokens read. Where it has no play for a context, a choice is weighed by the context's hash: a verdict like any
-//! other, for tests of judges. It knows nothing about text: the caller gives token ids.
+//! Hidden states are synthetic: whether the completion has left the solution, plus noise that is a
+//! function of the tokens read. If the script has no play for a context, the context's hash decides
+//! the probabilities of a choice, so that tests of judges get a verdict. It knows nothing about
+//! text: the caller passes token ids.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,27 +30,28 @@ use crate::domain::{
 };
 use crate::profile::{self, Tokens};
 
-/// Log-probability of a token that no script foresees, about one in a million.
+/// Log-probability of a token that the script doesn't contain, about one in a million.
 const LOGPROB_FLOOR: f32 = -13.8;
 /// Log-probability of each prompt token when it is read.
 const LOGPROB_PROMPT: f32 = -1.0;
-/// Probability of the options of a choice, together, where no play is known.
+/// Sum of the probabilities of a choice's options, where no play is known.
 const VERDICT_MASS: f64 = 0.9;
-/// Share of the distance to a skill of 1 that remains after training on this many trajectories is 1/e.
+/// After training on this many trajectories, 1/e of the distance to a skill of 1 remains.
 const KEPT_PER_E_FOLD: f64 = 400.0;
 
-/// What the script knows about one prompt: completions as token ids, the end-of-sequence token included.
+/// The completions that the script knows for one prompt, as token ids with the end-of-sequence
+/// token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Play {
     pub solution: Vec<u32>,
-    /// Wrong completions, equally probable. If empty, the solution cut in its middle is the wrong one.
+    /// Wrong completions, equally probable. If there is none, it is the first half of the solution.
     pub wrong: Vec<Vec<u32>>,
 }
 
 /// Finds the prompt at the start of a context: its length in tokens, and its play.
 pub type Lookup = dyn Fn(&[u32]) -> Option<(usize, Play)> + Send + Sync;
 
-/// Where plays come from.
+/// The source of plays.
 #[derive(Clone)]
 pub struct Script {
     identity: String,
@@ -60,7 +65,8 @@ impl fmt::Debug for Script {
 }
 
 impl Script {
-    /// A table from prompt ids to plays. If one prompt begins another, the longest that fits counts.
+    /// A table from prompt ids to plays. If several prompts are prefixes of a context, the longest
+    /// counts.
     pub fn table(plays: BTreeMap<Vec<u32>, Play>) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 script table v1");
         let mut update = |ids: &[u32]| {
@@ -82,13 +88,13 @@ impl Script {
         Self { identity, lookup: Arc::new(lookup) }
     }
 
-    /// Plays made on demand. `identity` must change whenever `lookup` would answer otherwise.
+    /// Plays made on demand. `identity` must change whenever the results of `lookup` change.
     pub fn solver(identity: &str, lookup: Arc<Lookup>) -> Self {
         Self { identity: identity.to_owned(), lookup }
     }
 }
 
-/// See the module's documentation.
+/// A policy without weights; the module's documentation describes it.
 #[derive(Clone, Debug)]
 pub struct Scripted {
     script: Script,
@@ -102,17 +108,17 @@ pub struct Scripted {
 impl Scripted {
     /// A policy whose every completion is right with probability `skill`, in [0, 1].
     pub fn new(script: Script, skill: f64) -> Result<Self> {
-        ensure!((0.0..=1.0).contains(&skill), "a script's skill is {skill}; give 0 to 1");
+        ensure!((0.0..=1.0).contains(&skill), "a script's skill is {skill}; it must be in [0, 1]");
         Ok(Self { script, skill, version: 0, hidden_size: 8, context_max: 1 << 20, hash: String::new() }
             .hashed())
     }
 
-    /// Hidden states of `size` values; 0 gives none.
+    /// The same policy with hidden states of `size` values; 0 means none.
     pub fn with_hidden_size(self, size: usize) -> Self {
         Self { hidden_size: size, ..self }.hashed()
     }
 
-    /// Longest context plus completion, in tokens.
+    /// The same policy with this longest context plus completion, in tokens.
     pub fn with_context_max(self, tokens: usize) -> Self {
         Self { context_max: tokens, ..self }.hashed()
     }
@@ -134,7 +140,7 @@ impl Scripted {
         Self { version, ..self }.hashed()
     }
 
-    /// How often the policy was improved.
+    /// How many times the policy was improved.
     pub fn version(&self) -> u32 {
         self.version
     }
@@ -174,33 +180,33 @@ impl Scripted {
         };
         let line = mixture.choose(uniform, stops);
         let room = self.context_max.saturating_sub(request.context_ids.len());
-        let mut drawn = Drawn::default();
+        let mut partial = Partial::default();
         let mut ids = request.context_ids.clone();
         let mut finish = None;
         for &id in &line {
-            if drawn.token_ids.len() == request.tokens_max.min(room) {
+            if partial.token_ids.len() == request.tokens_max.min(room) {
                 break;
             }
             let hidden = self.hidden(&ids, mixture.solved);
-            drawn.token_ids.push(id);
-            drawn.logprobs.push(mixture.read(id));
+            partial.token_ids.push(id);
+            partial.logprobs.push(mixture.read(id));
             ids.push(id);
-            finish = drawn.finish(id, request, stops);
+            finish = partial.finish(id, request, stops);
             if finish.is_some() || stops.boundary_ids.contains(&id) {
-                drawn.close(hidden);
+                partial.close(hidden);
             } else {
-                drawn.open = hidden;
+                partial.open = hidden;
             }
             if finish.is_some() {
                 break;
             }
         }
-        let limit = if room <= request.tokens_max && drawn.token_ids.len() == room {
+        let limit = if room <= request.tokens_max && partial.token_ids.len() == room {
             FinishReason::ContextFull
         } else {
             FinishReason::TokensMax
         };
-        Ok(drawn.into_completion(finish.unwrap_or(limit)))
+        Ok(partial.into_completion(finish.unwrap_or(limit)))
     }
 
     fn read_one(&self, request: &ReadRequest) -> Result<Reading> {
@@ -229,7 +235,8 @@ impl Scripted {
         })
     }
 
-    /// The state after reading `ids`: noise of the tokens, and in the first value whether all is right so far.
+    /// The state after reading `ids`: noise from the tokens; the first value also depends on
+    /// whether the completion follows the solution so far.
     fn hidden(&self, ids: &[u32], solved: bool) -> Vec<u16> {
         let seed = hash_words(ids);
         let noise = |i: usize| unit(hash_words(&[seed as u32, (seed >> 32) as u32, i as u32])) * 2.0 - 1.0;
@@ -304,10 +311,10 @@ fn truncated(solution: &[u32]) -> Vec<u32> {
     rest[..rest.len() / 2].iter().chain([last]).copied().collect()
 }
 
-/// The lines that agree with everything read so far, with their weights.
+/// The lines that agree with everything read so far, with their probabilities.
 struct Mixture {
     lines: Vec<(f64, Vec<u32>)>,
-    /// Completion tokens read.
+    /// Number of completion tokens read.
     at: usize,
     /// Whether they all follow the solution.
     solved: bool,
@@ -329,7 +336,8 @@ impl Mixture {
         if after > 0.0 { ((after / before).ln() as f32).max(LOGPROB_FLOOR) } else { LOGPROB_FLOOR }
     }
 
-    /// What comes next if `uniform` decides: the rest of one line, or the end of the sequence where no line fits.
+    /// The next tokens, chosen by `uniform` in [0, 1): the rest of one line, or the end of the
+    /// sequence if no line fits.
     fn choose(&self, uniform: f64, stops: &Stops) -> Vec<u32> {
         let total: f64 = self.lines.iter().map(|(w, _)| w).sum();
         let mut left = uniform * total;
@@ -345,9 +353,9 @@ impl Mixture {
     }
 }
 
-/// A completion in the making.
+/// A completion that is not finished.
 #[derive(Default)]
-struct Drawn {
+struct Partial {
     token_ids: Vec<u32>,
     logprobs: Vec<f32>,
     boundaries: Vec<Boundary>,
@@ -356,12 +364,12 @@ struct Drawn {
     open: Vec<u16>,
 }
 
-impl Drawn {
+impl Partial {
     fn close(&mut self, hidden_f16: Vec<u16>) {
         self.boundaries.push(Boundary { end: self.token_ids.len(), hidden_f16 });
     }
 
-    /// Whether `id`, just drawn, ends the completion.
+    /// Why the completion ends with `id`, its last token, if it does.
     fn finish(&mut self, id: u32, request: &Request, stops: &Stops) -> Option<FinishReason> {
         if stops.eos_ids.contains(&id) {
             return Some(FinishReason::Eos);

@@ -1,7 +1,8 @@
-//! When a request ends: the [`Stops`] as tables, and the bytes a stop string may still grow from.
+//! When a completion ends: the [`Stops`] as tables, and the last bytes, in which a stop string may
+//! have begun.
 //!
-//! Of several reasons that hold at once the policy's own word counts first: end of sequence, stop string,
-//! boundary, then the limits. A token is never cut: the token that completes a stop string stays whole.
+//! If several reasons hold at once, the order is: end of sequence, stop string, boundary, then the
+//! limits. A token is never cut: the token that completes a stop string stays whole.
 
 use anyhow::{Result, ensure};
 
@@ -17,12 +18,15 @@ pub struct StopTable<'a> {
     flags: Vec<u8>,
     strings: &'a [Vec<u8>],
     token_bytes: &'a [Vec<u8>],
-    /// Bytes before a token that can belong to a stop string ending in it.
+    /// Most bytes before a token that can belong to a stop string that ends in it.
     tail_max: usize,
 }
 
 impl<'a> StopTable<'a> {
-    /// For a policy of `vocab_size` tokens. Ids it can't draw are ignored.
+    /// For a policy of `vocab_size` tokens. Ids outside of the vocabulary are ignored.
+    ///
+    /// # Errors
+    /// An empty stop string, or stop strings without the bytes of all tokens.
     pub fn new(stops: &'a Stops, vocab_size: usize) -> Result<Self> {
         let mut flags = vec![0; vocab_size];
         for (ids, flag) in [(&stops.eos_ids, EOS), (&stops.boundary_ids, BOUNDARY)] {
@@ -50,13 +54,13 @@ impl<'a> StopTable<'a> {
         self.flags[id as usize] & (BOUNDARY | EOS) != 0
     }
 
-    /// Why the request ends with token `id`, its `drawn`-th (from 1), if it does. `tail` is the request's own
-    /// and begins empty.
+    /// Why the completion ends with token `id`, if it does. `id` is its `sampled`-th token, counted
+    /// from 1. `tail` belongs to the completion and begins empty.
     pub fn finish(
         &self,
         request: &Request,
         id: u32,
-        drawn: usize,
+        sampled: usize,
         context_max: usize,
         tail: &mut Vec<u8>,
     ) -> Option<FinishReason> {
@@ -67,9 +71,9 @@ impl<'a> StopTable<'a> {
             Some(FinishReason::StopString)
         } else if flags & BOUNDARY != 0 && request.stop_at_boundary {
             Some(FinishReason::Boundary)
-        } else if drawn >= request.tokens_max {
+        } else if sampled >= request.tokens_max {
             Some(FinishReason::TokensMax)
-        } else if request.context_ids.len() + drawn >= context_max {
+        } else if request.context_ids.len() + sampled >= context_max {
             Some(FinishReason::ContextFull)
         } else {
             None

@@ -1,5 +1,5 @@
-//! One thread's decode loop: prefills, single tokens and drafts of many sequences in one forward pass.
-//! A finished sequence is replaced at once.
+//! One thread's decode loop: prefills, single tokens and drafts of many sequences in one forward
+//! pass. A finished sequence is replaced at once.
 //!
 //! A group of requests with one context is prefilled once. Its members fork the pages and sample
 //! their first tokens from the same logits. Members wait for a free slot, so at most one group per
@@ -32,10 +32,10 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Weights that don't fit in the processor's cache are read from memory in every pass; more rows
-    /// share that cost. Small models fit, and then the keys and values of their sequences should fit
-    /// too. For the embedded model in f32, 12 sequences do (measured with AVX2); they also fill a
-    /// tile of rows. In bf16 there are more, and tiles have 16 rows.
+    /// Weights that don't fit in the processor's cache are read from memory in every pass; more
+    /// rows share that cost. Small models fit, and then the keys and values of their sequences
+    /// should fit too. For the embedded model in f32, 12 sequences do (measured with AVX2); they
+    /// also fill a tile of rows. In bf16 there are more, and tiles have 16 rows.
     pub fn of(model: &Packed) -> Self {
         const CACHED_BYTES: usize = 32 << 20;
         match (model.bytes(), model.kv()) {
@@ -151,7 +151,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// One forward pass: at least a token of every slot, and as much prefill as fits in the other rows.
+    /// One forward pass: at least a token of every slot, and as much prefill as fits in the other
+    /// rows.
     fn step(&mut self) -> Result<()> {
         let model = &self.ledger.job.engine.model;
         let (width, vocab) = (model.config().hidden_size, model.config().vocab_size);
@@ -231,7 +232,8 @@ impl<'a> Prefill<'a> {
         Self { context, cache, members: Vec::new(), is_searched }
     }
 
-    /// The next tokens to read, at most `room`. The hidden state of the context's last token is wanted.
+    /// The next tokens to read, at most `room`. The hidden state of the context's last token is
+    /// wanted.
     fn span(&mut self, room: usize) -> Span<'_> {
         let unread = &self.context[self.cache.len()..];
         let n = unread.len().min(room);

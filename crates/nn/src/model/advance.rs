@@ -1,7 +1,8 @@
-//! The forward pass over the next tokens of sequences whose keys and values are in a [`TensorCache`].
+//! The forward pass over the next tokens of sequences whose keys and values are in a
+//! [`TensorCache`].
 //!
-//! It runs the training forward on any candle device and tracks no gradients. It knows nothing about
-//! sampling.
+//! It runs the training forward on any candle device and tracks no gradients. It knows nothing
+//! about sampling.
 
 use anyhow::{Result, ensure};
 use candle_core::{D, Tensor};
@@ -10,7 +11,8 @@ use super::forward::{Forward, Parameters};
 use super::tensor_cache::TensorCache;
 use crate::ops::composed;
 
-/// Reads the next `t` tokens of every sequence, `ids` (B · t): final-norm hidden states (B, t, hidden).
+/// Reads the next `t` tokens of every sequence, `ids` (B · t): final-norm hidden states (B, t,
+/// hidden).
 ///
 /// # Errors
 /// `ids` has not the same number of tokens for every sequence, or a sequence outgrows the model.

@@ -1,9 +1,9 @@
-//! What a policy is made of: weights that are trained, weights that are only read, or an adapter on such
-//! weights.
+//! What a policy is made of: weights that are trained, weights that are only read, or an adapter on
+//! such weights.
 //!
-//! Whoever samples, trains, writes or measures a policy takes a [`Body`] and asks it, instead of telling
-//! the three forms apart again. It knows nothing about where the weights came from, and nothing about
-//! engines.
+//! Whoever samples, trains, writes or measures a policy takes a [`Body`] and asks it, instead of
+//! telling the three forms apart again. It knows nothing about where the weights came from, and
+//! nothing about engines.
 
 use anyhow::{Context, Result};
 

@@ -1,12 +1,13 @@
-//! The key/value cache: pages of 16 positions, shared by reference and copied on write (vLLM's PagedAttention,
-//! Kwon et al. 2023, without its block table on a device).
+//! The key/value cache: pages of 16 positions, shared by reference and copied on write (vLLM's
+//! PagedAttention, Kwon et al. 2023, without its block table on a device).
 //!
-//! A page holds keys and values of *all* layers for 16 positions, so forking a sequence is cloning a short list
-//! of references. A page is written only by the sequence that alone refers to it; a shared page that has to be
-//! written, the partly filled last one, is copied first. Every cache is made for one policy, and
-//! [`super::decode`] refuses it under another.
+//! A page holds keys and values of *all* layers for 16 positions, so a fork of a sequence is a copy
+//! of a short list of references. A sequence writes only pages that no other sequence refers to. A
+//! shared page that must be written, the partly filled last one, is copied first. Every cache is
+//! made for one policy, and [`super::decode`] refuses it under another.
 //!
-//! Knows nothing about tokens or attention; layouts within a block are those of `ops::kernels::write_kv`.
+//! It knows nothing about tokens or attention. The layout within a block is that of
+//! `ops::kernels::write_kv`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +21,7 @@ const FREE_BYTES_MAX: usize = 256 << 20;
 #[derive(Debug)]
 pub struct Page(Numbers);
 
-/// By what the policy's keys and values are rounded to.
+/// The elements of a page, in the precision of the policy's keys and values.
 #[derive(Debug)]
 enum Numbers {
     F32(AlignedVec),
@@ -44,9 +45,9 @@ impl Page {
     }
 }
 
-/// A kind of numbers that pages hold.
+/// A type of elements that pages hold.
 pub(super) trait Held: KvNumber {
-    /// Those of a page, which must be of this kind.
+    /// The elements of a page, which must be of this type.
     fn of_page(page: &Page) -> &[Self];
     fn of_page_mut(page: &mut Page) -> &mut [Self];
 }
@@ -69,7 +70,7 @@ macro_rules! held {
 
 held!(f32: F32, u16: Bf16);
 
-/// Makes and takes back the pages of one policy. Shared between threads.
+/// Allocates and recycles the pages of one policy. Threads share it.
 #[derive(Debug)]
 pub struct PagePool {
     policy: Arc<str>,
@@ -81,8 +82,8 @@ pub struct PagePool {
 }
 
 impl PagePool {
-    /// A pool for the policy with this hash: `layers` layers of `kv_size` = kv_heads * head_dim elements per
-    /// position.
+    /// A pool for the policy with this hash: `layers` layers of `kv_size` = kv_heads * head_dim
+    /// elements per position.
     pub fn new(policy: Arc<str>, layers: usize, kv_size: usize, precision: KvPrecision) -> Arc<Self> {
         Arc::new(Self { policy, block: kv_size * KV_BLOCK, layers, precision, free: Mutex::default() })
     }
@@ -92,7 +93,7 @@ impl PagePool {
         &self.policy
     }
 
-    /// Numbers of a page.
+    /// Number of elements of a page.
     fn page_len(&self) -> usize {
         2 * self.block * self.layers
     }
@@ -101,14 +102,14 @@ impl PagePool {
         self.page_len() * self.precision.bytes()
     }
 
-    /// A page that nobody else refers to. Its content is arbitrary finite numbers: nothing reads a position
-    /// before it is written.
+    /// A page that nothing else refers to. Its content is arbitrary finite numbers: no position is
+    /// read before it is written.
     fn take(&self) -> Arc<Page> {
         let recycled = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         recycled.unwrap_or_else(|| Arc::new(Page::new(self.precision, self.page_len())))
     }
 
-    /// Takes back the pages that nobody else refers to.
+    /// Takes back the pages that nothing else refers to.
     fn give_back(&self, pages: impl Iterator<Item = Arc<Page>>) {
         let free_max = FREE_BYTES_MAX / self.page_bytes().max(1);
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +130,7 @@ pub struct KvCache {
 }
 
 impl Clone for KvCache {
-    /// Shares every page; whoever writes next copies the last one if it is partly filled.
+    /// Shares every page. The next write copies the last page if it is partly filled.
     fn clone(&self) -> Self {
         Self { pool: self.pool.clone(), pages: self.pages.clone(), len: self.len }
     }
@@ -162,7 +163,7 @@ impl KvCache {
         self.len == 0
     }
 
-    /// What its keys and values are rounded to.
+    /// The precision of its keys and values.
     pub fn precision(&self) -> KvPrecision {
         self.pool.precision
     }
@@ -177,7 +178,8 @@ impl KvCache {
         &self.pages[..self.len / KV_BLOCK]
     }
 
-    /// Gives the pages of the next `n` positions to this sequence alone: new ones, or a copy of a shared one.
+    /// Makes the pages of the next `n` positions ready to write: new pages, or a copy of a shared
+    /// one.
     pub(crate) fn reserve(&mut self, n: usize) {
         if n == 0 {
             return;
@@ -219,8 +221,8 @@ impl KvCache {
         N::of_page_mut(page)[2 * block * layer..][..2 * block].split_at_mut(block)
     }
 
-    /// Appends the key and value blocks of `layer` for positions `0..end` to `blocks`; those that end before
-    /// position `first` are left empty.
+    /// Appends the key and value blocks of `layer` for positions `0..end` to `blocks`. Blocks that
+    /// end before position `first` are left empty.
     pub(super) fn blocks<'a, N: Held>(
         &'a self,
         layer: usize,

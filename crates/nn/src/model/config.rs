@@ -1,10 +1,11 @@
 //! The shape of a decoder, as a Hugging Face `config.json` describes it.
 //!
-//! What families differ in is a flag here, per layer ([`LayerConfig`]) or for all ([`Blocks`]), so that the forward
-//! passes know no family. [`ModelConfig::parse`] makes it from a file; [`ModelConfig::to_json`] writes it back,
-//! with every key of the file that the decoder doesn't read.
+//! Families differ in flags, per layer ([`LayerConfig`]) or for all layers ([`Blocks`]), so the
+//! forward passes know no family. [`ModelConfig::parse`] makes a configuration from a file's text.
+//! [`ModelConfig::to_json`] writes it back, with every key of the file that the decoder doesn't
+//! read.
 //!
-//! Knows nothing about tensors or files.
+//! It knows nothing about tensors or files.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,8 @@ use crate::ops::kernels::{Arithmetic, AttentionShape, Routing};
 /// What one decoder layer does differently from its neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayerConfig {
-    /// Rotary position encoding of queries and keys; without it the layer sees order only through the mask.
+    /// Rotary position encoding of queries and keys; without it the layer sees order only through
+    /// the mask.
     pub rope: bool,
     /// Attend to the last [`ModelConfig::sliding_window`] tokens only, the token itself included.
     pub sliding: bool,
@@ -30,7 +32,7 @@ pub struct LayerConfig {
 pub enum NormPlacement {
     /// Before attention and feed-forward.
     Pre,
-    /// Behind them, before what they give is added.
+    /// After attention and feed-forward, before their output is added.
     Post,
     /// Both.
     Sandwich,
@@ -72,7 +74,7 @@ impl NormPlacement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QkNorm {
     None,
-    /// Each head on its own, all with one weight.
+    /// Each head separately, all with the same weight.
     Head,
     /// All heads together.
     Full,
@@ -138,7 +140,7 @@ impl Default for Blocks {
 pub struct Experts {
     pub num_experts: usize,
     pub num_experts_per_tok: usize,
-    /// Of one expert, in elements.
+    /// Size of one expert's hidden layer, in elements.
     pub intermediate_size: usize,
     /// The chosen experts' weights are divided by their sum.
     pub norm_topk_prob: bool,
@@ -150,7 +152,8 @@ impl Experts {
     }
 }
 
-/// The shape of a decoder. Field names are `config.json`'s; sizes are in elements, positions in tokens.
+/// The shape of a decoder. Field names are `config.json`'s; sizes are in elements, positions in
+/// tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     pub family: Family,
@@ -162,7 +165,7 @@ pub struct ModelConfig {
     pub head_dim: usize,
     pub rms_norm_eps: f64,
     pub rope: RopeParameters,
-    /// Of sliding layers, if theirs differ.
+    /// Rotary positions of sliding layers, if they differ.
     pub sliding_rope: Option<RopeParameters>,
     pub max_position_embeddings: usize,
     pub tie_word_embeddings: bool,
@@ -171,12 +174,12 @@ pub struct ModelConfig {
     /// One entry per decoder layer.
     pub layers: Vec<LayerConfig>,
     pub blocks: Blocks,
-    /// Of sparse layers, if there are any.
+    /// The experts of sparse layers, if there are any.
     pub experts: Option<Experts>,
     pub bos_token_id: Option<u32>,
     pub eos_token_ids: Vec<u32>,
     pub pad_token_id: Option<u32>,
-    /// The keys of the `config.json` it was read from that its own fields don't write, as they were.
+    /// The keys of the `config.json` it was read from that its fields don't write, unchanged.
     pub other: BTreeMap<String, Value>,
 }
 
@@ -186,9 +189,9 @@ impl ModelConfig {
         read::parse(text)
     }
 
-    /// The shape of the built-in seed model for a tokenizer of `vocab_size` tokens: two rotary layers with a
-    /// window of 8 tokens below two layers without positions, which is what lets it count further than its
-    /// training data.
+    /// The shape of the built-in seed model for a tokenizer of `vocab_size` tokens: two rotary
+    /// layers with a window of 8 tokens below two layers without positions. Layers without
+    /// positions let it count further than its training data.
     pub fn seed(vocab_size: usize) -> Self {
         let layer = |i| LayerConfig { rope: i < 2, sliding: i < 2, sparse: false };
         Self {
@@ -220,7 +223,8 @@ impl ModelConfig {
         self.sliding_window.filter(|_| self.layers[index].sliding)
     }
 
-    /// What layer `index`'s attention looks like to the kernels, where matrices are multiplied by `arithmetic`.
+    /// The shape of layer `index`'s attention for the kernels, with matrix products in
+    /// `arithmetic`.
     pub fn attention_shape(&self, index: usize, arithmetic: Arithmetic) -> AttentionShape {
         AttentionShape {
             heads: self.num_attention_heads,
@@ -236,7 +240,7 @@ impl ModelConfig {
         }
     }
 
-    /// What embeddings are multiplied by, if by anything.
+    /// The factor of embeddings, if there is one.
     pub(super) fn embedding_scale(&self) -> Option<f32> {
         self.blocks.scale_embeddings.then(|| (self.hidden_size as f64).sqrt() as f32)
     }
@@ -251,7 +255,8 @@ impl ModelConfig {
         self.experts.as_ref().filter(|_| self.layers[index].sparse)
     }
 
-    /// Whether the parameter belongs to one expert of many, so that a step may well leave it without a gradient.
+    /// Whether the parameter belongs to one of several experts. A step may leave it without a
+    /// gradient.
     pub fn is_of_expert(name: &str) -> bool {
         name.contains(".mlp.experts.")
     }
@@ -261,12 +266,12 @@ impl ModelConfig {
         if self.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" }
     }
 
-    /// Elements of one position's queries.
+    /// Number of elements of one position's queries.
     pub fn query_size(&self) -> usize {
         self.num_attention_heads * self.head_dim
     }
 
-    /// Elements of one position's keys, and of its values.
+    /// Number of elements of one position's keys, and of its values.
     pub fn kv_size(&self) -> usize {
         self.num_key_value_heads * self.head_dim
     }
@@ -336,10 +341,11 @@ impl ModelConfig {
         push("mlp.gate.weight", vec![experts.num_experts, d]);
     }
 
-    /// A complete `config.json` that transformers 5 reads: what this configuration's fields say, and the keys of
-    /// the file it was read from.
+    /// A complete `config.json` that transformers 5 reads, from this configuration's fields and the
+    /// other keys of the file it was read from.
     pub fn to_json(&self) -> String {
-        // Sorted by key whatever map serde_json was built with, so that equal models have equal text.
+        // Sorted by key, whichever map serde_json was built with, so that equal models have equal
+        // text.
         let mut all = self.written();
         for (key, value) in &self.other {
             all.entry(key.clone()).or_insert_with(|| value.clone());
@@ -349,7 +355,8 @@ impl ModelConfig {
         text
     }
 
-    /// The keys that are written from the fields. Those of a family's own are kept from the file instead.
+    /// The keys that are written from the fields. A family's special keys are kept from the file
+    /// instead.
     pub(super) fn written(&self) -> BTreeMap<String, Value> {
         let eos = match self.eos_token_ids.as_slice() {
             [] => Value::Null,
@@ -400,7 +407,7 @@ impl ModelConfig {
         map.into_iter().collect()
     }
 
-    /// Checks that the fields fit together; [`Self::parse`] has done so already.
+    /// Checks that the fields fit together; [`Self::parse`] has already done so.
     pub fn validate(&self) -> Result<()> {
         let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
         let sizes = [
@@ -456,7 +463,7 @@ impl ModelConfig {
             return Ok(());
         };
         for (name, size, most) in [
-            // Each expert of each layer has tensors of its own.
+            // Each expert of each layer has its own tensors.
             ("num_experts", num_experts, (1 << 18) / sparse.max(1)),
             ("num_experts_per_tok", num_experts_per_tok, num_experts),
             ("moe_intermediate_size", intermediate_size, 1 << 24),

@@ -161,7 +161,7 @@ fn what_a_file_leaves_out_is_the_familys_own() {
 
 #[test]
 fn the_text_part_of_a_multimodal_gemma_is_read() {
-    // What google/gemma-3-4b-it says about its language model, and nothing more.
+    // The keys of google/gemma-3-4b-it's language model, and no others.
     let text = r#"{"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
         "eos_token_id": [1, 106], "torch_dtype": "bfloat16", "vision_config": {"hidden_size": 1152},
         "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
@@ -224,7 +224,7 @@ fn unknown_keys_are_kept_and_needed_ones_are_named() {
     }
 }
 
-/// (what a published config.json says, its model's number of parameters)
+/// (a published config.json, its model's number of parameters)
 const PUBLISHED: [(&str, u64); 12] = [
     // meta-llama/Llama-3.2-1B
     (

@@ -1,11 +1,13 @@
-//! The cached forward pass over a ragged batch: any number of new tokens from each of any number of sequences.
+//! The cached forward pass over a ragged batch: any number of new tokens of each of any number of
+//! sequences.
 //!
-//! Prefill chunks and single decode tokens mix freely. Every row (one new token of one sequence) is computed from
-//! that sequence alone, by the same kernels as the training forward, so neither the batch nor the cutting into
-//! chunks changes a bit of it. In the last layer only the rows whose hidden state is wanted go beyond their keys
-//! and values.
+//! Prefill chunks and single decode tokens mix freely. Every row (one new token of one sequence) is
+//! computed only from that sequence, by the same kernels as the training forward. So neither the
+//! batch nor the size of chunks changes a bit of it. In the last layer every row gets its key and
+//! value; only rows whose hidden state is wanted go further.
 //!
-//! Knows nothing about sampling, requests or text. Single-threaded: callers run one [`Scratch`] per thread.
+//! It knows nothing about sampling, requests or text. It is single-threaded: callers use one
+//! [`Scratch`] per thread.
 
 use anyhow::{Result, bail, ensure};
 
@@ -29,15 +31,15 @@ pub struct Span<'a> {
     pub wanted_from: usize,
 }
 
-/// Buffers of a forward pass, kept between calls so that a step allocates next to nothing. Each is at least as
-/// long as its shape asks for.
+/// Buffers of a forward pass, kept between calls so that a step allocates almost nothing. Each is
+/// at least as long as its shape needs.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// Residual stream, (rows, hidden)
     x: AlignedVec,
     /// (rows, hidden)
     normed: AlignedVec,
-    /// Queries or keys before their norm
+    /// Queries or keys before their norm.
     raw: AlignedVec,
     /// (rows, query_size)
     q: AlignedVec,
@@ -47,7 +49,7 @@ pub struct Scratch {
     /// (rows, query_size)
     attended: AlignedVec,
     mlp: MlpScratch,
-    /// What a block adds to the residual stream, (rows, hidden)
+    /// The output of a block, added to the residual stream, (rows, hidden)
     added: AlignedVec,
     /// Position of each row within its sequence.
     positions: Vec<usize>,
@@ -65,13 +67,13 @@ struct MlpScratch {
     /// Logits and weights of experts, (rows, experts)
     routed: AlignedVec,
     weights: AlignedVec,
-    /// What one expert reads and gives, (its rows, hidden)
+    /// Input and output of one expert, (its rows, hidden)
     input: AlignedVec,
     output: AlignedVec,
 }
 
-/// Reads every span's new tokens into its cache and returns the final-norm hidden states of the wanted rows,
-/// (wanted, hidden), in the order of the spans.
+/// Reads every span's new tokens into its cache and returns the final-norm hidden states of the
+/// wanted rows, (wanted, hidden), in the order of the spans.
 pub fn decode<'s>(model: &Packed, spans: &mut [Span], scratch: &'s mut Scratch) -> Result<&'s [f32]> {
     check(model, spans)?;
     scratch.embed(model, spans);
@@ -125,7 +127,7 @@ fn check(model: &Packed, spans: &[Span]) -> Result<()> {
 }
 
 impl Scratch {
-    /// Looks the tokens up and lays out the rows.
+    /// Looks up the tokens' embeddings and lays out the rows.
     fn embed(&mut self, model: &Packed, spans: &mut [Span]) {
         let _span = profile::span(Operator::Embedding);
         let d = model.config.hidden_size;
@@ -194,7 +196,7 @@ impl Scratch {
         }
     }
 
-    /// Drops the rows nobody wants; only the last layer's keys and values needed them.
+    /// Drops the rows that are not wanted; only the last layer's keys and values needed them.
     fn keep_wanted(&mut self, model: &Packed, spans: &[Span]) {
         let d = model.config.hidden_size;
         let (mut kept, mut start) = (0, 0);
@@ -212,7 +214,7 @@ impl Scratch {
         self.positions.truncate(kept);
     }
 
-    /// Adds the attention block to the residual stream, reading `normed`.
+    /// Adds the attention block's output to the residual stream; the block reads `normed`.
     fn attend(&mut self, model: &Packed, index: usize, layer: &PackedLayer, spans: &[Span]) {
         let (rows, d, width) = (self.positions.len(), model.config.hidden_size, model.config.query_size());
         let queries = sized(&mut self.q, rows * width);
@@ -235,7 +237,7 @@ impl Scratch {
         add_normed(&mut self.x, layer.attention_out.as_ref(), added, &mut self.normed[..rows * d]);
     }
 
-    /// Lets every row's query read its sequence's keys and values.
+    /// Attends from every row's query to its sequence's keys and values.
     fn read_cache<N: Held>(&mut self, index: usize, layer: &PackedLayer, width: usize, spans: &[Span]) {
         let _span = profile::span(Operator::AttentionDecode);
         profile::work(Operator::AttentionDecode, || cached_work(layer, &self.positions));
@@ -257,7 +259,7 @@ impl Scratch {
         attend_rows(&self.q[..rows * width], &reads, &layer.shape, attended);
     }
 
-    /// Adds the feed-forward block to the residual stream.
+    /// Adds the feed-forward block's output to the residual stream.
     fn feed_forward(&mut self, model: &Packed, layer: &PackedLayer) {
         let (rows, d) = (self.positions.len(), model.config.hidden_size);
         let normed = sized(&mut self.normed, rows * d);
@@ -285,7 +287,7 @@ impl MlpScratch {
         dense.down_proj.run(activated, rows, y);
     }
 
-    /// As [`MlpScratch::dense`], by the experts that the router sends each row to.
+    /// As [`MlpScratch::dense`], with the experts that the router chooses for each row.
     fn mixture(
         &mut self,
         gate: &PackedWeight,
@@ -321,7 +323,7 @@ impl MlpScratch {
     }
 }
 
-/// Turns every row's heads to its position, if the layer does.
+/// Rotates every row's heads to its position, if the layer has rotary positions.
 fn turn(layer: &PackedLayer, rows: &mut [f32], positions: &[usize]) {
     let Some(table) = &layer.rope else { return };
     let _span = profile::span(Operator::Rope);
@@ -331,7 +333,7 @@ fn turn(layer: &PackedLayer, rows: &mut [f32], positions: &[usize]) {
     }
 }
 
-/// Of attention over what rows at `positions` see.
+/// The work of attention for rows at `positions`.
 fn cached_work(layer: &PackedLayer, positions: &[usize]) -> Work {
     let shape = &layer.shape;
     let seen = positions.iter().map(|&p| p + 1 - shape.first_seen(p)).sum();
@@ -345,8 +347,8 @@ fn norm_or_copy(norm: Option<&PackedNorm>, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// Adds what a block gave to the beginning of the residual stream, normed if there is a norm behind it; `spare` is as
-/// long as that.
+/// Adds a block's output to the beginning of the residual stream, normed if the block has a norm
+/// after it. `spare` is as long as the output.
 fn add_normed(x: &mut [f32], norm: Option<&PackedNorm>, given: &[f32], spare: &mut [f32]) {
     let x = &mut x[..given.len()];
     match norm {
@@ -358,7 +360,8 @@ fn add_normed(x: &mut [f32], norm: Option<&PackedNorm>, given: &[f32], spare: &m
     }
 }
 
-/// The first `len` elements of a buffer, which is replaced if it is too short. Their content is arbitrary.
+/// The first `len` elements of a buffer, which is replaced if it is too short. Their content is
+/// arbitrary.
 fn sized(buffer: &mut AlignedVec, len: usize) -> &mut [f32] {
     if buffer.len() < len {
         *buffer = AlignedVec::new(len);

@@ -1,5 +1,6 @@
-//! The checkpoint families: their names, what a `config.json` of theirs may leave out, and what their decoders do
-//! that no key says. Everything else about a family is a flag in [`super::ModelConfig`]; no forward pass asks for it.
+//! The checkpoint families: their names, the defaults of keys that their `config.json` may leave
+//! out, and what their decoders do without any key. Everything else about a family is a flag in
+//! [`super::ModelConfig`]; no forward pass knows the family.
 //!
 //! Defaults are those of transformers 5.23's `configuration_*.py`.
 
@@ -10,9 +11,10 @@ use super::config::{Activation, AttentionBias, Blocks, NormPlacement, QkNorm};
 /// The checkpoint families that can be read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Llama 2 and 3, SmolLM 1 and 2, and whatever else says it is a llama.
+    /// Llama 2 and 3, SmolLM 1 and 2, and every other model with `model_type` llama.
     Llama,
-    /// Rotary positions and a sliding window can be on or off in each layer (NoPE layers, arXiv:2501.18795).
+    /// Rotary positions and a sliding window can be on or off in each layer (NoPE layers,
+    /// arXiv:2501.18795).
     SmolLm3,
     /// A sliding window in every layer, or in none.
     Mistral,
@@ -20,11 +22,11 @@ pub enum Family {
     Qwen2,
     /// Norms of each head's queries and keys.
     Qwen3,
-    /// Norms of all queries and keys together; norms behind the blocks.
+    /// Norms of all queries and keys together; norms after the blocks.
     Olmo2,
     /// OLMo 2 with windows, and scaled rotary positions in the full layers.
     Olmo3,
-    /// Soft caps, norms before and behind the blocks, every second layer with a window.
+    /// Soft caps, norms before and after the blocks, every second layer with a window.
     Gemma2,
     /// Norms of each head, two rotary bases, five of six layers with a window. Text only.
     Gemma3,
@@ -49,7 +51,7 @@ const FAMILIES: [(Family, &str, &str); 11] = [
     (Family::Qwen3Moe, "qwen3_moe", "Qwen3MoeForCausalLM"),
 ];
 
-/// What transformers assumes where a `config.json` says nothing.
+/// What transformers assumes for keys that a `config.json` leaves out.
 pub(super) struct Defaults {
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f64,
@@ -150,7 +152,7 @@ impl Family {
         }
     }
 
-    /// The flags that come with the family; keys of `config.json` set the others.
+    /// The flags that the family implies; keys of `config.json` set the others.
     pub(super) fn blocks(self) -> Blocks {
         let llama = Blocks::default();
         let post = Blocks { norms: NormPlacement::Post, qk_norm: QkNorm::Full, ..llama };

@@ -1,4 +1,5 @@
-//! Every family against Hugging Face (tests/golden/families.py), and each of its two forwards against the other.
+//! Every family against Hugging Face (tests/golden/families.py), and each of its two forwards
+//! against the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -97,7 +98,7 @@ fn values(t: &Tensor) -> Vec<f32> {
     t.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Final-norm hidden states of three sequences, read together, each in chunks of its own size.
+/// Final-norm hidden states of three sequences, read together, each in chunks of another size.
 fn cached(model: &Packed, sequences: &[Vec<u32>]) -> Vec<f32> {
     let (pool, mut scratch) = (model.page_pool(), Scratch::default());
     let mut caches: Vec<KvCache> = sequences.iter().map(|_| KvCache::new(&pool)).collect();
@@ -176,7 +177,7 @@ fn a_recorded_pass_goes_back_with_the_bits_of_candles() {
             assert_eq!(ours.is_some(), theirs.is_some(), "{}: {name}", case.name);
             let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
             let (ours, theirs) = (values(&ours), values(theirs));
-            // candle goes back through experts in an order of its own.
+            // candle's backward pass visits experts in another order.
             let is_right = match weights.config.experts {
                 None => ours == theirs,
                 Some(_) => {
@@ -212,7 +213,7 @@ fn long_sequences_have_the_same_bits_in_both_forwards() {
     }
 }
 
-/// A flag that no golden number hangs on could be wrong unseen.
+/// If no golden number depends on a flag, the flag could be wrong unnoticed.
 #[test]
 fn every_flag_moves_the_logits() {
     type Edit = fn(&mut ModelConfig);
@@ -312,7 +313,8 @@ fn saving_keeps_what_the_file_said() {
 }
 
 proptest! {
-    /// Whatever stands in a `config.json`, it is refused with its name or read as something that reads the same again.
+    /// Whatever stands in a `config.json`, it is refused with its name or read as something that
+    /// reads the same again.
     #[test]
     fn any_value_of_any_key_is_refused_or_round_trips(
         which in any::<prop::sample::Index>(),

@@ -1,11 +1,13 @@
-//! The training forward: several sequences packed into one row dimension, differentiable down to every parameter.
+//! The training forward: several sequences packed into one row dimension, differentiable down to
+//! every parameter.
 //!
-//! A decoder (Touvron et al. 2023) of flags: norms before or behind the blocks, grouped-query attention with optional
-//! rotary positions, window, norms of queries and keys, biases and soft cap, a gated feed-forward or a mixture of
-//! them. It stops at the final norm, so that a loss can fold the output layer and the log-softmax into one operator
-//! ([`logprobs`]). Same kernels as [`super::decode`], so the same bits. Not here: dropout, because a policy that trains
-//! must be the policy that samples (an adapter's own dropout excepted, where it is asked for); a router's auxiliary
-//! losses, because what is learnt is the rows that were kept.
+//! A decoder (Touvron et al. 2023) of flags: norms before or after the blocks; grouped-query
+//! attention with optional rotary positions, window, norms of queries and keys, biases and soft
+//! cap; a gated feed-forward or a mixture of them. It stops at the final norm, so that a loss can
+//! join the output layer and the log-softmax in one operator ([`logprobs`]). It uses the same
+//! kernels as [`super::decode`], so its bits are the same. Left out: dropout, because the policy
+//! that trains must be the policy that samples (an adapter's dropout is the exception, where it is
+//! configured); a router's auxiliary losses, because training only follows the objective.
 
 use std::sync::Arc;
 
@@ -19,12 +21,12 @@ use super::{Adapter, Dropout, Frozen, Lora, Weights};
 use crate::ops::kernels::{Arithmetic, RopeTable, rows_of_experts};
 use crate::ops::{self, SharedPacking};
 
-/// What a forward pass reads, and what of it gets a gradient.
+/// The weights that a forward pass reads, borrowed, and which of them get a gradient.
 #[derive(Clone, Copy)]
 pub enum Parameters<'a> {
-    /// Everything gets one. Products are by this arithmetic.
+    /// All weights get a gradient. Matrix products are in this arithmetic.
     Full(&'a Weights, Arithmetic),
-    /// Nothing but the adapter gets one, if there is one.
+    /// Only the adapter gets a gradient, if there is one.
     Frozen(&'a Frozen, Option<Adapted<'a>>),
 }
 
@@ -32,7 +34,7 @@ pub enum Parameters<'a> {
 #[derive(Clone, Copy)]
 pub struct Adapted<'a> {
     pub adapter: &'a Adapter,
-    /// Where dropout draws; without it nothing is dropped.
+    /// The randomness of dropout; `None` drops nothing.
     pub dropout: Option<&'a Dropout>,
 }
 
@@ -65,7 +67,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// What products are computed by.
+    /// The arithmetic of matrix products.
     pub fn arithmetic(self) -> Arithmetic {
         match self {
             Self::Full(_, arithmetic) => arithmetic,
@@ -80,7 +82,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// A norm's weight or a bias.
+    /// A norm's weight, or a bias.
     fn vector(self, name: &str) -> Result<&'a Tensor> {
         match self {
             Self::Full(weights, _) => weights.tensor(name),
@@ -95,7 +97,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// x wᵀ of the layer called `module`; modules that read the same x may share what it is laid out as.
+    /// x wᵀ of the layer called `module`. Modules that read the same x may share its packed layout.
     fn linear(self, x: &Tensor, module: &str, shared: Option<&SharedPacking>) -> Result<Tensor> {
         let name = format!("{module}.weight");
         match self {
@@ -129,7 +131,8 @@ impl<'a> Parameters<'a> {
 
 /// Final-norm hidden states (ΣT, hidden) of sequences laid end to end.
 ///
-/// `ids` holds ΣT token ids; sequence `s` is `ids[starts[s]..starts[s + 1]]`, its positions count from 0.
+/// `ids` holds ΣT token ids; sequence `s` is `ids[starts[s]..starts[s + 1]]`, its positions count
+/// from 0.
 pub fn forward(parameters: Parameters, ids: &[u32], starts: &Arc<Vec<usize>>) -> Result<Tensor> {
     let pass = Forward::new(parameters, ids, starts)?;
     let mut x = pass.embed(ids)?;
@@ -149,9 +152,9 @@ pub struct Forward<'a> {
 
 /// What a row attends to.
 enum Attention<'a> {
-    /// The rows before it in its own sequence; these begin and end there.
+    /// The rows before it in its own sequence. Sequences begin and end at these rows.
     Packed(Arc<Vec<usize>>),
-    /// Rows of earlier passes, too.
+    /// The rows of earlier passes, too.
     Cached(&'a TensorCache),
 }
 
@@ -182,7 +185,7 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// The residual stream behind layer `index`.
+    /// The residual stream after layer `index`.
     pub fn layer(&self, index: usize, x: &Tensor) -> Result<Tensor> {
         let layer = Layer { pass: self, index, prefix: format!("model.layers.{index}.") };
         let norms = self.config.blocks.norms.names();
@@ -198,7 +201,8 @@ impl<'a> Forward<'a> {
     }
 }
 
-/// Log-probabilities (N) of `targets` from final-norm hidden states (N, hidden), by the policy's output layer.
+/// Log-probabilities (N) of `targets` from final-norm hidden states (N, hidden), with the policy's
+/// output layer.
 pub fn logprobs(parameters: Parameters, hidden: &Tensor, targets: &Arc<Vec<u32>>) -> Result<Tensor> {
     let config = parameters.config();
     let (name, cap) = (config.output_name(), config.logit_cap());
@@ -224,7 +228,7 @@ fn norm(config: &ModelConfig, x: &Tensor, w: &Tensor) -> Result<Tensor> {
 struct Layer<'a> {
     pass: &'a Forward<'a>,
     index: usize,
-    /// Of its parameters' names.
+    /// Prefix of its parameters' names.
     prefix: String,
 }
 
@@ -237,7 +241,7 @@ impl Layer<'_> {
         self.pass.parameters.vector(&format!("{}{name}.weight", self.prefix))
     }
 
-    /// The norm of that name, if the layer has it.
+    /// Applies the norm of that name, if the layer has one.
     fn normed(&self, name: Option<&str>, x: &Tensor) -> Result<Tensor> {
         match name {
             Some(name) => norm(self.config(), x, self.norm_weight(name)?),
@@ -256,7 +260,7 @@ impl Layer<'_> {
         }
     }
 
-    /// Queries or keys (ΣT, heads * head_dim), normed and turned by their positions.
+    /// Queries or keys (ΣT, heads * head_dim), normed and rotated to their positions.
     fn projected(&self, x: &Tensor, which: &str, heads: usize, shared: &SharedPacking) -> Result<Tensor> {
         let mut y = self.linear(x, &format!("self_attn.{which}_proj"), Some(shared))?;
         let (rows, width) = y.dims2()?;
@@ -307,7 +311,8 @@ impl Layer<'_> {
         self.linear(&activated, &format!("{prefix}down_proj"), None)
     }
 
-    /// Every expert reads the rows that the router sends it; those that get none are left out of the graph.
+    /// Every expert reads the rows that the router chose for it. Experts without rows are left out
+    /// of the graph.
     fn mixture(&self, x: &Tensor, experts: &Experts) -> Result<Tensor> {
         let weights = ops::route(&self.linear(x, "mlp.gate", None)?, experts.routing())?; // (ΣT, E)
         let chosen: Vec<f32> = weights.flatten_all()?.to_vec1()?;

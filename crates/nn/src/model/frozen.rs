@@ -1,9 +1,9 @@
-//! Weights that are only read: each in the bits it was stored in, packed once, shared by rollouts, by training beside
-//! an adapter, and by every policy that stands on them.
+//! Weights that are only read, in the precision they were stored in. They are packed once;
+//! rollouts, the training of adapters and all policies with these weights share them.
 //!
-//! A bf16 checkpoint takes two bytes per parameter here where [`Weights`] take four, a quantised one less; products are
-//! those of the same numbers in f32, bit for bit. Matrices may be quantised as they are loaded, by ggml's formats; norms,
-//! biases and routers never are.
+//! A bf16 checkpoint takes two bytes per parameter, where [`Weights`] take four; a quantised one
+//! takes less. Products equal those of the same numbers in f32, bit for bit. Matrices may be
+//! quantised to ggml's formats while they are loaded; norms, biases and routers never are.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,15 +24,16 @@ use crate::ops::kernels::{Arithmetic, PackedWeight, Precision, RopeTable};
 use crate::ops::{FrozenMatrix, composed};
 use crate::profile::{self, Operator};
 
-/// Rows quantised at a time.
+/// Number of rows that are quantised at a time.
 const QUANTISED_ROWS: usize = 256;
 
-/// Formats that matrices can be brought to as they are loaded.
+/// Formats to which matrices can be quantised while they are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantization {
     /// Eight bits, and a scale for 32 of them.
     Q8_0,
-    /// Four bits, with scales and minimums of six bits; rows that are no multiple of 256 become Q8_0.
+    /// Four bits, with scales and minimums of six bits; rows whose length is no multiple of 256
+    /// become Q8_0.
     Q4K,
 }
 
@@ -47,7 +48,7 @@ impl Quantization {
     }
 }
 
-/// All parameters of a decoder, for reading alone. `clone` shares them.
+/// All parameters of a decoder, only to be read. `clone` shares them.
 #[derive(Clone, Debug)]
 pub struct Frozen {
     pub config: Arc<ModelConfig>,
@@ -119,7 +120,8 @@ impl Frozen {
         all.finish(Arc::new(config), hash)
     }
 
-    /// Quantised matrices stay as they are, whatever is asked for: another rounding would only lose.
+    /// Matrices that are quantised in the file stay as they are: rounding again would only lose
+    /// precision.
     fn read_gguf(model: &GgufModel, quantization: Option<Quantization>) -> Result<Self> {
         let config = model.config();
         let mut all = Parts::default();
@@ -151,7 +153,7 @@ impl Frozen {
         all.finish(Arc::new(config.clone()), hash)
     }
 
-    /// blake3, in hex, of the numbers: that of [`Weights`] that hold the same.
+    /// blake3, in hex, of the numbers; equal to the hash of [`Weights`] with the same numbers.
     pub fn hash(&self) -> &Arc<str> {
         &self.hash
     }
@@ -190,7 +192,7 @@ impl Frozen {
                 Some(Precision::F32) => DType::F32,
                 Some(Precision::Bf16) => DType::BF16,
                 Some(Precision::F16) => DType::F16,
-                None => bail!("quantised weights run on the CPU alone: set model.quantize = \"none\""),
+                None => bail!("quantised weights run only on the CPU: set model.quantize = \"none\""),
             };
             let w = Tensor::from_vec(packed.to_rows(), (packed.out(), packed.inp()), &Device::Cpu)?;
             Ok((name, FrozenMatrix::Elsewhere(w.to_dtype(dtype)?.to_device(place.device())?)))
@@ -203,7 +205,8 @@ impl Frozen {
         })
     }
 
-    /// The same weights, with products by `arithmetic`. Routers keep f32: a last bit decides which expert is asked.
+    /// The same weights, with products in `arithmetic`. Routers keep f32, because the last bit may
+    /// decide which expert is chosen.
     pub fn computing(mut self, arithmetic: Arithmetic) -> Result<Self> {
         for (name, matrix) in &mut self.matrices {
             if let FrozenMatrix::Packed(packed) = matrix
@@ -217,7 +220,7 @@ impl Frozen {
         Ok(Self { arithmetic, ..self })
     }
 
-    /// What products are computed by.
+    /// The arithmetic of matrix products.
     pub fn arithmetic(&self) -> Arithmetic {
         self.arithmetic
     }
@@ -246,12 +249,12 @@ impl Frozen {
         self.rope.of(&self.config, index)
     }
 
-    /// Elements of all parameters.
+    /// Number of elements of all parameters.
     pub fn parameter_count(&self) -> usize {
         self.config.parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
-    /// What they take of memory.
+    /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         let vectors = self.vectors.values().map(|v| 4 * v.elem_count());
         self.matrices.values().map(|m| m.bytes()).chain(vectors).sum()
@@ -288,7 +291,7 @@ fn precision(dtype: Dtype) -> Precision {
     }
 }
 
-/// Brings a matrix to a format of ggml, by its own quantisation.
+/// Quantises a matrix to a format of ggml, with candle's quantisation.
 fn quantise(
     dtype: crate::gguf::Dtype,
     out: usize,
@@ -305,7 +308,7 @@ fn quantise(
     PackedWeight::from_ggml(dtype, &bytes, out, inp)
 }
 
-/// Parameters as they come in.
+/// Parameters while they are loaded.
 #[derive(Default)]
 struct Parts {
     matrices: BTreeMap<String, Arc<PackedWeight>>,

@@ -33,7 +33,8 @@ fn logits(weights: &Weights, ids: &[u32], starts: &Arc<Vec<usize>>) -> Vec<f32> 
     ops::linear(&hidden, output_weight(weights)).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Final-norm hidden states (rows, hidden) of the cached forward, read in chunks of the given sizes, over and over.
+/// Final-norm hidden states (rows, hidden) of the cached forward, read in chunks of the given
+/// sizes, over and over.
 fn cached(model: &Packed, ids: &[u32], chunks: &[usize]) -> Vec<f32> {
     let mut cache = KvCache::new(&model.page_pool());
     let (mut scratch, mut hidden) = (Scratch::default(), Vec::new());
@@ -191,7 +192,8 @@ proptest! {
 
 #[test]
 fn a_window_hides_what_lies_before_it() {
-    // With a window of w in every layer, the last of n rows sees the last n0 = layers * (w - 1) + 1 tokens only.
+    // With a window of w in every layer, the last of n rows sees the last n0 = layers * (w - 1) + 1
+    // tokens only.
     let config = ModelConfig {
         layers: vec![LayerConfig { rope: true, sliding: true, sparse: false }; 2],
         sliding_window: Some(4),

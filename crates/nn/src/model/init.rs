@@ -1,8 +1,8 @@
 //! Initial weights for a model that is pretrained, the same on every machine.
 //!
-//! Normal deviates come from Marsaglia's polar method (1964) over an address's ChaCha stream. It needs a square
-//! root, which IEEE rounds correctly everywhere, and a logarithm, which libm libraries don't agree on: so the
-//! logarithm is computed here from plain arithmetic.
+//! Normal deviates come from Marsaglia's polar method (1964) over an address's ChaCha stream. It
+//! needs a square root, which IEEE rounds correctly everywhere, and a logarithm, on which math
+//! libraries differ. So the logarithm is computed here from plain arithmetic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::domain::Address;
 
 /// Standard deviation of the embeddings.
 const EMBEDDING_STD: f64 = 0.05;
-/// Linear layers get this over the square root of the hidden size.
+/// Standard deviation of linear layers, times the square root of the hidden size.
 const LINEAR_GAIN: f64 = 0.6;
 
 impl Weights {
-    /// Random weights: embeddings N(0, 0.05²), linears N(0, 0.36/d), those that write to the residual stream
-    /// (`o_proj`, `down_proj`) narrower by √(2 layers); norms multiply by 1, biases are 0. The n-th tensor by name
-    /// draws from `address.child(n)`.
+    /// Random weights: embeddings N(0, 0.05²); linear layers N(0, 0.36/d), where those that write
+    /// to the residual stream (`o_proj`, `down_proj`) are narrower by √(2 layers); norms multiply
+    /// by 1, biases are 0. The n-th tensor by name uses the random stream of `address.child(n)`.
     pub fn init(config: ModelConfig, address: &Address) -> Result<Self> {
         config.validate()?;
         let linear = LINEAR_GAIN / (config.hidden_size as f64).sqrt();
@@ -70,8 +70,8 @@ pub(super) fn uniform(stream: &mut ChaCha8Rng) -> f64 {
     (f64::from(stream.next_u32()) + 0.5) / f64::from(1u32 << 31) - 1.0
 }
 
-/// Natural logarithm of a positive, normal number: `ln m + e ln 2`, with `ln m = 2 artanh((m-1)/(m+1))` by its
-/// series. Relative error below 1e-12.
+/// Natural logarithm of a positive, normal number: `ln m + e ln 2`, with `ln m = 2
+/// artanh((m-1)/(m+1))` by its series. Relative error below 1e-12.
 fn ln(x: f64) -> f64 {
     let bits = x.to_bits();
     let mut exponent = ((bits >> 52) & 0x7ff) as i64 - 1023;

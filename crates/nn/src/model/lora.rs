@@ -1,10 +1,12 @@
-//! A low-rank adapter (LoRA, Hu et al. 2021) of a decoder's linear layers, and a policy that is frozen weights and one.
+//! A low-rank adapter (LoRA, Hu et al. 2021) of a decoder's linear layers, and a policy of frozen
+//! weights with an adapter.
 //!
-//! `W + s B A` with A (r, in) and B (out, r); s is alpha / r, or alpha / √r for rank-stabilised adapters (Kalajdzievski
-//! 2023). B starts at zero, so a new adapter changes nothing. The product is never added to the weights, which keep
-//! the bits they were stored in: rollouts and training both compute `x Wᵀ + s (x Aᵀ) Bᵀ`, so what is sampled is what
-//! is trained. Left out: embeddings, output layer, routers and experts (whose weights transformers holds in one
-//! tensor, which the PEFT format can't name), DoRA, ranks per layer.
+//! A layer becomes `W + s B A` with A (r, in) and B (out, r); s is alpha / r, or alpha / √r for
+//! rank-stabilised adapters (Kalajdzievski 2023). B starts at zero, so a new adapter changes
+//! nothing. The product is never added to the weights, which keep their stored precision. Rollouts
+//! and training both compute `x Wᵀ + s (x Aᵀ) Bᵀ`, so the policy that samples is the policy that
+//! trains. Left out: embeddings, output layer, routers and experts (transformers holds the experts'
+//! weights in one tensor, which the PEFT format can't name), DoRA, ranks per layer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use crate::domain::Address;
 use crate::ops::kernels::PackedWeight;
 use crate::ops::{self, FrozenMatrix};
 
-/// What stands for every linear layer that can be adapted.
+/// The target that means every linear layer that can be adapted.
 pub const ALL_LINEAR: &str = "all-linear";
 
 /// An adapter's hyper-parameters, under PEFT's names.
@@ -36,7 +38,7 @@ pub struct LoraSettings {
 }
 
 impl LoraSettings {
-    /// What `B A` is multiplied by.
+    /// The factor of `B A`.
     pub fn scale(&self) -> f32 {
         let rank = self.r as f64;
         (self.lora_alpha / if self.use_rslora { rank.sqrt() } else { rank }) as f32
@@ -73,7 +75,7 @@ pub(super) fn adaptable(config: &ModelConfig) -> BTreeMap<String, (usize, usize)
     config.parameters().into_iter().filter_map(module).collect()
 }
 
-/// The names that `target` may have, without their layers: `q_proj` and its like.
+/// The last part of a module's name, such as `q_proj`.
 pub(super) fn suffix(module: &str) -> &str {
     module.rsplit('.').next().unwrap_or(module)
 }
@@ -87,8 +89,9 @@ fn b_name(module: &str) -> String {
 }
 
 impl Adapter {
-    /// A new adapter of the layers whose name is or ends in one of `targets` (`"all-linear"`: all of them). A is
-    /// uniform on ±1/√in (Kaiming's with a = √5, as PEFT's), the n-th layer's from `address.child(n)`; B is zero.
+    /// A new adapter of the layers whose name is or ends in one of `targets` (`"all-linear"`: all
+    /// of them). A is uniform on ±1/√in (Kaiming with a = √5, as in PEFT), the n-th layer's from
+    /// `address.child(n)`; B is zero.
     pub fn init(
         config: &ModelConfig,
         settings: LoraSettings,
@@ -121,7 +124,8 @@ impl Adapter {
         Self::from_tensors(config, settings, tensors)
     }
 
-    /// Takes tensors named as in [`Adapter::tensors`]; each adapted layer must be the model's and have both.
+    /// Takes tensors named as in [`Adapter::tensors`]. Each adapted layer must be one of the
+    /// model's and have both tensors.
     pub fn from_tensors(
         config: &ModelConfig,
         settings: LoraSettings,
@@ -190,13 +194,14 @@ impl Adapter {
         Some((self.tensors.get(&a_name(module))?.as_tensor(), self.tensors.get(&b_name(module))?.as_tensor()))
     }
 
-    /// What the adapter adds to a layer's weight, (out, in) row-major; nothing to one that isn't adapted.
+    /// What the adapter adds to a layer's weight, (out, in) row-major; `None` if the layer isn't
+    /// adapted.
     fn delta(&self, module: &str) -> Result<Option<Vec<f32>>> {
         let Some((a, b)) = self.pair(module) else { return Ok(None) };
         Ok(Some(ops::lora_delta(a, b, self.settings.scale())?))
     }
 
-    /// blake3, in hex, of the policy that the adapter makes of the weights that hash to `base`.
+    /// blake3, in hex, of the policy with this adapter on the weights that hash to `base`.
     fn hash(&self, base: &str) -> Result<String> {
         let mut hasher = blake3::Hasher::new_derive_key("autodidact 2026 adapted policy v1");
         let mut field = |bytes: &[u8]| {
@@ -213,10 +218,10 @@ impl Adapter {
     }
 }
 
-/// Where dropout draws from in one forward pass.
+/// The randomness of dropout in one forward pass.
 #[derive(Clone, Debug)]
 pub struct Dropout {
-    /// The n-th adapted layer draws from child n.
+    /// The n-th adapted layer uses the random stream of child n.
     pub address: Address,
 }
 
@@ -228,17 +233,18 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// A copy that shares the frozen weights alone.
+    /// A copy that shares only the frozen weights.
     pub fn deep_copy(&self) -> Result<Self> {
         Ok(Self { base: self.base.clone(), adapter: self.adapter.deep_copy()? })
     }
 
-    /// Names the policy: blake3, in hex, over the hash of the frozen weights, the adapter's scale and its tensors.
+    /// Names the policy: blake3, in hex, over the hash of the frozen weights, the adapter's scale
+    /// and its tensors.
     pub fn hash(&self) -> Result<String> {
         self.adapter.hash(self.base.hash())
     }
 
-    /// A parameter's elements with the adapter's share, row-major.
+    /// A parameter's elements, row-major, with the adapter's share added.
     pub fn merged(&self, name: &str) -> Result<Vec<f32>> {
         let mut w = self.base.elements(name)?;
         let module = name.strip_suffix(".weight").unwrap_or(name);
@@ -248,7 +254,7 @@ impl Lora {
         Ok(w)
     }
 
-    /// All parameters with the adapter's share, to be trained.
+    /// All parameters, with the adapter's share added, to be trained.
     pub fn merge(&self) -> Result<Weights> {
         let merged = |(name, shape): (String, Vec<usize>)| {
             let var = var(self.merged(&name)?, &shape)?;
@@ -260,7 +266,8 @@ impl Lora {
 }
 
 impl Adapter {
-    /// `x wᵀ` of the layer called `module`, whose frozen weight is `w`, with the adapter's share.
+    /// `x wᵀ` of the layer called `module`, whose frozen weight is `w`, with the adapter's share
+    /// added.
     pub(super) fn linear(
         &self,
         x: &Tensor,
@@ -277,7 +284,7 @@ impl Adapter {
         ops::lora_linear(x, a, b, w, settings.scale(), mask)
     }
 
-    /// A and B of a layer, if it is adapted, packed for rollouts, and what their product is multiplied by.
+    /// A and B of a layer, if it is adapted, packed for rollouts, and the factor of their product.
     pub(super) fn packed(&self, module: &str) -> Result<Option<(PackedWeight, PackedWeight, f32)>> {
         let Some((a, b)) = self.pair(module) else { return Ok(None) };
         let pack = |t: &Tensor| {
@@ -288,7 +295,7 @@ impl Adapter {
     }
 }
 
-/// Dropout's factors: 0 with chance `rate`, else 1 / (1 - rate); one word each.
+/// Factors of dropout: 0 with probability `rate`, else 1 / (1 - rate); each uses one random word.
 fn mask(address: &Address, count: usize, rate: f64) -> Arc<Vec<f32>> {
     let (mut stream, kept) = (address.stream(), (1.0 / (1.0 - rate)) as f32);
     let mut draw = || f64::from(stream.next_u32()) / f64::from(u32::MAX);

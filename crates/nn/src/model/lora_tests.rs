@@ -1,4 +1,5 @@
-//! Adapters: merged and unmerged alike, named and initialised as PEFT's, written and read back, and what is refused.
+//! Adapters: merged and unmerged alike, named and initialised as PEFT's, written and read back, and
+//! what is refused.
 
 use std::sync::Arc;
 

@@ -1,18 +1,20 @@
 //! The decoder: a policy's weights and the two ways to run them.
 //!
-//! - [`Weights`] are trainable tensors under Hugging Face names; [`forward`] runs them over packed sequences and
-//!   is differentiable.
-//! - [`Packed`] is a read-only copy laid out for rollouts; [`decode`] runs it over a ragged batch with cached keys
-//!   and values ([`cache::KvCache`]). Both use the same kernels: their log-probabilities are equal bit for bit.
-//! - [`Frozen`] weights are only read, in the bits they were stored in. [`Lora`] is a policy of them and an
-//!   [`Adapter`], which [`forward`] trains instead.
+//! - [`Weights`] are trainable tensors under Hugging Face names. [`forward`] runs them over packed
+//!   sequences and is differentiable.
+//! - [`Packed`] is a read-only copy laid out for rollouts. [`decode`] runs it over a ragged batch
+//!   with cached keys and values ([`cache::KvCache`]). Both use the same kernels, so their
+//!   log-probabilities are equal bit for bit.
+//! - [`Frozen`] weights are only read, in the precision they were stored in. [`Lora`] is a policy
+//!   of frozen weights and an [`Adapter`]; [`forward`] then trains the adapter.
+//! - [`Body`] is a policy's weights in any of these three forms.
 //!
-//! What checkpoint families differ in is a flag of [`ModelConfig`]: where norms stand and what they norm, biases,
-//! windows, rotary scalings, soft caps, mixtures of experts. [`Family`] names and defaults them; neither forward asks
-//! for it.
+//! Checkpoint families differ in flags of [`ModelConfig`]: where norms stand and what they norm,
+//! biases, windows, rotary scalings, soft caps, mixtures of experts. [`Family`] names the families
+//! and their defaults; neither forward pass knows it.
 //!
-//! The model owns no cache and knows no tokens beyond ids: no text, no sampling, no files except a checkpoint
-//! directory and the tensors of a GGUF file ([`gguf`]).
+//! The model owns no cache. It knows token ids, no text and no sampling. It reads and writes no
+//! files but checkpoint directories and the tensors of a GGUF file ([`gguf`]).
 
 mod advance;
 mod body;

@@ -1,7 +1,8 @@
 //! A policy laid out for rollouts: read by every thread, never trained.
 //!
-//! Of all weights it is a copy, so training can go on while it is read; frozen ones are shared, and an adapter stays
-//! beside them. Knows nothing about sequences; [`super::decode`] runs it.
+//! Trainable weights are copied, so training can continue while the copy is read. Frozen weights
+//! are shared, and an adapter stays separate from them. It knows nothing about sequences;
+//! [`super::decode`] runs it.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub struct Packed {
     policy: Arc<str>,
     /// (vocab, hidden)
     pub(super) embedding: Arc<PackedWeight>,
-    /// What embeddings are multiplied by, if by anything.
+    /// The factor of embeddings, if there is one.
     pub(super) embedding_scale: Option<f32>,
     pub(super) layers: Vec<PackedLayer>,
     pub(super) norm: PackedNorm,
@@ -35,7 +36,7 @@ pub struct Packed {
 /// One decoder layer; fields are named like the checkpoint's keys.
 #[derive(Debug)]
 pub(super) struct PackedLayer {
-    /// Before attention and feed-forward, and behind them.
+    /// Norms before and after attention and feed-forward.
     pub attention_in: Option<PackedNorm>,
     pub attention_out: Option<PackedNorm>,
     pub mlp_in: Option<PackedNorm>,
@@ -44,7 +45,7 @@ pub(super) struct PackedLayer {
     pub k_proj: PackedLinear,
     pub v_proj: PackedLinear,
     pub o_proj: PackedLinear,
-    /// Of rows of a head, or of all heads.
+    /// Norms over one head's elements, or over all heads'.
     pub q_norm: Option<PackedNorm>,
     pub k_norm: Option<PackedNorm>,
     pub mlp: PackedMlp,
@@ -126,7 +127,7 @@ impl PackedLinear {
         }
     }
 
-    /// Output features.
+    /// Number of output features.
     pub fn out(&self) -> usize {
         self.weight.out()
     }
@@ -136,7 +137,7 @@ impl PackedLinear {
     }
 }
 
-/// A norm's weight, as rows are multiplied by it.
+/// A norm, with the weight by which rows are multiplied.
 #[derive(Debug)]
 pub(super) struct PackedNorm {
     weight: Vec<f32>,
@@ -237,12 +238,12 @@ impl Packed {
         Self::of(&Frozen::of(weights)?)
     }
 
-    /// Of frozen weights, which it shares.
+    /// Packs frozen weights, which it shares.
     pub fn of(frozen: &Frozen) -> Result<Self> {
         Self::build(frozen, None, frozen.hash().clone())
     }
 
-    /// Of frozen weights, which it shares, with an adapter, which it copies.
+    /// Packs frozen weights, which it shares, with an adapter, which it copies.
     pub fn adapted(lora: &Lora) -> Result<Self> {
         Self::build(&lora.base, Some(&lora.adapter), lora.hash()?.into())
     }
@@ -267,12 +268,12 @@ impl Packed {
         &self.config
     }
 
-    /// The numbers that keys and values are kept in.
+    /// The precision of keys and values.
     pub fn kv(&self) -> KvPrecision {
         self.kv
     }
 
-    /// What the matrices that every token goes through take of memory.
+    /// Bytes of the matrices that every token goes through.
     pub fn bytes(&self) -> usize {
         self.output.bytes() + self.layers.iter().map(PackedLayer::bytes).sum::<usize>()
     }

@@ -1,7 +1,8 @@
-//! Adapters on disk, in the format of Hugging Face PEFT: `adapter_config.json` and `adapter_model.safetensors`.
+//! Adapters on disk, in the format of Hugging Face PEFT: `adapter_config.json` and
+//! `adapter_model.safetensors`.
 //!
-//! What would change the result and isn't done here (DoRA, ranks per layer, trained biases or embeddings) is refused by
-//! name. The same adapter gives the same bytes.
+//! Settings that would change the result and are not implemented (DoRA, ranks per layer, trained
+//! biases or embeddings) are refused by name. The same adapter is always written as the same bytes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,15 +16,15 @@ use super::weights::{finite_f32, lazy, var};
 use super::write::{PYTORCH, write_tensors};
 use super::{Adapter, LoraSettings, ModelConfig};
 
-/// The file that says what the adapter is; a folder that has it is an adapter.
+/// The file that describes the adapter; a folder that has it is an adapter.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// The file that holds its tensors.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
-/// What stands before a module's name in a file of PEFT.
+/// The prefix of a module's name in a file of PEFT.
 const PREFIX: &str = "base_model.model.";
 
-/// Keys that ask for something else than plain LoRA, unless they are absent, null, false or empty.
+/// Keys that mean something else than plain LoRA, unless they are absent, null, false or empty.
 const UNSUPPORTED: [&str; 12] = [
     "alora_invocation_tokens",
     "alpha_pattern",
@@ -40,8 +41,8 @@ const UNSUPPORTED: [&str; 12] = [
 ];
 
 impl Adapter {
-    /// Writes both files into `dir`, which must exist. `base` is the name or path of the base model, for tools that
-    /// look it up.
+    /// Writes both files into `dir`, which must exist. `base` is the name or path of the base
+    /// model, for tools that look it up.
     pub fn save(&self, config: &ModelConfig, base: &str, dir: &Path) -> Result<()> {
         let tensors = self.tensors.iter().map(|(name, var)| lazy(format!("{PREFIX}{name}"), var));
         write_tensors(&dir.join(ADAPTER_WEIGHTS), PYTORCH, tensors)?;
@@ -73,7 +74,7 @@ impl Adapter {
         })
     }
 
-    /// Names that hit the adapted layers and no other: the shortest that do.
+    /// The shortest names that match the adapted layers and no other layer.
     fn target_modules(&self, config: &ModelConfig) -> Vec<String> {
         let mut short: Vec<String> = self.modules.iter().map(|m| suffix(m).to_owned()).collect();
         short.sort();

@@ -1,4 +1,4 @@
-//! Where a policy lives: in the CPU's kernels, or on a device of candle's.
+//! Where a policy is: on the CPU with its kernels, or on a candle device.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,17 +12,21 @@ use crate::ops;
 #[derive(Clone, Debug)]
 pub struct Place {
     device: Device,
-    /// Whether the kernels of `ops` run there.
+    /// Whether the kernels run there.
     kernels: bool,
 }
 
-/// By the name they were opened by.
+/// Opened devices, by the name they were opened with.
 static OPENED: Mutex<BTreeMap<String, Place>> = Mutex::new(BTreeMap::new());
 
 impl Place {
-    /// `cpu`, `cuda`, `cuda:1`, `metal`, or `composed`: the CPU by the operators of the others.
+    /// `cpu`, `cuda`, `cuda:1`, `metal`, or `composed`, which runs the operators of the other
+    /// devices on the CPU (slow; for testing).
     ///
-    /// A device is opened once: tensors of two openings don't mix.
+    /// A device is opened once, because tensors of two openings can't be mixed.
+    ///
+    /// # Errors
+    /// An unknown name, or a device that this build or machine doesn't have.
     pub fn parse(name: &str) -> Result<Self> {
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = opened.get(name) {
@@ -68,7 +72,7 @@ impl Place {
         &self.device
     }
 
-    /// A copy there that shares nothing.
+    /// A copy on this device that shares nothing with `var`.
     pub(super) fn var(&self, var: &Var) -> Result<Var> {
         Ok(Var::from_tensor(&var.as_detached_tensor().to_device(&self.device)?)?)
     }

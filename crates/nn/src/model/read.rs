@@ -1,7 +1,8 @@
 //! Reading `config.json`: tolerant of what doesn't matter, strict about what does.
 //!
-//! Keys the decoder doesn't know are kept to be written back; keys whose value would change the result in a way that
-//! isn't implemented are refused with the value and what is supported. Semantics follow transformers 5.23.
+//! Keys that the decoder doesn't know are kept, to be written back. A key whose value would change
+//! the result in a way that isn't implemented is refused; the error names the value and what is
+//! supported. The meaning of keys follows transformers 5.23.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use super::{Family, rope};
 
 /// An object of `config.json`.
 pub(super) struct Keys {
-    /// Where the object stands, with a dot at the end.
+    /// The path of the object within the file, with a dot at the end.
     prefix: String,
     map: Map<String, Value>,
 }
@@ -74,14 +75,14 @@ pub(super) fn parse(text: &str) -> Result<ModelConfig> {
     let count = keys.get("num_hidden_layers")?.with_context(|| missing("num_hidden_layers", family))?;
     config.layers = layers(&keys, &config, count)?;
     config.experts = experts(&keys, &config)?;
-    // What the configuration itself writes needs no second place.
+    // Keys that the configuration's fields write are not kept a second time.
     let written = config.written();
     config.other = keys.map.into_iter().filter(|(key, _)| !written.contains_key(key)).collect();
     config.validate()?;
     Ok(config)
 }
 
-/// The language model's part of a multimodal configuration, whole ones as they are.
+/// The language model's part of a multimodal configuration; other configurations unchanged.
 fn text_part(mut map: Map<String, Value>) -> Result<Map<String, Value>> {
     if map.get("model_type").and_then(Value::as_str) != Some("gemma3") {
         return Ok(map);
@@ -112,7 +113,7 @@ fn sizes(keys: &Keys, family: Family) -> Result<ModelConfig> {
     let hidden_size = required("hidden_size", None)?;
     let heads = required("num_attention_heads", defaults.num_attention_heads)?;
     ensure!(heads > 0, "config.json: num_attention_heads is 0");
-    // A null says as many as query heads, an absent key what the family has.
+    // A null means as many as query heads; an absent key means the family's default.
     let kv_heads = match keys.get("num_key_value_heads")? {
         Some(kv_heads) => kv_heads,
         None if keys.is_present("num_key_value_heads") => heads,
@@ -188,7 +189,7 @@ fn blocks(keys: &Keys, family: Family) -> Result<Blocks> {
     Ok(blocks)
 }
 
-/// Refuses keys whose value changes the function in a way that isn't implemented.
+/// Refuses keys whose value changes the result in a way that isn't implemented.
 fn refuse_unsupported(keys: &Keys, family: Family) -> Result<()> {
     if let Some(names) = keys.get::<Vec<String>>("architectures")?
         && names.iter().any(|name| name != family.architecture())
@@ -285,7 +286,7 @@ fn rope_layers(keys: &Keys, family: Family, count: usize) -> Result<Vec<bool>> {
     Ok(rope)
 }
 
-/// Which layers slide, if `layer_types` says so.
+/// Which layers slide, if there is a key `layer_types`.
 fn layer_types(keys: &Keys, count: usize) -> Result<Option<Vec<bool>>> {
     let Some(types) = keys.get::<Vec<String>>("layer_types")? else { return Ok(None) };
     let sliding = types.iter().enumerate().map(|(i, kind)| match kind.as_str() {

@@ -1,9 +1,11 @@
-//! Rotary frequencies: `rope_theta` and its scalings, as `config.json` writes them in both of its styles.
+//! Rotary frequencies: `rope_theta` and its scalings, as `config.json` writes them in both of its
+//! styles.
 //!
-//! transformers 4 has `rope_theta` beside `rope_scaling {rope_type | type, …}`; transformers 5 has `rope_parameters`,
-//! which holds both, or one such object per layer type. Formulas: `modeling_rope_utils.py` of transformers 5.23; linear
-//! (kaiokendev 2023), llama3 (Llama 3.1), yarn (Peng et al. 2024). Not here: `dynamic` and `longrope`, whose
-//! frequencies depend on a sequence's length, so that a cached key would be wrong.
+//! transformers 4 has `rope_theta` and `rope_scaling {rope_type | type, …}`; transformers 5 has
+//! `rope_parameters`, which holds both, or one such object per layer type. The formulas are those
+//! of `modeling_rope_utils.py` of transformers 5.23: linear (kaiokendev 2023), llama3 (Llama 3.1),
+//! yarn (Peng et al. 2024). Left out: `dynamic` and `longrope`, whose frequencies depend on a
+//! sequence's length, so that a cached key would be wrong.
 
 use std::f64::consts::TAU;
 use std::sync::{Arc, OnceLock};
@@ -18,17 +20,19 @@ use crate::ops::kernels::RopeTable;
 /// Rotary positions of some layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RopeParameters {
-    /// The base: element pair `i` of a head of `d` turns by `rope_theta^(-2i/d)` radians per position.
+    /// The base: element pair `i` of a head of `d` rotates by `rope_theta^(-2i/d)` radians per
+    /// position.
     pub rope_theta: f64,
     pub scaling: RopeScaling,
 }
 
-/// A model's rotary tables, of full and of sliding layers; made at first use and shared by copies.
+/// A model's rotary tables, of full and of sliding layers; they are made at first use and shared by
+/// copies.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RopeTables(Arc<[OnceLock<Arc<RopeTable>>; 2]>);
 
 impl RopeTables {
-    /// Of layer `index`, if it has rotary positions.
+    /// The table of layer `index`, if it has rotary positions.
     pub fn of(&self, config: &ModelConfig, index: usize) -> Option<Arc<RopeTable>> {
         let layer = config.layers[index];
         if !layer.rope {
@@ -41,7 +45,7 @@ impl RopeTables {
     }
 }
 
-/// What happens to the frequencies.
+/// How the frequencies are scaled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
     Default,
@@ -56,7 +60,8 @@ pub enum RopeScaling {
         high_freq_factor: f64,
         original_max_position_embeddings: f64,
     },
-    /// The same by a linear ramp over element pairs; cosines and sines are multiplied by `attention_factor`.
+    /// The same with a linear ramp over element pairs; cosines and sines are multiplied by
+    /// `attention_factor`.
     Yarn {
         factor: f64,
         attention_factor: f64,
@@ -137,7 +142,8 @@ impl RopeParameters {
     }
 }
 
-/// Of the full-attention layers (all layers, where families have one kind), and of the sliding ones if they differ.
+/// Rotary positions of the full-attention layers (all layers, where a family has one kind), and of
+/// the sliding layers if theirs differ.
 pub(super) fn read(keys: &Keys, family: Family) -> Result<(RopeParameters, Option<RopeParameters>)> {
     let theta = keys.get("rope_theta")?;
     let per_type = matches!(family, Family::Gemma3 | Family::Olmo3);
@@ -149,7 +155,7 @@ pub(super) fn read(keys: &Keys, family: Family) -> Result<(RopeParameters, Optio
             Some(object) => ("rope_scaling", object),
             None => ("rope_parameters", parameters.clone().unwrap_or_default()),
         };
-        // transformers 5 writes the base into `rope_parameters`, transformers 4 beside.
+        // transformers 5 writes the base into `rope_parameters`, transformers 4 outside of it.
         let theta = match &parameters {
             Some(parameters) => Keys::new("rope_parameters.", parameters).get("rope_theta")?,
             None => None,
@@ -184,7 +190,7 @@ pub(super) fn read(keys: &Keys, family: Family) -> Result<(RopeParameters, Optio
     Ok((full, Some(of("sliding_attention", None, local_theta)?)))
 }
 
-/// One object with `rope_type` and what belongs to it.
+/// One object with `rope_type` and its parameters.
 struct Object<'a> {
     name: &'a str,
     keys: Keys,

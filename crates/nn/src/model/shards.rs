@@ -1,7 +1,7 @@
 //! The tensors of a checkpoint: one safetensors file, several with an index, or bytes in memory.
 //!
-//! Opening reads headers alone and refuses what doesn't fit the configuration; tensors are then read by rows, so that
-//! no more than what is asked for is in memory.
+//! Opening reads only headers and refuses a checkpoint that doesn't fit the configuration. Tensors
+//! are then read by rows, so that only the requested rows are in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -18,7 +18,7 @@ use super::{Family, ModelConfig};
 
 /// Names the file that holds each tensor of a checkpoint in several files.
 pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
-/// Longest header of a safetensors file, in bytes, as the format's own library has it.
+/// Longest header of a safetensors file, in bytes; the limit of the format's own library.
 const HEADER_MAX: u64 = 100_000_000;
 
 #[derive(Deserialize)]
@@ -39,17 +39,17 @@ pub(super) struct Checkpoint<'a> {
     places: BTreeMap<String, Place>,
 }
 
-/// Where tensors lie one after another.
+/// A place where tensors are stored one after another.
 enum Source<'a> {
     Bytes(&'a [u8]),
-    /// With its name, and where its tensors begin.
+    /// A file with its name, and the offset where its tensors begin.
     File(File, String, u64),
 }
 
-/// Where one tensor lies.
+/// Where one tensor is stored.
 struct Place {
     source: usize,
-    /// Its name there.
+    /// Its name in the source.
     stored: String,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -57,7 +57,7 @@ struct Place {
 }
 
 impl<'a> Checkpoint<'a> {
-    /// Of a checkpoint directory.
+    /// Opens a checkpoint directory.
     pub fn open(config: &ModelConfig, dir: &Path) -> Result<Self> {
         let mut all = Self { sources: Vec::new(), places: BTreeMap::new() };
         for name in files(dir)? {
@@ -71,7 +71,7 @@ impl<'a> Checkpoint<'a> {
         Ok(all)
     }
 
-    /// Of a whole safetensors file.
+    /// Opens the bytes of a whole safetensors file.
     pub fn of_bytes(config: &ModelConfig, bytes: &'a [u8]) -> Result<Self> {
         let incomplete = |error| anyhow!("not a complete safetensors file ({} bytes): {error}", bytes.len());
         let (start, header) = SafeTensors::read_metadata(bytes).map_err(incomplete)?;
@@ -82,14 +82,14 @@ impl<'a> Checkpoint<'a> {
         Ok(all)
     }
 
-    /// Takes in what the last source holds.
+    /// Adds the tensors of the last source.
     fn add(&mut self, config: &ModelConfig, header: &Metadata) -> Result<()> {
         let wanted: BTreeMap<String, Vec<usize>> = config.parameters().into_iter().collect();
         let mut tensors: Vec<_> = header.tensors().into_iter().collect();
         tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (stored, info) in tensors {
             let Some(name) = name(config, &stored) else { continue };
-            // The output layer beside tied embeddings is compared with them.
+            // An output layer that is stored although embeddings are tied is compared with them.
             let is_tied_copy = name == TIED_COPY && config.tie_word_embeddings;
             let shape = match wanted.get(if is_tied_copy { config.output_name() } else { &name }) {
                 Some(shape) => shape,
@@ -115,7 +115,8 @@ impl<'a> Checkpoint<'a> {
         Ok(())
     }
 
-    /// Refuses a checkpoint that lacks a parameter, or has an output layer beside other embeddings that should be it.
+    /// Refuses a checkpoint that lacks a parameter, or whose output layer differs from the tied
+    /// embeddings.
     fn check(&mut self, config: &ModelConfig) -> Result<()> {
         for (name, _) in config.parameters() {
             let hint = match name == config.output_name() && !config.tie_word_embeddings {
@@ -166,13 +167,19 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
-    /// A parameter as f32: finite numbers, or an error.
+    /// A parameter as f32.
+    ///
+    /// # Errors
+    /// A number is not finite, or the file can't be read.
     pub fn tensor(&self, name: &str) -> Result<Vec<f32>> {
         let rows = self.shape(name)?.first().copied().unwrap_or(1);
         self.rows(name, 0..rows)
     }
 
-    /// Rows of a parameter as f32: finite numbers, or an error.
+    /// Rows of a parameter as f32.
+    ///
+    /// # Errors
+    /// A number is not finite, or the file can't be read.
     pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>> {
         let Place { source, stored, dtype, shape, bytes } = self.place(name)?;
         let row_bytes = bytes.len() / shape.first().copied().unwrap_or(1).max(1);
@@ -192,12 +199,12 @@ impl<'a> Checkpoint<'a> {
     }
 }
 
-/// The output layer where it is the embeddings, which some checkpoints write again.
+/// The output layer, which some checkpoints store although it is tied to the embeddings.
 const TIED_COPY: &str = "lm_head.weight";
-/// Rows compared at a time.
+/// Number of rows that are compared at a time.
 const ROWS: usize = 1024;
 
-/// The parameter a stored tensor is; `None` for one of a part that isn't the language model.
+/// The parameter that a stored tensor holds; `None` if it isn't part of the language model.
 fn name(config: &ModelConfig, stored: &str) -> Option<String> {
     if config.family != Family::Gemma3 {
         return Some(stored.to_owned());
@@ -212,7 +219,7 @@ fn name(config: &ModelConfig, stored: &str) -> Option<String> {
     Some(renamed.unwrap_or_else(|| stored.to_owned()))
 }
 
-/// A safetensors file, its header, and where its tensors begin.
+/// A safetensors file, its header, and the offset where its tensors begin.
 pub(crate) fn open(path: &Path) -> Result<(File, Metadata, u64)> {
     let mut file = File::open(path)?;
     let found = file.metadata()?.len();
@@ -250,7 +257,7 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let files: BTreeSet<String> = weight_map.into_values().collect();
     for name in &files {
         let is_plain = !name.is_empty() && Path::new(name).file_name() == Some(name.as_ref());
-        ensure!(is_plain, "{at}: weight_map names {name:?}, which is not a file beside it");
+        ensure!(is_plain, "{at}: weight_map names {name:?}, which is not a file in the same folder");
     }
     Ok(files)
 }

@@ -1,5 +1,6 @@
-//! A policy written as a checkpoint was stored: its types and its files. bf16 and f16 are rounded to nearest, ties to
-//! even. Tensors are made one at a time, so that a policy larger than half of the memory can be written.
+//! Writes a policy with the types and files of a stored checkpoint. bf16 and f16 are rounded to
+//! nearest, ties to even. Tensors are made one at a time, so that a policy larger than half of the
+//! memory can be written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,7 +21,7 @@ pub struct StoredLayout {
 }
 
 impl StoredLayout {
-    /// Of a checkpoint directory or a GGUF file; reads no tensor.
+    /// The layout of a checkpoint directory or a GGUF file. Reads no tensor.
     pub fn of_dir(dir: &Path) -> Result<Self> {
         if crate::gguf::is_gguf(dir) && !dir.is_dir() {
             return Self::of_gguf(&GgufModel::open(dir)?);
@@ -29,7 +30,7 @@ impl StoredLayout {
         Self::of(&Checkpoint::open(&config, dir)?)
     }
 
-    /// Of the text of a `config.json` and the bytes of a `model.safetensors`.
+    /// The layout of a `config.json`'s text and a `model.safetensors`' bytes.
     pub fn of_bytes(config_json: &str, bytes: &[u8]) -> Result<Self> {
         Self::of(&Checkpoint::of_bytes(&ModelConfig::parse(config_json)?, bytes)?)
     }
@@ -40,7 +41,7 @@ impl StoredLayout {
         Ok(Self { by_name: checkpoint.names().map(place).collect::<Result<_>>()? })
     }
 
-    /// What is quantized becomes F32, which holds its numbers exactly.
+    /// Quantised tensors become F32, which holds their numbers exactly.
     fn of_gguf(model: &GgufModel) -> Result<Self> {
         let place = |(name, _): (String, _)| {
             let dtype = match model.dtype(&name)? {
@@ -53,7 +54,7 @@ impl StoredLayout {
         Ok(Self { by_name: model.config().parameters().into_iter().map(place).collect::<Result<_>>()? })
     }
 
-    /// F32, in the one file, for a parameter that isn't stored.
+    /// Type and file of a parameter. One that isn't stored is F32, in the one file.
     fn of_parameter(&self, name: &str) -> (Dtype, &str) {
         match self.by_name.get(name) {
             Some((dtype, file)) if !file.is_empty() => (*dtype, file),
@@ -62,7 +63,8 @@ impl StoredLayout {
         }
     }
 
-    /// Writes a checkpoint of that layout into `dir`, which must exist; `elements(name)` gives each parameter.
+    /// Writes a checkpoint of this layout into `dir`, which must exist. `elements(name)` returns
+    /// each parameter's elements.
     pub fn save(
         &self,
         config: &ModelConfig,
@@ -168,7 +170,7 @@ mod tests {
                 assert!((x - y).abs() <= x.abs() * 0.5f32.powi(digits) + 1e-7, "{name}: {x} became {y}");
             }
         }
-        // Held as it is stored, it is the same policy; and is written as it was.
+        // Loaded without widening it is the same policy, and it is written as it was.
         let frozen = Frozen::load(dir.path(), None).unwrap();
         assert_eq!(**frozen.hash(), again.hash());
         let copy = tempfile::tempdir().unwrap();

@@ -76,8 +76,8 @@ impl TensorCache {
         Ok(())
     }
 
-    /// Appends keys and values (B · T, kv_heads · head_dim) of layer `index`; returns what the queries
-    /// (B · T, heads · head_dim) read, like the queries.
+    /// Appends keys and values (B · T, kv_heads · head_dim) of layer `index`; returns what the
+    /// queries (B · T, heads · head_dim) read, like the queries.
     pub(super) fn attention(
         &self,
         index: usize,
@@ -103,8 +103,8 @@ impl TensorCache {
         Ok(attended.transpose(1, 2)?.reshape((b * t, shape.heads * d))?)
     }
 
-    /// 0 where one of the last `t` columns sees a column, -∞ elsewhere: (B, 1, t, length + t). A row of
-    /// padding sees itself.
+    /// 0 where one of the last `t` columns sees a column, -∞ elsewhere: (B, 1, t, length + t). A
+    /// row of padding sees itself.
     fn mask(&self, t: usize, shape: &AttentionShape, device: &Device) -> Result<Tensor> {
         let columns = self.length + t;
         let mut mask = vec![f32::NEG_INFINITY; self.batch() * t * columns];

@@ -1,9 +1,10 @@
-//! A policy's weights: trainable tensors under the checkpoint's own names, read, checked, hashed and written.
+//! A policy's weights: trainable tensors under the checkpoint's own names, read, checked, hashed
+//! and written.
 //!
-//! A checkpoint, in one file or several, is read whole or refused: every parameter the configuration asks for must be
-//! there in its shape, nothing else may be, and every number must be finite. All arithmetic is f32; bf16 and f16 are
-//! widened exactly. Knows nothing about how a checkpoint becomes durable: the caller writes into a temporary directory,
-//! syncs and renames.
+//! A checkpoint, in one file or several, is read whole or refused. Every parameter of the
+//! configuration must be there in its shape, no other tensor may be, and every number must be
+//! finite. All arithmetic is f32; bf16 and f16 are widened exactly. It knows nothing about how a
+//! checkpoint becomes durable: the caller writes into a temporary directory, syncs and renames.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +36,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Takes tensors that are already f32 on the CPU; names and shapes must be exactly the configuration's.
+    /// Takes tensors that are already f32 on the CPU; names and shapes must be exactly the
+    /// configuration's.
     pub fn from_tensors(config: Arc<ModelConfig>, tensors: BTreeMap<String, Var>) -> Result<Self> {
         config.validate()?;
         let mut wanted = config.parameters();
@@ -62,8 +64,8 @@ impl Weights {
         Ok(Self { config, tensors, rope: RopeTables::default() })
     }
 
-    /// Reads a checkpoint directory: `config.json`, and `model.safetensors` or the files that
-    /// `model.safetensors.index.json` names. Or a GGUF file, whose tensors are widened.
+    /// Reads a checkpoint directory (`config.json`, and `model.safetensors` or the files that
+    /// `model.safetensors.index.json` names) or a GGUF file, whose tensors are widened.
     pub fn load(dir: &Path) -> Result<Self> {
         if crate::gguf::is_gguf(dir) && !dir.is_dir() {
             return GgufModel::open(dir)?.weights();
@@ -88,8 +90,8 @@ impl Weights {
         Self::from_tensors(Arc::new(config), tensors)
     }
 
-    /// Writes `model.safetensors` and `config.json` into `dir`, which must exist. The same weights give the
-    /// same bytes.
+    /// Writes `model.safetensors` and `config.json` into `dir`, which must exist. The same weights
+    /// are always written as the same bytes.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let tensors = self.tensors.iter().map(|(name, var)| lazy(name.clone(), var));
         write_tensors(&dir.join(WEIGHTS_FILE), PYTORCH, tensors)?;
@@ -104,7 +106,8 @@ impl Weights {
         std::fs::read(dir.path().join(WEIGHTS_FILE)).unwrap()
     }
 
-    /// blake3, in hex, over the configuration and every tensor's name, shape and little-endian bytes.
+    /// blake3, in hex, over the configuration and every tensor's name, shape and little-endian
+    /// bytes.
     pub fn hash(&self) -> String {
         let _span = profile::span(Operator::Checkpoint);
         let mut hasher = PolicyHasher::new(&self.config);
@@ -136,19 +139,20 @@ impl Weights {
         Ok(var.as_tensor())
     }
 
-    /// Elements of all parameters.
+    /// Number of elements of all parameters.
     pub fn parameter_count(&self) -> usize {
         self.tensors.values().map(|var| var.elem_count()).sum()
     }
 
-    /// The rotary table of layer `index`, if it has rotary positions; made at first use and shared by copies.
+    /// The rotary table of layer `index`, if it has rotary positions. It is made at first use and
+    /// shared by copies.
     pub fn rope(&self, index: usize) -> Option<Arc<RopeTable>> {
         self.rope.of(&self.config, index)
     }
 }
 
-/// blake3 over the configuration and every tensor's name, shape and little-endian f32 bytes: the name of a policy,
-/// however its numbers are held.
+/// blake3 over the configuration and every tensor's name, shape and little-endian f32 bytes. It
+/// names a policy, whatever type its numbers have in memory.
 pub(super) struct PolicyHasher(blake3::Hasher);
 
 impl PolicyHasher {
@@ -212,7 +216,7 @@ pub(super) fn save_config(config: &ModelConfig, dir: &Path) -> Result<()> {
     let again = ModelConfig::parse(&json).context("the configuration can't be written")?;
     ensure!(
         again == *config,
-        "the configuration of this {} model has flags that its config.json can't say",
+        "the configuration of this {} model has flags that its config.json can't express",
         config.family.model_type()
     );
     std::fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))
@@ -230,7 +234,8 @@ pub(super) fn var(data: Vec<f32>, shape: &[usize]) -> Result<Var> {
     Ok(Var::from_tensor(&Tensor::from_vec(data, shape, &Device::Cpu)?)?)
 }
 
-/// Widens the bytes of a tensor, or of its elements from `first` on, to f32 and refuses NaN and infinities.
+/// Widens the bytes of a tensor's elements, which begin at element `first`, to f32. Refuses NaN and
+/// infinities.
 pub(super) fn finite_f32(name: &str, dtype: Dtype, bytes: &[u8], first: usize) -> Result<Vec<f32>> {
     let data: Vec<f32> = match dtype {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),

@@ -131,7 +131,8 @@ fn every_truncation_and_damaged_header_is_an_error_naming_the_file() {
         let error = format!("{:#}", Weights::load(dir.path()).unwrap_err());
         assert!(error.contains("model.safetensors"), "{cut}: {error}");
     }
-    // A flipped bit in the header either breaks it or leaves a checkpoint that is read completely; never a panic.
+    // A flipped bit in the header either breaks it or leaves a checkpoint that is read completely;
+    // never a panic.
     for at in (0..header_len.min(2000)).step_by(7) {
         let mut flipped = whole.clone();
         flipped[at] ^= 1 << (at % 8);

@@ -1,4 +1,4 @@
-//! Tensors written to a safetensors file one at a time: no other's bytes exist beside those of the one being written.
+//! Writes tensors to a safetensors file one at a time: only the bytes of one tensor are in memory.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -9,12 +9,12 @@ use std::path::Path;
 use anyhow::{Context, Error, Result};
 use safetensors::tensor::{Dtype, View};
 
-/// A tensor that is made when it is written.
+/// A tensor whose bytes are made when it is written.
 pub(crate) struct Lazy<'a> {
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    /// Its numbers, little-endian and in row-major order.
+    /// Its elements, little-endian and in row-major order.
     pub bytes: Box<dyn Fn() -> Result<Vec<u8>> + 'a>,
 }
 
@@ -24,7 +24,7 @@ impl Lazy<'_> {
     }
 }
 
-/// What transformers and PEFT look for in a checkpoint's metadata.
+/// The format that transformers and PEFT expect in a checkpoint's metadata.
 pub(super) const PYTORCH: Option<&str> = Some("pt");
 
 /// Writes the file `path`; `format` goes into its metadata.
@@ -36,7 +36,8 @@ pub(crate) fn write_tensors<'a>(
     let failed = RefCell::new(None);
     let views = tensors.map(|tensor| (tensor.name.clone(), Written { tensor, failed: &failed }));
     let write = || -> Result<()> {
-        // The library leaves its files to their owner alone: this one is for whoever may read any other.
+        // The library makes files that only their owner can read. This one gets the usual
+        // permissions.
         let permissions = File::create(path)?.metadata()?.permissions();
         let metadata = format.map(|format| HashMap::from([("format".to_owned(), format.to_owned())]));
         safetensors::serialize_to_file(views, metadata, path)?;
@@ -50,7 +51,7 @@ pub(crate) fn write_tensors<'a>(
     .with_context(|| format!("can't write {}", path.display()))
 }
 
-/// The library knows no errors of a tensor's source: the first one is kept for later.
+/// The library can't report errors of a tensor's source, so the first error is kept for later.
 struct Written<'a> {
     tensor: Lazy<'a>,
     failed: &'a RefCell<Option<Error>>,

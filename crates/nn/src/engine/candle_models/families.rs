@@ -1,5 +1,7 @@
-//! Checkpoint directories of families that candle-transformers runs: its configuration types, fed with what a
-//! `config.json` leaves to transformers' defaults, and guarded against what they read past.
+//! Checkpoint directories of families that candle-transformers runs.
+//!
+//! candle's configuration types need keys that a `config.json` may leave to transformers' defaults;
+//! they are filled in here. Keys that candle ignores although they change the result are refused.
 
 use std::path::Path;
 
@@ -15,8 +17,8 @@ use serde_json::{Map, Value, json};
 use super::{CONTEXT_MAX, Forward, Network, cloned, reread};
 use crate::model::{CONFIG_FILE, checkpoint_files};
 
-/// `model_type` of every family that runs here. Left out, because candle 0.11.1 computes something else than
-/// transformers: granite (its four multipliers), falcon with ALiBi, phi3 with long-context scaling.
+/// `model_type` of every family that runs here. Left out, because candle 0.11.1 and transformers
+/// differ: granite (its four multipliers), falcon with ALiBi, phi3 with long-context scaling.
 pub const FAMILIES: [&str; 10] =
     ["gemma", "glm4", "helium", "mixtral", "olmo", "phi", "phi3", "qwen2_moe", "stablelm", "starcoder2"];
 
@@ -35,10 +37,11 @@ fn config(dir: &Path) -> Result<Map<String, Value>> {
 pub(super) fn load(dir: &Path) -> Result<Network> {
     let family = model_type(dir)?;
     let keys = Keys { family: &family, map: completed(&family, config(dir)?)? };
-    keys.refuse_what_is_read_past()?;
+    keys.refuse_ignored_keys()?;
     let paths: Vec<_> = checkpoint_files(dir)?.into_iter().map(|name| dir.join(name)).collect();
-    // SAFETY: the files are mapped while tensors are copied out of them, widened to f32, and not after. A file that
-    // another process truncates in these seconds ends this one; its hash would tell of a change.
+    // SAFETY: the files are mapped only while tensors are copied out of them and widened to f32. If
+    // another process truncates a file in these seconds, this process ends; the hash would show
+    // another change.
     let vars = unsafe { VarBuilder::from_mmaped_safetensors(&paths, DType::F32, &Device::Cpu) };
     let vars = vars.with_context(|| format!("cannot open the tensors of {}", dir.display()))?;
     let vocab_size = keys.number("vocab_size")?;
@@ -47,16 +50,16 @@ pub(super) fn load(dir: &Path) -> Result<Network> {
     Ok(Network { forward, family, vocab_size, context_max })
 }
 
-/// The network of the family in `dir`, of other tensors.
+/// The network of the family in `dir`, with other tensors.
 #[cfg(test)]
 pub(super) fn network_of(dir: &Path, vars: VarBuilder) -> Result<Forward> {
     let family = model_type(dir)?;
     Keys { family: &family, map: completed(&family, config(dir)?)? }.network(vars)
 }
 
-/// A `config.json` with every key that candle's types insist on.
+/// A `config.json` with every key that candle's types require.
 fn completed(family: &str, mut map: Map<String, Value>) -> Result<Map<String, Value>> {
-    // transformers 5 writes what it called rope_theta and rope_scaling into one table.
+    // transformers 5 writes rope_theta and rope_scaling into one table.
     if let Some(Value::Object(rope)) = map.get("rope_parameters").cloned() {
         if let Some(theta) = rope.get("rope_theta") {
             map.entry("rope_theta").or_insert(theta.clone());
@@ -69,7 +72,8 @@ fn completed(family: &str, mut map: Map<String, Value>) -> Result<Map<String, Va
         }
     }
     if family == "gemma" {
-        // transformers goes by the newer key alone: early checkpoints name another function in the older one.
+        // transformers uses only the newer key: in early checkpoints the older key names another
+        // function.
         map.remove("hidden_act");
     }
     let positions = map.get("max_position_embeddings").cloned().unwrap_or(json!(CONTEXT_MAX));
@@ -116,8 +120,8 @@ impl Keys<'_> {
         self.map.get(key).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)))
     }
 
-    /// Keys that change the function and that candle's model of the family doesn't know.
-    fn refuse_what_is_read_past(&self) -> Result<()> {
+    /// Refuses keys that change the result and that candle's model of the family ignores.
+    fn refuse_ignored_keys(&self) -> Result<()> {
         let unread: &[&str] = match self.family {
             "stablelm" => &["rope_scaling", "use_parallel_residual", "qk_layernorm"],
             "phi3" => &["rope_scaling", "attention_bias"],
@@ -125,7 +129,7 @@ impl Keys<'_> {
         };
         if let Some(key) = unread.iter().find(|key| self.is_set(key)) {
             bail!(
-                "config.json: {key} = {} is not supported for {}: candle 0.11.1 reads past it and would compute \
+                "config.json: {key} = {} is not supported for {}: candle 0.11.1 ignores it and would compute \
                  something else; give another checkpoint",
                 self.map[*key],
                 self.family
@@ -134,7 +138,8 @@ impl Keys<'_> {
         Ok(())
     }
 
-    /// No further than the model was made for, than one pass can take, and than windows are exact.
+    /// The smallest of: the model's positions, what one pass can take, and the length up to which
+    /// windows are exact.
     fn context_max(&self) -> Result<usize> {
         let window =
             self.map.get("sliding_window").and_then(Value::as_u64).map_or(usize::MAX, |w| w as usize);
@@ -156,7 +161,7 @@ impl Keys<'_> {
             "helium" => cloned(helium::Model::new(&self.parsed()?, vars)?, helium::Model::forward),
             "mixtral" => cloned(mixtral::Model::new(&self.parsed()?, vars)?, mixtral::Model::forward),
             "olmo" => cloned(olmo::Model::new(&self.parsed()?, vars)?, olmo::Model::forward),
-            // It counts its positions itself.
+            // The model counts its positions itself.
             "phi" => cloned(phi::Model::new(&self.parsed()?, vars)?, |model, ids, _| model.forward(ids)),
             "phi3" => {
                 let config: phi3::Config = self.parsed()?;
@@ -181,7 +186,7 @@ impl Keys<'_> {
     }
 }
 
-/// The same key, but for the cache, which is off.
+/// The same key and value, except that the cache is turned off.
 fn without_cache((key, value): (&String, &Value)) -> (String, Value) {
     (key.clone(), if key == "use_cache" { Value::Bool(false) } else { value.clone() })
 }

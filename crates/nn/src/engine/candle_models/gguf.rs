@@ -1,6 +1,6 @@
 //! GGUF files: quantised weights with their settings in one file (ggml's `docs/gguf.md`).
 //!
-//! The weights stay quantised in memory. Its tokenizer is not read from it: a `tokenizer.json` lies beside the file.
+//! The weights stay quantised in memory. The tokenizer is not read here.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -19,7 +19,7 @@ use super::{CONTEXT_MAX, Forward, Network, cleared, cloned};
 /// `general.architecture` of every file that runs here.
 pub const ARCHITECTURES: [&str; 7] = ["gemma3", "glm4", "llama", "phi2", "phi3", "qwen2", "qwen3"];
 
-/// Rows of the rotary table that candle makes for llama and phi2, whatever the file says.
+/// Rows of the rotary table that candle makes for llama and phi2, whatever the file contains.
 const FIXED_POSITIONS: usize = 4096;
 
 pub(super) fn load(path: &Path) -> Result<Network> {
@@ -28,7 +28,7 @@ pub(super) fn load(path: &Path) -> Result<Network> {
     let content = Content::read(&mut reader).context("it is not a GGUF file that can be read")?;
     let family =
         text(&content, "general.architecture").context("it names no general.architecture")?.to_owned();
-    refuse_what_is_read_past(&content, &family)?;
+    refuse_ignored_keys(&content, &family)?;
     let (vocab_size, context_max) = (vocab_size(&content)?, context_max(&content, &family)?);
     let forward = network(&family, content, &mut reader)?;
     Ok(Network { forward, family, vocab_size, context_max })
@@ -42,8 +42,8 @@ fn number(content: &Content, key: &str) -> Option<usize> {
     content.metadata.get(key)?.to_u64().ok().map(|n| n as usize)
 }
 
-/// Settings that change the function and that candle's models don't know.
-fn refuse_what_is_read_past(content: &Content, family: &str) -> Result<()> {
+/// Refuses settings that change the result and that candle's models ignore.
+fn refuse_ignored_keys(content: &Content, family: &str) -> Result<()> {
     let scaling = text(content, &format!("{family}.rope.scaling.type")).filter(|kind| *kind != "none");
     let factors = ["rope_freqs.weight", "rope_factors_long.weight"];
     let factors = factors.into_iter().find(|name| content.tensor_infos.contains_key(*name));
@@ -57,7 +57,7 @@ fn refuse_what_is_read_past(content: &Content, family: &str) -> Result<()> {
         _ => return Ok(()),
     };
     bail!(
-        "{what} of this {family} file is not supported: candle 0.11.1 reads past it and would compute something else; \
+        "{what} of this {family} file is not supported: candle 0.11.1 ignores it and would compute something else; \
          give the model's safetensors folder instead"
     )
 }
@@ -68,7 +68,8 @@ fn vocab_size(content: &Content) -> Result<usize> {
     rows.context("token_embd.weight has no shape")
 }
 
-/// No further than the file says, than one pass can take, and than windows are exact.
+/// The smallest of: the file's context length, what one pass can take, and the length up to which
+/// windows are exact.
 fn context_max(content: &Content, family: &str) -> Result<usize> {
     let key = format!("{family}.context_length");
     let context = number(content, &key).with_context(|| format!("it has no {key}"))?;
@@ -110,7 +111,8 @@ fn network(family: &str, mut content: Content, reader: &mut BufReader<File>) -> 
             )
         }
         "qwen3" => {
-            // Without it candle makes the rotary angles in f16, in which positions above 2048 aren't whole numbers.
+            // Without this key candle makes the rotary angles in f16, which can't hold odd
+            // positions above 2048.
             content.metadata.insert("general.dtype".into(), Value::U32(0));
             let model = quantized_qwen3::ModelWeights::from_gguf(content, reader, device)?;
             cloned(model, quantized_qwen3::ModelWeights::forward)

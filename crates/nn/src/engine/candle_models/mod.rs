@@ -1,17 +1,17 @@
-//! Models that candle-transformers runs and our own decoder does not: further families, and quantised
-//! files. They are sampled and read, not trained.
+//! Models that candle-transformers runs and our own decoder does not: further families, and
+//! quantised files. They are sampled and read, not trained.
 //!
 //! They serve as judges and references. Samples use the same sampler and the same addresses as
-//! [`super::native`]. Every sequence runs alone: its context in one forward pass, then token by token.
-//! So a completion is a function of (policy, context, sampling, address) here too, whatever else is in
-//! the call. The cost: candle's models return logits only for a sequence's last token and share no
-//! prefixes. Reading takes as long as generating, and sequences run one after another, each on all
-//! threads. There are no hidden states.
+//! [`super::native`]. Every sequence runs alone: its context in one forward pass, then token by
+//! token. So a completion is a function of (policy, context, sampling, address) here too, whatever
+//! else is in the call. The cost: candle's models return logits only for a sequence's last token
+//! and share no prefixes. Reading takes as long as generating, and sequences run one after another,
+//! each on all threads. There are no hidden states.
 //!
 //! Contexts are shorter than the model could read ([`CONTEXT_MAX`], and a family's sliding window).
-//! Attention in one pass takes memory with the square of the length, and candle's windows are a token
-//! wider than transformers'. Settings that candle ignores silently are refused, because the result
-//! would be wrong.
+//! Attention in one pass takes memory with the square of the length, and candle's windows are a
+//! token wider than transformers'. Settings that candle ignores silently are refused, because the
+//! result would be wrong.
 
 mod families;
 mod gguf;
@@ -70,7 +70,8 @@ pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
-/// Whether this engine runs the model at `path`: a GGUF file, or a checkpoint directory of one of [`FAMILIES`].
+/// Whether this engine runs the model at `path`: a GGUF file, or a checkpoint directory of one of
+/// [`FAMILIES`].
 pub fn serves(path: &Path) -> bool {
     is_gguf(path) || families::model_type(path).is_ok_and(|name| FAMILIES.contains(&name.as_str()))
 }
@@ -285,8 +286,8 @@ fn cleared<M: Send + 'static>(
     })
 }
 
-/// A model that can neither be copied nor clear its cache: it runs without a cache and reads the whole
-/// sequence every time.
+/// A model that can neither be copied nor clear its cache: it runs without a cache and reads the
+/// whole sequence every time.
 fn reread<M: Send + 'static>(
     mut model: M,
     forward: fn(&mut M, &Tensor, usize) -> candle_core::Result<Tensor>,

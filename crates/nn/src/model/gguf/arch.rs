@@ -1,8 +1,9 @@
-//! llama.cpp's architectures: which of them computes what a configuration says, and in what they differ.
+//! llama.cpp's architectures: which of them computes what a configuration describes, and how they
+//! differ.
 //!
-//! Read from llama.cpp's `src/models/*.cpp` (as vendored by llama-cpp-python 0.3.36), whose graphs are fixed per
-//! architecture: a flag that an architecture's graph doesn't have is refused, since the file would load and give
-//! something else.
+//! The source is llama.cpp's `src/models/*.cpp` (as vendored by llama-cpp-python 0.3.36). Its
+//! graphs are fixed per architecture. A flag that an architecture's graph doesn't have is refused,
+//! because the file would load and compute something else.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -13,7 +14,8 @@ use crate::model::{Activation, AttentionBias, Family, ModelConfig, QkNorm, RopeS
 pub enum Arch {
     Llama,
     SmolLm3,
-    /// Llama with a window and rotary positions on or off in each layer; the sinks of its attention can be turned off.
+    /// Llama with a window and rotary positions on or off in each layer; the sinks of its attention
+    /// can be turned off.
     GraniteSwa,
     Qwen2,
     Qwen3,
@@ -41,7 +43,7 @@ const NAMES: [(Arch, &str); 10] = [
 /// Most layers that llama.cpp takes.
 const LAYERS_MAX: usize = 512;
 
-/// Every how many layers llama.cpp's SmolLM3 leaves rotary positions out.
+/// One in this many layers of llama.cpp's SmolLM3 has no rotary positions.
 pub(super) const NO_ROPE_EVERY: usize = 4;
 
 impl Arch {
@@ -58,18 +60,19 @@ impl Arch {
         NAMES.iter().find(|(arch, _)| *arch == self).map_or("", |(_, name)| name)
     }
 
-    /// Whether element pairs that turn together lie side by side, so that rows of queries and keys are in another
-    /// order than in a Hugging Face checkpoint.
+    /// Whether element pairs that rotate together are neighbours. Rows of queries and keys are then
+    /// in another order than in a Hugging Face checkpoint.
     pub(super) fn is_permuted(self) -> bool {
         matches!(self, Self::Llama | Self::SmolLm3 | Self::GraniteSwa)
     }
 
-    /// Whether the output layer has to be written although it is the embeddings.
+    /// Whether the output layer must be written although it is tied to the embeddings.
     pub(super) fn needs_output(self) -> bool {
         matches!(self, Self::Olmo2 | Self::Olmoe)
     }
 
-    /// Attention is scaled by this to the power of -1/2, whatever the model's own configuration said.
+    /// Attention is scaled by this to the power of -1/2, whatever the model's configuration
+    /// contains.
     pub(super) fn attention_scalar(self, layers: usize, hidden: usize, heads: usize, head_dim: usize) -> f64 {
         match (self, layers) {
             // How llama.cpp recognises the models of 27 billion parameters.
@@ -78,7 +81,7 @@ impl Arch {
         }
     }
 
-    /// The architecture that computes exactly what `config` says.
+    /// The architecture that computes exactly what `config` describes.
     pub(super) fn of(config: &ModelConfig) -> Result<Self> {
         let arch = match config.family {
             Family::Llama | Family::Mistral | Family::SmolLm3 => Self::of_llama(config),
@@ -195,7 +198,7 @@ impl Arch {
                 ensure!(takes_factors, "the rotary scaling is llama3");
             }
             RopeScaling::Yarn { beta_fast, beta_slow, truncate, .. } => {
-                // It reads neither of them from a file of these architectures.
+                // llama.cpp reads neither of them from a file of these architectures.
                 ensure!(
                     beta_fast == 32.0 && beta_slow == 1.0 && truncate,
                     "yarn has beta_fast {beta_fast}, beta_slow {beta_slow} and truncate {truncate}; only 32, 1 and true \

@@ -1,5 +1,5 @@
-//! Elements to numbers and back. Quantized blocks are widened by candle, which follows ggml; written are the types
-//! that need no calibration: F32, F16, BF16, and Q8_0 as ggml's reference rounds it.
+//! Stored elements to numbers and back. candle widens quantised blocks, as ggml does. The types
+//! that need no calibration can be written: F32, F16, BF16, and Q8_0 as ggml's reference rounds it.
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
@@ -25,7 +25,7 @@ pub(in crate::model) fn ggml(dtype: Dtype) -> Option<GgmlDType> {
     })
 }
 
-/// The numbers that whole blocks stand for.
+/// The numbers that whole blocks encode.
 pub(super) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
     match dtype {
         Dtype::F32 => return Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
@@ -48,7 +48,7 @@ pub(super) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
     Ok(tensor.to_vec1()?)
 }
 
-/// The blocks that stand for `numbers`.
+/// The blocks that encode `numbers`.
 pub(super) fn from_f32(dtype: Dtype, numbers: &[f32]) -> Result<Vec<u8>> {
     Ok(match dtype {
         Dtype::F32 => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -73,7 +73,7 @@ pub(super) fn from_f32(dtype: Dtype, numbers: &[f32]) -> Result<Vec<u8>> {
                 ensure!(stored.is_finite(), "{largest} is too large for Q8_0; export as bf16 or f32");
                 let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
                 bytes.extend(stored.to_le_bytes());
-                // As ggml does: by the exact scale, not by the one that is stored.
+                // As in ggml: divided by the exact scale, not by the rounded one that is stored.
                 bytes.extend(block.iter().map(|x| (x * inverse).round() as i8 as u8));
             }
             bytes

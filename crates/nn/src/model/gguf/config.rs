@@ -1,6 +1,6 @@
-//! Metadata to configuration: what llama.cpp computes for a file, said as the `config.json` of the family that
-//! computes the same, and read like one. Values that would change the result and have no place in a configuration are
-//! refused by their key.
+//! Metadata to configuration. What llama.cpp computes for a file becomes the `config.json` of the
+//! family that computes the same, and is read like one. Values that would change the result and
+//! can't be expressed in a configuration are refused by their key.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
@@ -10,10 +10,10 @@ use super::rope;
 use crate::gguf::{File, Metadata};
 use crate::model::{Family, ModelConfig};
 
-/// Attention sinks below this weigh nothing beside any score.
+/// Attention sinks below this have no effect, whatever the scores are.
 pub(super) const SINK_OFF: f32 = -1e30;
 
-/// A file's keys, those of its architecture by their name without it.
+/// A file's keys; those of its architecture are named without the architecture.
 pub(super) struct Keys<'a> {
     pub file: &'a File,
     pub arch: Arch,
@@ -46,7 +46,7 @@ impl Keys<'_> {
 
     pub fn number(&self, name: &str) -> Result<Option<f64>> {
         let (key, value) = (self.key(name), self.meta().number(&self.key(name))?);
-        // JSON has no word for these, and would take them for nothing.
+        // JSON can't express these numbers and would turn them into null.
         ensure!(
             value.is_none_or(f64::is_finite),
             "{key} is {}; it must be finite",
@@ -55,7 +55,7 @@ impl Keys<'_> {
         Ok(value)
     }
 
-    /// A size; one that is given per layer must be the same in all.
+    /// A size. If there is one per layer, all must be the same.
     fn size(&self, name: &str) -> Result<Option<u64>> {
         let key = self.key(name);
         let Ok(Some(list)) = self.meta().integers(&key) else { return self.meta().unsigned(&key) };
@@ -90,7 +90,7 @@ impl Keys<'_> {
         })
     }
 
-    /// Refuses what no configuration can say.
+    /// Refuses values that no configuration can express.
     fn refuse_unsupported(&self) -> Result<()> {
         let splits = self.meta().unsigned("split.count")?.unwrap_or(1);
         ensure!(
@@ -108,7 +108,7 @@ impl Keys<'_> {
             ("expert_shared_feed_forward_length", 0.0),
         ] {
             let value = self.number(name)?.unwrap_or(neutral);
-            // A scale of 0 is how llama.cpp says that there is none.
+            // In llama.cpp a scale of 0 means that there is none.
             let is_neutral = value == neutral || value == 0.0;
             ensure!(is_neutral, "{} is {value}, which is not supported; only {neutral} is", self.key(name));
         }
@@ -164,7 +164,7 @@ impl Keys<'_> {
         Ok(all)
     }
 
-    /// Bounded by the tensors that are there, so that a damaged count can't make work.
+    /// Bounded by the number of tensors, so that a damaged count causes no work.
     fn layer_count(&self) -> Result<u64> {
         let layers = self.required("block_count")?;
         let tensors = self.file.tensors().len() as u64;
@@ -234,7 +234,8 @@ impl Keys<'_> {
         Ok(())
     }
 
-    /// One flag per layer: as a list, or as every how many layers it is off, `default` if nothing is said.
+    /// One flag per layer: as a list, or as a number n, with the flag off in every n-th layer;
+    /// `default` if the key is missing.
     fn pattern(&self, name: &str, layers: u64, default: u64) -> Result<Vec<bool>> {
         let key = self.key(name);
         if let Ok(Some(flags)) = self.meta().flags(&key) {
@@ -299,7 +300,7 @@ impl Keys<'_> {
         Ok(())
     }
 
-    /// Granite's own additions, which are read only where they are turned off.
+    /// Granite's additions, which are accepted only if they are turned off.
     fn refuse_granite(&self, all: &Map<String, Value>) -> Result<()> {
         if let Some(scale) = self.number("attention.scale")?.filter(|&scale| scale != 0.0) {
             let head_dim = all.get("head_dim").and_then(Value::as_f64).unwrap_or_default();

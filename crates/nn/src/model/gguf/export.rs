@@ -1,8 +1,9 @@
-//! Weights to a GGUF file that llama.cpp loads: hyper-parameters under its keys, tensors under its names, in its order
-//! of rows and with its conventions. What the architecture can't express is refused before anything is written.
+//! Weights to a GGUF file that llama.cpp loads: hyper-parameters under its keys, tensors under its
+//! names, with its order of rows and its conventions. A model that no architecture can express is
+//! refused before anything is written.
 //!
-//! Matrices take the type that is asked for, q8_0 where rows are whole blocks and f16 where they aren't; norms, biases
-//! and routers stay f32, as llama.cpp's own converter has it.
+//! Matrices get the requested type. With q8_0, matrices whose rows are no whole blocks become f16.
+//! Norms, biases and routers stay f32, as in llama.cpp's own converter.
 
 use std::io::Write;
 
@@ -34,7 +35,7 @@ impl GgufType {
         }
     }
 
-    /// llama.cpp's number of a file that is mostly of this type.
+    /// llama.cpp's number for a file that is mostly of this type.
     fn file_type(self) -> u32 {
         match self {
             Self::F32 => 0,
@@ -45,14 +46,14 @@ impl GgufType {
     }
 }
 
-/// A tensor to write, and what it is made of.
+/// A tensor to write, and the parameters it is made of.
 struct Entry {
     spec: TensorSpec,
     content: Content,
 }
 
 enum Content {
-    /// Parameters one after another: several are experts.
+    /// Parameters one after another; several of them are experts.
     Parameters {
         names: Vec<String>,
         permute: bool,
@@ -62,7 +63,7 @@ enum Content {
     Numbers(Vec<f32>),
 }
 
-/// A policy on its way into a file.
+/// A policy that is written to a file.
 pub struct GgufExport<'a> {
     config: &'a ModelConfig,
     elements: &'a dyn Fn(&str) -> Result<Vec<f32>>,
@@ -72,10 +73,10 @@ pub struct GgufExport<'a> {
 }
 
 impl<'a> GgufExport<'a> {
-    /// Plans the file; `elements(name)` gives each parameter when it is written.
+    /// Plans the file. `elements(name)` returns each parameter's elements when it is written.
     ///
     /// # Errors
-    /// When no architecture of llama.cpp computes what the model does.
+    /// No architecture of llama.cpp computes what the model does.
     pub fn new(
         config: &'a ModelConfig,
         elements: &'a dyn Fn(&str) -> Result<Vec<f32>>,
@@ -87,7 +88,7 @@ impl<'a> GgufExport<'a> {
         Ok(export)
     }
 
-    /// What its user should know about the file, a sentence each.
+    /// Notes for the user of the file, one sentence each.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.arch == Arch::GraniteSwa {
@@ -114,13 +115,13 @@ impl<'a> GgufExport<'a> {
 
     fn plan(&mut self) -> Result<()> {
         let config = self.config.clone();
-        // llama.cpp has a scale of attention of its own; the queries take what the model's differs from it.
+        // llama.cpp scales attention in its own way; the queries are multiplied by the difference.
         let (heads, head_dim) = (config.num_attention_heads, config.head_dim);
         let own = self.arch.attention_scalar(config.layers.len(), config.hidden_size, heads, head_dim);
         let scale = config.blocks.query_pre_attn_scalar.map_or(1.0, |scalar| (own / scalar).sqrt() as f32);
         let scaled = match self.arch {
             Arch::Gemma2 => "self_attn.q_proj.weight",
-            // A norm stands between the projection and the attention.
+            // There is a norm between the projection and the attention.
             _ => "self_attn.q_norm.weight",
         };
         for (name, shape) in config.parameters() {
@@ -144,7 +145,7 @@ impl<'a> GgufExport<'a> {
         Ok(())
     }
 
-    /// Tensors that no parameter is.
+    /// Tensors that are not made from parameters.
     fn plan_extras(&mut self, config: &ModelConfig) {
         if config.tie_word_embeddings && self.arch.needs_output() {
             let shape = vec![config.vocab_size, config.hidden_size];
@@ -180,7 +181,7 @@ impl<'a> GgufExport<'a> {
         }
     }
 
-    /// Writes the whole file; `others` are metadata that concern the vocabulary.
+    /// Writes the whole file; `others` are the vocabulary's metadata.
     pub fn write(&self, out: &mut impl Write, name: &str, others: Vec<(String, Value)>) -> Result<()> {
         let mut metadata = self.metadata(name);
         metadata.extend(others);
@@ -252,7 +253,7 @@ impl<'a> GgufExport<'a> {
         let granite = self.arch == Arch::GraniteSwa;
         let sliding: Vec<bool> = config.layers.iter().map(|layer| layer.sliding).collect();
         if granite || sliding.contains(&true) {
-            // Granite must have a width, even where no layer uses it.
+            // Granite needs a width, even if no layer uses it.
             let window = config.sliding_window.unwrap_or(config.max_position_embeddings);
             keys.push(("attention.sliding_window", window.into()));
             keys.push(("attention.sliding_window_pattern", Value::Bools(sliding)));

@@ -1,10 +1,11 @@
 //! A policy's weights in a GGUF file: read under Hugging Face names, and written for llama.cpp.
 //!
-//! [`GgufModel`] makes a [`ModelConfig`] of a file's metadata and finds each parameter's place: its name, its rows'
-//! order, which expert of a stack it is. Numbers come out as in the checkpoint the file was converted from, to the
-//! file's precision. [`GgufExport`] is the way back, for the architectures that llama.cpp computes exactly as we do.
+//! [`GgufModel`] makes a [`ModelConfig`] from a file's metadata and finds each parameter's place:
+//! its name, the order of its rows, and its index in a stack of experts. Numbers are those of the
+//! checkpoint from which the file was converted, in the file's precision. [`GgufExport`] writes
+//! files, for the architectures that llama.cpp computes exactly as we do.
 //!
-//! Knows nothing of the vocabulary, which `text` reads from the same file.
+//! It knows nothing about the vocabulary, which `text` reads from the same file.
 
 mod arch;
 mod blocks;
@@ -29,7 +30,7 @@ use super::weights::var;
 use super::{ModelConfig, Weights};
 use crate::gguf::{Dtype, File};
 
-/// A GGUF file whose tensors are all there for the model that its metadata describes.
+/// A GGUF file that has every tensor of the model that its metadata describes.
 pub struct GgufModel {
     file: File,
     arch: Arch,
@@ -43,12 +44,13 @@ pub struct RawTensor {
     /// As in [`ModelConfig::parameters`]; rows consist of whole blocks of `dtype`.
     pub shape: Vec<usize>,
     pub bytes: Vec<u8>,
-    /// One has to be taken from every number: Gemma's norms are stored with it.
+    /// Whether 1 must be subtracted from every number: Gemma's norms are stored with 1 added.
     pub plus_one: bool,
 }
 
 impl GgufModel {
-    /// Reads the header, and checks that every parameter is there, in its shape, and nothing else. No tensor is read.
+    /// Reads the header. Checks that every parameter is there in its shape, and no other tensor.
+    /// Reads no tensor.
     pub fn open(path: &Path) -> Result<Self> {
         let context = || format!("can't use the GGUF file {}", path.display());
         let file = File::open(path)?;
@@ -58,7 +60,7 @@ impl GgufModel {
         Ok(model)
     }
 
-    /// Whether the file is whole so far, but of an architecture that our decoder doesn't compute.
+    /// Whether the header can be read, but our decoder doesn't compute the architecture.
     pub fn is_of_another(path: &Path) -> bool {
         let named = |file: &File| Some(file.metadata().text("general.architecture").ok()??.to_owned());
         let name = File::open(path).ok().as_ref().and_then(named);
@@ -94,7 +96,7 @@ impl GgufModel {
             info.row_bytes(&place.tensor)?;
             used.insert(place.tensor);
         }
-        // Left by old converters, or read beside the configuration.
+        // Left by old converters, or read apart from the configuration.
         let is_known = |name: &str| {
             name.ends_with(".attn_sinks.weight")
                 || name.ends_with(".attn_rot_embd")
@@ -108,7 +110,7 @@ impl GgufModel {
         }
     }
 
-    /// A parameter's bytes, quantized as they are in the file.
+    /// A parameter's bytes, quantised as in the file.
     pub fn raw(&self, parameter: &str) -> Result<RawTensor> {
         let place = names::place(&self.config, self.arch, parameter)?;
         let info = self.file.tensor(&place.tensor)?;
@@ -130,7 +132,7 @@ impl GgufModel {
         Ok(RawTensor { dtype: info.dtype, shape, bytes, plus_one: place.plus_one })
     }
 
-    /// In which type the file stores a parameter.
+    /// The type in which the file stores a parameter.
     pub fn dtype(&self, parameter: &str) -> Result<Dtype> {
         let place = names::place(&self.config, self.arch, parameter)?;
         Ok(self.file.tensor(&place.tensor)?.dtype)

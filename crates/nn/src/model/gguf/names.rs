@@ -1,4 +1,5 @@
-//! Where a parameter lies in a GGUF file: under which name, as which expert of a stack, in which order of rows.
+//! Where a parameter is in a GGUF file: its name, its index in a stack of experts, the order of its
+//! rows.
 
 use anyhow::{Context, Result};
 
@@ -13,7 +14,7 @@ pub(super) struct Place {
     pub expert: Option<usize>,
     /// Rows are permuted within each of this many heads.
     pub permuted_heads: Option<usize>,
-    /// What is stored is the weight and one.
+    /// Whether the file stores the weight plus one.
     pub plus_one: bool,
 }
 
@@ -72,21 +73,22 @@ fn module_name(norms: NormPlacement, module: &str) -> Option<&'static str> {
     })
 }
 
-/// Where row `row` of a permuted tensor comes from in the Hugging Face order, for heads of `head_dim` rows: pairs that
-/// turn together are rows `i` and `i + head_dim/2` there, and neighbours here.
+/// The row of the Hugging Face order that is row `row` of a permuted tensor, for heads of
+/// `head_dim` rows. Pairs that rotate together are rows `i` and `i + head_dim/2` in that order, and
+/// neighbours here.
 pub(super) fn permuted_from(row: usize, head_dim: usize) -> usize {
     let (head, within) = (row / head_dim, row % head_dim);
     head * head_dim + (within % 2) * (head_dim / 2) + within / 2
 }
 
-/// Rows of `row_bytes` brought from the Hugging Face order into llama.cpp's.
+/// Permutes rows of `row_bytes` from the Hugging Face order to llama.cpp's.
 pub(super) fn permute(bytes: &[u8], row_bytes: usize, head_dim: usize) -> Vec<u8> {
     let rows = bytes.len() / row_bytes.max(1);
     let row = |row: usize| &bytes[row * row_bytes..(row + 1) * row_bytes];
     (0..rows).flat_map(|to| row(permuted_from(to, head_dim))).copied().collect()
 }
 
-/// The way back. A permutation of rows, so that it works on quantized blocks as well as on numbers.
+/// Permutes rows back. A permutation of rows works on quantised blocks as well as on numbers.
 pub(super) fn unpermute(bytes: &[u8], row_bytes: usize, head_dim: usize) -> Vec<u8> {
     let mut back = vec![0; bytes.len()];
     for (from, row) in bytes.chunks_exact(row_bytes.max(1)).enumerate() {

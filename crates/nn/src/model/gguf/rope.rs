@@ -1,7 +1,8 @@
 //! Rotary scalings between GGUF's keys and `config.json`'s.
 //!
-//! llama.cpp has no parameters of llama3's rule, but a tensor `rope_freqs.weight` of divisors, one per element pair;
-//! the parameters are found again from it. Its yarn multiplies cosines and sines by `attn_factor · (1 + 0.1 ln factor)`.
+//! llama.cpp has no parameters for llama3's rule. It has a tensor `rope_freqs.weight` of divisors,
+//! one per element pair, from which the parameters are recovered. Its yarn multiplies cosines and
+//! sines by `attn_factor · (1 + 0.1 ln factor)`.
 
 use std::f64::consts::TAU;
 
@@ -15,7 +16,7 @@ use crate::model::{Family, ModelConfig, RopeParameters, RopeScaling};
 /// Divisors of the frequencies.
 pub(super) const FREQUENCIES: &str = "rope_freqs.weight";
 
-/// Puts base and scaling where `config.json` of `family` has them.
+/// Writes base and scaling under the keys of `family`'s `config.json`.
 pub(super) fn read(keys: &Keys, family: Family, head_dim: u64, all: &mut Map<String, Value>) -> Result<()> {
     let theta = keys.number("rope.freq_base")?.unwrap_or(1e4);
     let scaling = scaling(keys, theta, head_dim)?;
@@ -26,7 +27,7 @@ pub(super) fn read(keys: &Keys, family: Family, head_dim: u64, all: &mut Map<Str
             full["rope_theta"] = json!(theta);
             let sliding = match family {
                 Family::Gemma3 => sliding.unwrap_or(1e4),
-                // llama.cpp reads the key and turns sliding layers by the other base all the same.
+                // llama.cpp reads the key, but rotates sliding layers with the other base anyway.
                 _ => theta,
             };
             all.insert(
@@ -63,7 +64,10 @@ fn scaling(keys: &Keys, theta: f64, head_dim: u64) -> Result<Option<Value>> {
     let divisors = keys.file.tensors().contains_key(FREQUENCIES);
     Ok(match kind {
         _ if divisors => {
-            ensure!(factor == 0.0 || factor == 1.0, "{FREQUENCIES} beside a rotary scaling is not supported");
+            ensure!(
+                factor == 0.0 || factor == 1.0,
+                "{FREQUENCIES} together with a rotary scaling is not supported"
+            );
             Some(llama3(keys, theta, head_dim, original)?)
         }
         "none" => None,
@@ -97,10 +101,11 @@ pub(super) fn divisors(parameters: &RopeParameters, head_dim: usize) -> Vec<f32>
         .collect()
 }
 
-/// llama3's parameters from the divisors they give.
+/// llama3's parameters, recovered from the divisors.
 ///
-/// Of low and high factor and original length only two ratios show in the divisors: `kept = a·frequency − b` in the
-/// interpolated ones, with `b = low / (high − low)`. So the published values are tried first, and otherwise low is 1.
+/// The divisors determine only two ratios of low factor, high factor and original length: `kept =
+/// a·frequency − b` in the interpolated ones, with `b = low / (high − low)`. So the published
+/// values are tried first; otherwise low is 1.
 fn llama3(keys: &Keys, theta: f64, head_dim: u64, original: Option<u64>) -> Result<Value> {
     let info = keys.file.tensor(FREQUENCIES)?;
     let head_dim = head_dim as usize;
@@ -131,7 +136,8 @@ fn llama3(keys: &Keys, theta: f64, head_dim: u64, original: Option<u64>) -> Resu
         candidates.push((1.0, 1.0 + 1.0 / b, a * TAU / b));
     }
     if let Some((x, y)) = between.first() {
-        // The length at which one interpolated pair is what it is, with the factors that all published models have.
+        // The original length that explains one interpolated pair, with the factors of all
+        // published models.
         candidates.push((1.0, 4.0, ((1.0 + 3.0 * y) * TAU / x).round()));
         let turns = original.unwrap_or(context) as f64 * x / TAU;
         candidates.push((1.0, 1.0 + (turns - 1.0) / y, original.unwrap_or(context) as f64));
@@ -153,7 +159,7 @@ fn llama3(keys: &Keys, theta: f64, head_dim: u64, original: Option<u64>) -> Resu
     bail!("{FREQUENCIES} does not follow llama3's rule, which is the only one that is supported")
 }
 
-/// The keys that say `config`'s bases and scaling, without the architecture before them.
+/// The keys for `config`'s bases and scaling, without the architecture in front.
 pub(super) fn write(config: &ModelConfig) -> Vec<(&'static str, gguf::Value)> {
     let mut keys: Vec<(&'static str, gguf::Value)> = vec![
         ("rope.dimension_count", config.head_dim.into()),

@@ -1,4 +1,5 @@
-//! Every family's file is the model it was written from; quantized rows are read as they are; damage is named.
+//! Every family's file is the model it was written from; quantized rows are read as they are;
+//! damage is named.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -183,7 +184,8 @@ fn eight_bits_are_within_half_a_step_and_only_where_blocks_fit() {
     }
 }
 
-/// The same file with every matrix in another type, and one in f32 of the numbers that type then holds.
+/// The same file with every matrix in another type, and one in f32 of the numbers that type then
+/// holds.
 fn requantized(path: &Path, kind: GgmlDType, dtype: Dtype, dir: &tempfile::TempDir) -> (PathBuf, PathBuf) {
     let file = File::open(path).unwrap();
     let metadata: Vec<_> = file.metadata().values.clone().into_iter().collect();
@@ -390,7 +392,7 @@ fn what_does_not_fit_is_named_with_file_and_key() {
     }
     let error = GgufModel::open(&edited(&path, |_| (), ("blk.0.attn_q.weight", "blk.0.attn_qkv.weight")));
     assert!(format!("{:#}", error.err().unwrap()).contains("`blk.0.attn_q.weight` is missing"));
-    // A list that says the same for all layers is a value.
+    // A list with the same value for all layers is one value.
     let same = |metadata: &mut BTreeMap<String, Value>| {
         metadata.insert("llama.attention.head_count_kv".into(), Value::Integers(vec![2, 2]));
     };
