@@ -278,6 +278,7 @@ mod tests {
             let full = Body::Full(weights.clone(), Arithmetic::F32);
             for policy in [full, Body::Frozen(Frozen::of(&weights).unwrap())] {
                 let engine = DeviceEngine::new(policy, batch_tokens).unwrap();
+                assert!(!engine.capabilities().replayable);
                 let requests = requests();
                 let ours = engine.generate(&requests, &stops, &|_| ()).unwrap();
                 let theirs = native.generate(&requests, &stops, &|_| ()).unwrap();

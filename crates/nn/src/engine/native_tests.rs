@@ -121,6 +121,10 @@ fn completions_do_not_depend_on_batch_threads_order_or_memory() {
         got.reverse();
         assert_eq!(got, reference, "reversed");
     }
+    let engine = Native::new(Packed::new(&weights).unwrap(), 1).unwrap();
+    assert_eq!(engine.capabilities(), Capabilities::ALL);
+    let mut ends = reference.iter().flat_map(|completion| &completion.boundaries);
+    assert!(ends.all(|end| end.hidden_f16.len() == weights.config.hidden_size));
     let reasons = |reason| reference.iter().filter(|c| c.finish == reason).count();
     for reason in [
         FinishReason::Eos,

@@ -92,6 +92,11 @@ fn reading_gives_what_generating_gave() {
         assert_eq!(drawn.boundaries.last().unwrap().end, drawn.token_ids.len());
         assert!(hidden.iter().all(|h| h.len() == 8));
     }
+    assert_eq!(policy.capabilities(), Capabilities::ALL);
+    let blind = policy.with_hidden_size(0);
+    assert_eq!(blind.capabilities(), Capabilities { hidden: false, ..Capabilities::ALL });
+    let drawn = draw(&blind, &[request(&[1, 5, 6], 0)]).remove(0);
+    assert!(drawn.boundaries.iter().all(|b| b.hidden_f16.is_empty()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! The sequences of a batch end together. Shorter ones are padded on the left, and the padding is
 //! masked. Unlike with [`super::cache`], a row's last bits may depend on its batch, because the
 //! device's own products do. It knows nothing about layers beyond their index, and nothing about
-//! weights: [`super::advance`] runs the forward pass.
+//! weights: [`super::advance()`] runs the forward pass.
 
 use std::cell::RefCell;
 

@@ -97,12 +97,14 @@ fn every_family_reads_what_it_drew_and_weighs_what_it_reads() {
         assert!(serves(dir.path()));
         let model = CandleModel::load(dir.path()).unwrap_or_else(|e| panic!("{family}: {e:#}"));
         assert_eq!(model.family(), family);
+        assert_eq!(model.capabilities(), Capabilities { hidden: false, ..Capabilities::ALL });
         let requests = [request(9, 0), request(5, 1), request(9, 2)];
         let drawn = model.generate(&requests, &stops(), &|_| ()).unwrap();
         for (request, completion) in requests.iter().zip(&drawn) {
             let alone = model.generate(std::slice::from_ref(request), &stops(), &|_| ()).unwrap();
             assert_eq!(alone[0], *completion, "{family}: neighbours don't matter");
             assert_eq!(completion.boundaries.last().unwrap().end, completion.token_ids.len());
+            assert!(completion.boundaries.iter().all(|end| end.hidden_f16.is_empty()));
             let whole = [request.context_ids.as_slice(), &completion.token_ids].concat();
             let again = read(&model, whole.clone(), request.context_ids.len());
             assert_eq!(again, completion.logprobs, "{family}: reading repeats drawing");
