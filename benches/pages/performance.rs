@@ -102,7 +102,7 @@ fn document(out: &mut String, results: &Results) -> Result<()> {
     let or_not = |text: &Option<String>| text.clone().unwrap_or_else(|| "not recorded".to_owned());
     write!(out, "\n*Machine: {}. Date: {}.*", or_not(&results.machine), or_not(&results.date))?;
     match &results.command {
-        Some(command) => write!(out, " `{command}`\n")?,
+        Some(command) => writeln!(out, " `{command}`")?,
         None => out.push('\n'),
     }
     for part in &results.tables {

@@ -1,6 +1,6 @@
 //! The house rules that a compiler doesn't check: floors, the places of SQL and tensors, sizes, documentation.
 
-mod pages;
+mod generated;
 mod readme;
 mod source;
 mod words;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use autodidact::config::{Config, DEFAULT_TOML};
 
+use super::generated::anchor;
 use super::none;
-use super::pages::anchor;
 use crate::sandbox::Sandbox;
 
 const README_LINES_MAX: usize = 150;
@@ -80,10 +80,10 @@ fn commands(page: &str) -> Vec<Vec<String>> {
         let is_program = |w: &&str| *w == "autodidact" || w.ends_with("/autodidact");
         // What stands after `|` is a command, too.
         let commands = words.split(|w| matches!(*w, "|" | "&&" | ";")).filter_map(|words| {
-            let at = words.iter().position(|w| is_program(w))?;
+            let at = words.iter().position(is_program)?;
             let ends = |w: &&&str| !matches!(**w, ">" | "<" | ">>");
             let args = words[at + 1..].iter().take_while(ends).map(|w| w.to_string());
-            words[..at].iter().all(|w| is_before(w)).then(|| args.collect())
+            words[..at].iter().all(is_before).then(|| args.collect())
         });
         commands.collect::<Vec<Vec<String>>>()
     };
