@@ -19,6 +19,7 @@ pub fn settle(config: &mut Config, command: &Command) -> Result<()> {
         | Command::Inspect(_)
         | Command::Export(_)
         | Command::Verify
+        | Command::Gc(_)
         | Command::Pretrain(_) => false,
     };
     if config.model.matmul != Matmul::Auto || config.run.device != "cpu" || !runs_a_model {

@@ -6,6 +6,7 @@
 mod doctor;
 mod evaluate;
 mod export;
+mod gc;
 mod generate;
 mod hub;
 mod init;
@@ -85,6 +86,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Check the store and the checkpoints against their hashes
     Verify,
+    /// List or remove checkpoints that a crash left and the store does not name
+    Gc(gc::GcArgs),
     /// Check the machine, the configuration, and what a run will need
     Doctor,
     /// Make a seed model from the easy levels of a built-in task
@@ -129,6 +132,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Inspect(args) => inspect::perform(&common, &config, &args),
         Command::Export(args) => export::perform(&common, &config, &args),
         Command::Verify => verify::perform(&common, &config),
+        Command::Gc(args) => gc::perform(&common, &config, &args),
         Command::Doctor => doctor::perform(&common, config),
         Command::Pretrain(args) => pretrain::perform(&config, &args),
     }

@@ -42,6 +42,7 @@ impl Progress {
         // A poisoned lock means a panic elsewhere is already being reported.
         let Ok(mut state) = self.state.lock() else { return };
         match event {
+            Event::Waiting { message } => state.line(&message),
             Event::Started { run, arm, resumed } => started(run, arm, resumed),
             Event::PhaseStarted { iteration, phase, units } => state.begin(iteration, phase, units),
             Event::Part { .. } => {}

@@ -7,20 +7,29 @@ use anyhow::Result;
 
 use super::{Common, block_on};
 use crate::config::Config;
-use crate::improve::STORE_FILE;
+use crate::improve::{self, STORE_FILE};
 use crate::store;
 
-/// Prints `{"ok", "digest", "problems"}`; exit code 1 when there are problems.
+/// Prints `{"ok", "digest", "problems", "orphans"}`; exit code 1 when there are problems. Orphans
+/// are no problem.
 pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
     let dir = Path::new(&config.run.dir);
     let report = block_on(store::verify(&dir.join(STORE_FILE), dir))?;
+    let orphans = block_on(improve::orphans(dir))?;
     if common.json {
-        let json =
-            serde_json::json!({ "ok": report.ok, "digest": report.digest, "problems": report.problems });
+        let json = serde_json::json!({
+            "ok": report.ok, "digest": report.digest, "problems": report.problems, "orphans": orphans
+        });
         super::print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
     } else {
         for problem in &report.problems {
             super::print(&format!("problem: {problem}\n"))?;
+        }
+        for orphan in &orphans {
+            // A name that somebody else gave may hold anything.
+            let (path, bytes) = (orphan.path.escape_debug(), orphan.bytes);
+            let remedy = if orphan.own { "; `autodidact gc` removes it" } else { "" };
+            super::print(&format!("note: the store does not name {path} ({bytes} bytes){remedy}\n"))?;
         }
         let verdict = if report.ok { "everything checks out" } else { "problems were found" };
         super::print(&format!("{verdict}\ndigest {}\n", report.digest))?;

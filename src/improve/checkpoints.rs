@@ -1,19 +1,69 @@
 //! Checkpoints on disk: a folder appears complete or not at all.
 //!
-//! Files go to a temporary folder beside the target, are fsynced, and the folder is renamed into place; only
-//! then does the caller commit the row that makes the checkpoint exist. What a crash leaves behind has no row
-//! and is swept away at the next start.
+//! Files go to a temporary folder beside the target, are fsynced, and the folder is renamed into
+//! place; only then does the caller commit the row that makes the checkpoint exist. A crash leaves
+//! either a temporary folder, which the next start removes, or a complete folder without a row,
+//! which the same phase writes again.
 
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::domain::Arm;
 use crate::profile::{self, Operator};
 
 /// Folder below the run's that holds every checkpoint.
 pub const FOLDER: &str = "checkpoints";
+
+/// Characters of the policy's hash in the name of a candidate's folder.
+const HASH_CHARS: usize = 16;
+
+/// Name of the folder that holds the candidate of `iteration`. The arm is part of it: control arms
+/// may come to the same weights, and retention is per run.
+pub fn candidate_name(arm: Arm, iteration: u32, hash: &str) -> String {
+    format!("{arm}-{iteration}-{hash:.HASH_CHARS$}")
+}
+
+/// Name of the folder that holds the trainer's state after `step` updates of `iteration`.
+pub fn state_name(arm: Arm, iteration: u32, step: usize) -> String {
+    format!("state-{arm}-{iteration}-{step}")
+}
+
+/// What a name says, if this program gives such names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    pub arm: Arm,
+    pub iteration: u32,
+    /// A folder that is not complete: it is being written or removed, or a crash cut that off.
+    pub temporary: bool,
+}
+
+impl Name {
+    /// Reads `ARM-ITERATION-HASH`, `state-ARM-ITERATION-STEP`, or `.NAME.tmp` of one of these.
+    /// `None` for any other name: then the entry belongs to somebody else.
+    pub fn parse(name: &str) -> Option<Self> {
+        let inner = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
+        let (before, last) = inner.unwrap_or(name).rsplit_once('-')?;
+        let before = match before.strip_prefix("state-") {
+            Some(before) => number(last).map(|_| before)?,
+            None if last.len() == HASH_CHARS && last.bytes().all(is_hex) => before,
+            None => return None,
+        };
+        let (arm, iteration) = before.rsplit_once('-')?;
+        Some(Self { arm: arm.parse().ok()?, iteration: number(iteration)?, temporary: inner.is_some() })
+    }
+}
+
+/// A number as this program writes it: no sign, no leading zero.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number: &u32| number.to_string() == text)
+}
+
+fn is_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
 
 /// Writes the checkpoint folder `target` through `fill`, atomically.
 ///
@@ -67,6 +117,19 @@ pub fn write_file(
     sync_dir(root)
 }
 
+/// Removes a complete checkpoint folder if it is there. It loses its name first, so that no half of
+/// it is ever taken for a checkpoint.
+pub fn discard(path: &Path) -> Result<()> {
+    let name = path.file_name().context("a checkpoint needs a name")?.to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.tmp"));
+    remove(&temporary)?;
+    match fs::rename(path, &temporary) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        Ok(()) => remove(&temporary),
+    }
+}
+
 /// Removes a folder if it is there.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
@@ -77,37 +140,45 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes everything below `root` that no stored checkpoint names.
-pub fn sweep(root: &Path, known: &[String]) -> Result<()> {
-    let entries = match fs::read_dir(root) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", root.display())),
-    };
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", root.display()))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_dir() && !known.contains(&name) {
-            remove(&entry.path())?;
+/// Bytes of all files below `path`, or of the file `path`. What is gone by the time it is looked at
+/// counts nothing, and neither does what may not be read.
+pub fn bytes(path: &Path) -> Result<u64> {
+    let context = || format!("cannot read {}", path.display());
+    let Some(meta) = present(path.symlink_metadata()).with_context(context)? else { return Ok(0) };
+    if !meta.is_dir() {
+        return Ok(meta.len());
+    }
+    let mut total = 0;
+    for entry in present(fs::read_dir(path)).with_context(context)?.into_iter().flatten() {
+        if let Some(entry) = present(entry).with_context(context)? {
+            total += bytes(&entry.path())?;
         }
     }
-    Ok(())
+    Ok(total)
 }
 
-/// Bytes of all files below `path`.
-pub fn bytes(path: &Path) -> Result<u64> {
+/// Bytes of the checkpoints and temporaries of this program below `root`; other entries are
+/// somebody else's.
+pub fn own_bytes(root: &Path) -> Result<u64> {
+    let context = || format!("cannot read {}", root.display());
     let mut total = 0;
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", path.display()))?;
-        let meta = entry.metadata().with_context(|| format!("cannot read {}", entry.path().display()))?;
-        total += if meta.is_dir() { bytes(&entry.path())? } else { meta.len() };
+    for entry in present(fs::read_dir(root)).with_context(context)?.into_iter().flatten() {
+        if let Some(entry) = present(entry).with_context(context)?
+            && Name::parse(&entry.file_name().to_string_lossy()).is_some()
+        {
+            total += bytes(&entry.path())?;
+        }
     }
     Ok(total)
+}
+
+/// `None` for what is gone or may not be read.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    use io::ErrorKind::{NotFound, PermissionDenied};
+    match result {
+        Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 fn sync_dir(path: &Path) -> Result<()> {
@@ -194,15 +265,60 @@ mod tests {
     }
 
     #[test]
-    fn the_sweep_removes_only_what_no_row_names() {
-        let root = tempfile::tempdir().unwrap();
-        for name in ["kept", "lost", ".kept.tmp"] {
-            fs::create_dir(root.path().join(name)).unwrap();
+    fn names_are_read_as_they_are_written() {
+        let hash = "0123456789abcdef0123456789abcdef";
+        for &arm in Arm::ALL {
+            for name in [candidate_name(arm, 12, hash), state_name(arm, 12, 300)] {
+                let complete = Name { arm, iteration: 12, temporary: false };
+                assert_eq!(Name::parse(&name), Some(complete), "{name}");
+                let temporary = Name { temporary: true, ..complete };
+                assert_eq!(Name::parse(&format!(".{name}.tmp")), Some(temporary), "{name}");
+            }
         }
-        sweep(root.path(), &["kept".into()]).unwrap();
-        let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left, ["kept"]);
-        sweep(&root.path().join("absent"), &[]).unwrap();
+        let others = [
+            "",
+            "-",
+            ".tmp",
+            "lost+found",
+            "reward-1-0123456789abcde",
+            "reward-1-0123456789abcdef-copy",
+            "reward-1-0123456789ABCDEF",
+            "reward-01-0123456789abcdef",
+            "reward-+1-0123456789abcdef",
+            "mine-1-0123456789abcdef",
+            "state-reward-1-",
+            "state-reward-1-x",
+            "reward-1-0123456789abcdef.tmp",
+            ".reward-1-0123456789abcdef",
+            ".notes.tmp",
+        ];
+        for name in others {
+            assert_eq!(Name::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_there_and_belongs_to_the_program_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let folder = root.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("f"), "1234").unwrap();
+            folder
+        };
+        put("lost+found");
+        put(".state-reward-1-2.tmp");
+        let folder = put("state-reward-1-2");
+        assert_eq!(own_bytes(root.path()).unwrap(), 8);
+        assert_eq!(bytes(root.path()).unwrap(), 12);
+        assert_eq!(bytes(&folder.join("f")).unwrap(), 4);
+        discard(&folder).unwrap();
+        discard(&folder).unwrap();
+        assert_eq!(own_bytes(root.path()).unwrap(), 0, "its temporary made room too");
+        for gone in [folder.as_path(), &root.path().join("absent")] {
+            assert_eq!(bytes(gone).unwrap(), 0);
+            assert_eq!(own_bytes(gone).unwrap(), 0);
+        }
     }
 
     #[test]

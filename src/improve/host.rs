@@ -7,6 +7,10 @@ use crate::domain::{Arm, Phase};
 /// Something worth showing while the loop runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// The run is in another process's hands, and this one waits a few seconds for it.
+    Waiting {
+        message: String,
+    },
     /// A run was begun or picked up.
     Started {
         run: i64,

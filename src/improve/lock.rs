@@ -1,51 +1,219 @@
-//! One process per run: an advisory lock on a file in the run's folder, released by the kernel when the
-//! process ends, however it ends.
+//! One process per run: advisory locks that the kernel releases when the process ends, however it
+//! ends.
+//!
+//! Two locks are taken. The one on the run's folder itself can't be removed from under a live run,
+//! because the folder isn't empty. The one on the file `lock` also works where folders can't be
+//! locked (NFS, systems other than Unix), and keeps out older versions of this program. Three
+//! things keep a run to one writer:
+//!
+//! 1. A second process can't start while either lock is held.
+//! 2. Before each commit [`RunLock::check`] compares the folder and the file at their paths with
+//!    the ones that are
+//!    locked. So a process whose folder was moved, or whose file was replaced, stops instead of writing.
+//! 3. The store compares its own file likewise, and refuses to commit after another writer did.
+//!    That holds without any
+//!    lock (see `store/guard.rs`).
 
-use std::fs::{File, OpenOptions};
-use std::path::Path;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use fs4::FileExt;
+use fs4::{FileExt, TryLockError};
+
+/// Name of the lock's file within the run's folder.
+const FILE: &str = "lock";
+/// How often the lock is tried, and the pause after each try: five seconds. After `kill -9` the
+/// kernel holds the lock until it has torn the process down.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Holds the lock while it lives.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    dir: PathBuf,
+    file: File,
+    /// The locked folder; `None` where folders can't be locked.
+    folder: Option<File>,
 }
 
 impl RunLock {
-    /// Takes the lock of the run in `dir`, or says that another process has it.
-    pub fn take(dir: &Path) -> Result<Self> {
-        let path = dir.join("lock");
+    /// Takes the lock of the run in `dir`. If another process has it, `waiting` gets a line about
+    /// that, and the lock is tried again for five seconds.
+    ///
+    /// # Errors
+    /// Another process keeps the lock, or its file can't be written.
+    pub fn take(dir: &Path, waiting: &dyn Fn(String)) -> Result<Self> {
+        Self::take_within(TRIES, dir, waiting)
+    }
+
+    fn take_within(tries: u32, dir: &Path, waiting: &dyn Fn(String)) -> Result<Self> {
+        for tried in 1..=tries {
+            if let Some(lock) = Self::try_take(dir)? {
+                return Ok(lock);
+            }
+            if tried == 1 {
+                waiting(format!("waiting for another process to let go of the run in {}", dir.display()));
+            }
+            if tried < tries {
+                std::thread::sleep(PAUSE);
+            }
+        }
+        bail!(
+            "another process is working on the run in {}: wait for it, stop it, or choose another folder \
+             with --set run.dir=…",
+            dir.display()
+        )
+    }
+
+    /// `None` while another process has it.
+    fn try_take(dir: &Path) -> Result<Option<Self>> {
+        let Some(folder) = lock_folder(dir)? else { return Ok(None) };
+        let path = dir.join(FILE);
         let file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).with_context(
                 || format!("cannot write to {}: check the folder's permissions", path.display()),
             )?;
         match FileExt::try_lock(&file) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(fs4::TryLockError::WouldBlock) => bail!(
-                "another process is working on the run in {}: wait for it, stop it, or choose another folder \
-                 with --set run.dir=…",
-                dir.display()
-            ),
-            Err(fs4::TryLockError::Error(error)) => {
+            Ok(()) => Ok(Some(Self { dir: dir.to_owned(), file, folder })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("cannot lock {}", path.display()))
             }
         }
     }
+
+    /// Fails if the locked folder or file is no longer what its path names: then another process
+    /// may hold the lock of what is there now.
+    pub fn check(&self) -> Result<()> {
+        let path = self.dir.join(FILE);
+        let folder = self.folder.as_ref().map_or(Ok(At::Same), |folder| At::of(&self.dir, folder));
+        let file = At::of(&path, &self.file);
+        let context = || format!("cannot look at the lock {}", path.display());
+        let moved = match (folder.with_context(context)?, file.with_context(context)?) {
+            (At::Same, At::Same) => return Ok(()),
+            // Nobody can hold a file that isn't there, and the folder's lock keeps others from
+            // making one.
+            (At::Same, At::Nothing) if self.folder.is_some() => return Ok(()),
+            (At::Same, _) => &path,
+            _ => &self.dir,
+        };
+        bail!(
+            "{} was moved, removed or replaced while this process worked on the run, so another process may be working \
+             on it now. This one stops without writing; stop the others, then run the same command again",
+            moved.display()
+        )
+    }
+}
+
+/// What a path names now, against an open file.
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    Same,
+    Other,
+    Nothing,
+}
+
+impl At {
+    fn of(path: &Path, file: &File) -> io::Result<Self> {
+        match path.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::Nothing),
+            Err(error) => Err(error),
+            Ok(found) => Ok(if is_same(&found, &file.metadata()?) { Self::Same } else { Self::Other }),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// Elsewhere an open file can't be replaced.
+#[cfg(not(unix))]
+fn is_same(_: &Metadata, _: &Metadata) -> bool {
+    true
+}
+
+/// Locks the folder: `None` while another process has it, `Some(None)` where folders can't be
+/// locked.
+#[cfg(unix)]
+fn lock_folder(dir: &Path) -> Result<Option<Option<File>>> {
+    let folder =
+        File::open(dir).with_context(|| format!("cannot open the run's folder {}", dir.display()))?;
+    Ok(match FileExt::try_lock(&folder) {
+        Ok(()) => Some(Some(folder)),
+        Err(TryLockError::WouldBlock) => None,
+        Err(TryLockError::Error(_)) => Some(None),
+    })
+}
+
+#[cfg(not(unix))]
+fn lock_folder(_: &Path) -> Result<Option<Option<File>>> {
+    Ok(Some(None))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::RefCell;
+    use std::fs;
+
+    fn silent(_: String) {}
 
     #[test]
     fn a_second_taker_is_refused_until_the_first_lets_go() {
         let dir = tempfile::tempdir().unwrap();
-        let first = RunLock::take(dir.path()).unwrap();
-        let error = RunLock::take(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("another process"), "{error}");
+        let first = RunLock::take(dir.path(), &silent).unwrap();
+        let lines = RefCell::new(Vec::new());
+        let error = RunLock::take_within(3, dir.path(), &|line| lines.borrow_mut().push(line)).unwrap_err();
+        assert!(error.to_string().contains("another process"), "{error}");
+        assert_eq!(lines.borrow().len(), 1, "{lines:?}");
         drop(first);
-        RunLock::take(dir.path()).unwrap();
+        RunLock::take(dir.path(), &silent).unwrap();
+    }
+
+    #[test]
+    fn a_taker_waits_for_a_process_that_is_ending() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = RunLock::take(dir.path(), &silent).unwrap();
+        let ending = std::thread::spawn(move || {
+            std::thread::sleep(3 * PAUSE);
+            drop(first);
+        });
+        RunLock::take(dir.path(), &silent).unwrap();
+        ending.join().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn without_the_file_the_folder_keeps_others_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = RunLock::take(dir.path(), &silent).unwrap();
+        fs::remove_file(dir.path().join(FILE)).unwrap();
+        RunLock::take_within(1, dir.path(), &silent).unwrap_err();
+        assert!(!dir.path().join(FILE).exists());
+        first.check().unwrap();
+        let unlocked = RunLock { folder: None, ..first };
+        unlocked.check().unwrap_err();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_replaced_file_or_folder_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("run");
+        fs::create_dir(&dir).unwrap();
+        let lock = RunLock::take(&dir, &silent).unwrap();
+        fs::remove_file(dir.join(FILE)).unwrap();
+        fs::write(dir.join(FILE), "").unwrap();
+        let error = lock.check().unwrap_err().to_string();
+        assert!(error.contains("run/lock") && error.contains("replaced"), "{error}");
+        fs::rename(&dir, root.path().join("moved")).unwrap();
+        assert!(lock.check().unwrap_err().to_string().contains("run was moved"));
+        fs::create_dir(&dir).unwrap();
+        lock.check().unwrap_err();
     }
 }

@@ -82,7 +82,7 @@ async fn retain(session: &Session<'_>, iteration: u32) -> Result<()> {
         session.host.milestone();
         session.store.forget_checkpoint(id, "retention").await?;
         session.host.milestone();
-        checkpoints::remove(&session.dir.join(&checkpoint.row.path))?;
+        checkpoints::discard(&session.dir.join(&checkpoint.row.path))?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::checkpoints::{self, ensure_space};
 use super::lock::RunLock;
 use super::policy::{Policy, PolicyKind, Use};
 use super::recall::Recall;
-use super::{Event, Host, Outcome, aux_models, memory, tasks};
+use super::{Event, Host, Outcome, aux_models, memory, orphans, tasks};
 use crate::config::Config;
 use crate::data;
 use crate::domain::{Arm, Phase, Progress, RunState, Split, Task};
@@ -23,6 +23,16 @@ pub const STORE_FILE: &str = "store.sqlite";
 
 /// Least free space to start a unit with, in bytes.
 const SPACE_MIN: u64 = 64 << 20;
+
+/// Bytes of the program's own files in the run's folder. Other files come and go, and are none of
+/// its business.
+fn own_bytes(dir: &Path) -> Result<u64> {
+    let mut total = checkpoints::own_bytes(&dir.join(checkpoints::FOLDER))?;
+    for suffix in ["", "-wal", "-shm"] {
+        total += checkpoints::bytes(&dir.join(format!("{STORE_FILE}{suffix}")))?;
+    }
+    Ok(total)
+}
 
 /// Everything a phase works with.
 pub struct Session<'a> {
@@ -40,16 +50,18 @@ pub struct Session<'a> {
     loaded: Option<Arc<Policy>>,
     started: f64,
     phase_started: f64,
-    _lock: RunLock,
+    _lock: Arc<RunLock>,
 }
 
 impl<'a> Session<'a> {
     /// Takes the lock, opens or creates the store and the run, and checks that they belong together.
     pub async fn open(host: &'a Host<'a>, config: &'a Config, kind: PolicyKind, arm: Arm) -> Result<Self> {
         let dir = PathBuf::from(&config.run.dir);
+        // Before anything is created: what is refused is left as it is.
+        orphans::ensure_explained(&dir).await?;
         std::fs::create_dir_all(dir.join(checkpoints::FOLDER))
             .with_context(|| format!("cannot create the run's folder {}", dir.display()))?;
-        let lock = RunLock::take(&dir)?;
+        let lock = Arc::new(RunLock::take(&dir, &|message| (host.on_event)(Event::Waiting { message }))?);
         ensure_space(&dir, SPACE_MIN)?;
         for formula in [&config.critic.annotation, &config.reward.formula, &config.reward.without_head] {
             Formula::parse(formula)?;
@@ -65,6 +77,8 @@ impl<'a> Session<'a> {
             None => None,
         };
         let store = Store::open(&dir.join(STORE_FILE)).await?;
+        let held = lock.clone();
+        store.hold(move || held.check());
         let tasks_hash = &tasks_hash(&dataset)?;
         let identity =
             Identity { config, text: &text, base: &base, tasks_hash, referees_hash: &referees_hash };
@@ -103,7 +117,7 @@ impl<'a> Session<'a> {
             phase_started: started,
             _lock: lock,
         };
-        session.sweep().await?;
+        orphans::sweep(&session.dir).await?;
         if let Some(shortage) = shortage {
             session.warn(shortage).await?;
         }
@@ -164,7 +178,7 @@ impl<'a> Session<'a> {
             return Ok(Some(format!("run.wall_clock_max_s = {max} is used up")));
         }
         ensure_space(&self.dir, SPACE_MIN)?;
-        let (held, max) = (checkpoints::bytes(&self.dir)? >> 20, self.config.run.disk_max_mib);
+        let (held, max) = (own_bytes(&self.dir)? >> 20, self.config.run.disk_max_mib);
         if held > max {
             return Ok(Some(format!(
                 "the run's folder holds {held} MiB, more than run.disk_max_mib = {max}"
@@ -234,19 +248,6 @@ impl<'a> Session<'a> {
         let found = all.into_iter().find(|c| c.row.policy_hash == hash && usable(c));
         let found = found.with_context(|| format!("no checkpoint of policy {hash:.16} is stored"))?;
         Ok(self.dir.join(&found.row.path))
-    }
-
-    /// Removes what a crash left behind: checkpoint folders that no row names.
-    async fn sweep(&self) -> Result<()> {
-        let mut known = Vec::new();
-        for run in self.store.runs().await? {
-            let rows = self.store.checkpoints(run.id).await?;
-            let present = rows.iter().filter(|c| c.removed_reason.is_none());
-            known.extend(present.filter_map(|c| {
-                Path::new(&c.row.path).file_name().map(|name| name.to_string_lossy().into_owned())
-            }));
-        }
-        checkpoints::sweep(&self.dir.join(checkpoints::FOLDER), &known)
     }
 }
 

@@ -207,7 +207,7 @@ async fn resume_state(session: &Session<'_>, iteration: u32, trainer: &mut Train
             let message = format!("{error:#}; iteration {iteration} is trained again from its start");
             session.warn(message).await?;
             session.store.forget_checkpoint(last.id, "damaged").await?;
-            checkpoints::remove(&path)?;
+            checkpoints::discard(&path)?;
             Ok(0)
         }
     }
@@ -226,7 +226,7 @@ async fn save_state(
         step: step as u32,
         policy_hash: trainer.trainable().hash()?,
         parent_hash: None,
-        name: format!("state-{}-{iteration}-{step}", session.arm),
+        name: checkpoints::state_name(session.arm, iteration, step),
     };
     saved.write(session, iteration, rows, |dir| trainer.save_state(dir)).await?;
     // The new state is safe: the ones before it only take room.
@@ -234,7 +234,7 @@ async fn save_state(
         if is_live_state(&old, iteration) && old.row.step < Some(step as u32) {
             session.store.forget_checkpoint(old.id, "superseded").await?;
             session.host.milestone();
-            checkpoints::remove(&session.dir.join(&old.row.path))?;
+            checkpoints::discard(&session.dir.join(&old.row.path))?;
         }
     }
     Ok(())
@@ -253,8 +253,7 @@ async fn save_candidate(
         step: rows.last().map_or(0, |r| r.step),
         policy_hash: candidate.hash().to_owned(),
         parent_hash: Some(incumbent.hash().to_owned()),
-        // The arm is part of the name: control arms may come to the same weights, and retention is per run.
-        name: format!("{}-{iteration}-{:.16}", session.arm, candidate.hash()),
+        name: checkpoints::candidate_name(session.arm, iteration, candidate.hash()),
     };
     saved.write(session, iteration, rows, |dir| candidate.save(dir, session.config, &session.text)).await
 }
@@ -280,6 +279,8 @@ impl Saved {
     ) -> Result<()> {
         session.host.part("checkpoint");
         session.host.milestone();
+        // The folder goes to a path too: it must not land in a run that is no longer this one.
+        session.store.ensure_held()?;
         let folder = checkpoints::write(&session.dir.join(checkpoints::FOLDER).join(&self.name), fill)?;
         session.host.milestone();
         let (file_hash, bytes) = hash_path(&folder)?;

@@ -124,7 +124,7 @@ fn a_control_arm_needs_its_run() {
 fn two_processes_cannot_share_a_run() {
     let sandbox = Sandbox::new();
     let mut long = small(&["run", "--policy", "scripted"]);
-    long.extend(["--set", "run.iterations=400"]);
+    long.extend(["--set", "run.iterations=1000"]);
     let mut first = sandbox
         .command(&long)
         .stdout(Stdio::null())

@@ -12,5 +12,6 @@ mod judge;
 mod lora;
 mod model;
 mod profile;
+mod safety;
 mod sandbox;
 mod tidy;

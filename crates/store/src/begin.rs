@@ -15,6 +15,7 @@ use autodidact_domain::{RunState, Task};
 impl Store {
     /// Begins a run; gives its row id.
     pub async fn begin_run(&self, run: &NewRun) -> Result<i64> {
+        self.guard.check()?;
         let fail = |e| explain(&self.path, "begin a run", e);
         let mut tx = Tx::begin(&self.writer).await.map_err(fail)?;
         let nth: i64 = sqlx::query_scalar("SELECT count(*) + 1 FROM runs WHERE arm = ?1")
@@ -64,6 +65,7 @@ impl Store {
         reason: Option<&str>,
         now: &str,
     ) -> Result<()> {
+        self.guard.check()?;
         let done =
             sqlx::query("UPDATE runs SET state = ?1, state_reason = ?2, changed_at = ?3 WHERE id = ?4")
                 .bind(state.name())
@@ -79,6 +81,7 @@ impl Store {
 
     /// Changes how many iterations a run plans: the one thing that may change on resuming.
     pub async fn set_run_iterations(&self, run: i64, iterations: u32) -> Result<()> {
+        self.guard.check()?;
         let done = sqlx::query("UPDATE runs SET iterations = ?1 WHERE id = ?2")
             .bind(iterations)
             .bind(run)
@@ -94,6 +97,7 @@ impl Store {
     /// # Errors
     /// A task whose id is stored, or given, with other content: named, and nothing is written.
     pub async fn put_tasks(&self, tasks: &[Task]) -> Result<()> {
+        self.guard.check()?;
         let fail = |e| explain(&self.path, "store tasks", e);
         let mut tx = Tx::begin(&self.writer).await.map_err(fail)?;
         let ids = serde_json::to_string(&tasks.iter().map(|t| t.id.as_str()).collect::<Vec<_>>())?;

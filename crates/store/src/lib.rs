@@ -18,7 +18,9 @@ mod canon;
 mod decode;
 mod digest;
 mod fault;
+mod guard;
 mod open;
+mod outline;
 mod read;
 mod rows;
 mod tx;
@@ -27,24 +29,28 @@ mod verify;
 mod write;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use sqlx::sqlite::SqlitePool;
 
 pub use self::digest::hash_path;
 pub use self::open::{config_of_run, schema_version};
+pub use self::outline::{CheckpointOutline, Outline, RunOutline, outline};
 pub use self::read::Reader;
 pub use self::rows::*;
 pub use self::unit::Unit;
 pub use self::verify::{VerifyReport, verify};
 use autodidact_domain::{Phase, Purpose, Score, Selection, Tree};
 use fault::explain;
+use guard::Guard;
 
 /// The one that writes.
 pub struct Store {
     writer: SqlitePool,
     reader: Reader,
     path: PathBuf,
+    guard: Arc<Guard>,
 }
 
 impl std::ops::Deref for Store {
@@ -63,7 +69,22 @@ impl Store {
     pub async fn open(path: &Path) -> Result<Self> {
         let writer = open::writer(path).await?;
         let reader = Reader::open(path).await?;
-        Ok(Self { writer, reader, path: path.to_owned() })
+        let last = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM units").fetch_one(&writer).await;
+        let guard = Guard::new(path, last.map_err(|e| explain(path, "find the last unit", e))?)?;
+        Ok(Self { writer, reader, path: path.to_owned(), guard: Arc::new(guard) })
+    }
+
+    /// Asks `held` before each write: its error says why this process may no longer write, and
+    /// nothing is written.
+    pub fn hold(&self, held: impl Fn() -> Result<()> + Send + Sync + 'static) {
+        self.guard.hold(Box::new(held));
+    }
+
+    /// Whether this process may still write: the file at the path is the one that was opened, and
+    /// [`Store::hold`]'s holder agrees. Every write asks this; ask it too before writing files that
+    /// belong to the store's rows.
+    pub fn ensure_held(&self) -> Result<()> {
+        self.guard.check()
     }
 
     /// The read-only side; sees what is committed.
@@ -80,12 +101,13 @@ impl Store {
 
     /// Begins a transaction of one iteration; nothing exists until [`Unit::commit`].
     pub async fn unit(&self, run: i64, iteration: u32) -> Result<Unit> {
-        Unit::begin(&self.writer, self.path.clone(), run, iteration).await
+        Unit::begin(&self.writer, self.path.clone(), self.guard.clone(), run, iteration).await
     }
 
     /// Marks a checkpoint's file as deleted. Call it before deleting: a crash between the two leaves a file
     /// nobody needs, never a row without its file.
     pub async fn forget_checkpoint(&self, id: i64, reason: &str) -> Result<()> {
+        self.guard.check()?;
         let done =
             sqlx::query("UPDATE checkpoints SET removed_reason = coalesce(removed_reason, ?1) WHERE id = ?2")
                 .bind(reason)
@@ -99,6 +121,7 @@ impl Store {
 
     /// Records a message; `now` is RFC 3339.
     pub async fn put_event(&self, run: Option<i64>, level: &str, message: &str, now: &str) -> Result<()> {
+        self.guard.check()?;
         sqlx::query("INSERT INTO events (run, level, message, at) VALUES (?1, ?2, ?3, ?4)")
             .bind(run)
             .bind(level)

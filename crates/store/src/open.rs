@@ -117,16 +117,22 @@ pub(super) async fn readers(path: &Path) -> Result<SqlitePool> {
     }
 }
 
-/// The `config_json` of the last run of an arm, if one has begun: also from a file that a run has still to fill or to
-/// migrate, as it is when the first start was cut off.
-pub async fn config_of_run(path: &Path, arm: Arm) -> Result<Option<String>> {
+/// Connections that only read a store of this program's schema or an older one; `None` if no table
+/// is made yet.
+pub(super) async fn any_version(path: &Path) -> Result<Option<SqlitePool>> {
     let pool = read_only(path).await?;
     match found(path, &pool).await? {
-        Found::Empty => return Ok(None),
+        Found::Empty => Ok(None),
         Found::Foreign(id) => bail!(foreign(path, id)),
         Found::Store(version) if version > schema_version() => bail!(newer(path, version)),
-        Found::Store(_) => {}
+        Found::Store(_) => Ok(Some(pool)),
     }
+}
+
+/// The `config_json` of the last run of an arm, if one has begun: also from a file that a run has
+/// still to fill or to migrate, as it is when the first start was cut off.
+pub async fn config_of_run(path: &Path, arm: Arm) -> Result<Option<String>> {
+    let Some(pool) = any_version(path).await? else { return Ok(None) };
     let config = sqlx::query_scalar("SELECT config_json FROM runs WHERE arm = ?1 ORDER BY id DESC LIMIT 1")
         .bind(arm.name())
         .fetch_optional(&pool)

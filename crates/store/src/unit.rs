@@ -4,6 +4,7 @@
 //! stand in the file, so `verify` can tell whether any of them changed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use sqlx::SqliteConnection;
@@ -11,6 +12,7 @@ use sqlx::sqlite::SqlitePool;
 
 use super::canon;
 use super::fault::explain;
+use super::guard::Guard;
 use super::rows::{CheckpointRow, CriticRow, CriticStage, EvaluationRow, ParityRow, PromotionRow};
 use super::tx::Tx;
 use autodidact_domain::Phase;
@@ -23,12 +25,21 @@ pub struct Unit {
     pub(super) id: i64,
     pub(super) run: i64,
     pub(super) iteration: u32,
+    guard: Arc<Guard>,
     _wait: profile::Waiting,
 }
 
 impl Unit {
-    pub(super) async fn begin(pool: &SqlitePool, path: PathBuf, run: i64, iteration: u32) -> Result<Self> {
+    pub(super) async fn begin(
+        pool: &SqlitePool,
+        path: PathBuf,
+        guard: Arc<Guard>,
+        run: i64,
+        iteration: u32,
+    ) -> Result<Self> {
         let wait = profile::waiting(Operator::Store);
+        // Before a connection is made: it would create a file that isn't there.
+        guard.check()?;
         let mut tx = Tx::begin(pool).await.map_err(|e| explain(&path, "begin a transaction", e))?;
         let id = sqlx::query_scalar("INSERT INTO units (run, iteration) VALUES (?1, ?2) RETURNING id")
             .bind(run)
@@ -36,10 +47,15 @@ impl Unit {
             .fetch_one(&mut *tx)
             .await
             .map_err(|e| explain(&path, &format!("begin a unit of run {run}"), e))?;
-        Ok(Self { tx, path, id, run, iteration, _wait: wait })
+        guard.follows(id)?;
+        Ok(Self { tx, path, id, run, iteration, guard, _wait: wait })
     }
 
     /// Makes everything written through this unit exist, at once.
+    ///
+    /// # Errors
+    /// A failed write, or a store that this process may no longer write to (see
+    /// [`super::Store::ensure_held`]).
     pub async fn commit(mut self) -> Result<()> {
         let hash = canon::unit_hash(&mut self.tx, self.id).await?;
         let done = sqlx::query("UPDATE units SET content_hash = ?1 WHERE id = ?2")
@@ -48,7 +64,10 @@ impl Unit {
             .execute(&mut *self.tx)
             .await;
         done.map_err(|e| explain(&self.path, "write a unit's hash", e))?;
-        self.tx.commit().await.map_err(|e| explain(&self.path, "commit", e))
+        self.guard.check()?;
+        self.tx.commit().await.map_err(|e| explain(&self.path, "commit", e))?;
+        self.guard.committed(self.id);
+        Ok(())
     }
 
     pub(super) fn db(&mut self) -> &mut SqliteConnection {

@@ -7,6 +7,7 @@ mod faults;
 mod migrations;
 mod round_trip;
 mod views;
+mod writers;
 
 use std::future::Future;
 
