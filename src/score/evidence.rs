@@ -100,12 +100,18 @@ mod tests {
     use super::super::fixture::Owned;
     use super::*;
     use crate::config::Config;
-    use crate::domain::{Completion, Purpose, ReadRequest, Reading, Request, ScoreError, Stops};
+    use crate::domain::{
+        Capabilities, Completion, Purpose, ReadRequest, Reading, Request, ScoreError, Stops,
+    };
 
     /// Reads nothing: free text has no variants.
     struct Unread;
 
     impl Generate for Unread {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::ALL
+        }
+
         fn policy_hash(&self) -> &str {
             "unread"
         }
