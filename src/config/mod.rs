@@ -4,21 +4,21 @@
 //! variables and `--set` are laid over it in that order; unknown keys are refused; every problem is reported at
 //! once. This module reads no file and no environment: text and pairs come from the caller.
 
-mod model;
-mod tasks;
+mod identity;
 mod validate;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub use model::{ChatMode, Matmul, ModelSource, Quantize, Thinking};
-pub use tasks::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
+pub use identity::Difference;
 
+pub use crate::data::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
 pub use crate::domain::Snapshot;
 pub use crate::engine::EngineConfig;
 pub use crate::rollout::{Propose, RolloutConfig, TreeConfig, ValueBy};
 pub use crate::score::{CriticConfig, JudgeConfig, ReferenceConfig, RewardConfig};
 pub use crate::select::SelectConfig;
+pub use crate::text::{ChatMode, Matmul, ModelSource, Quantize, Thinking};
 pub use crate::train::settings::{
     Checkpointing, LoraConfig, MomentPrecision, OptimizerKind, PretrainConfig, TargetModules, TrainConfig,
     TrainMethod,
@@ -37,14 +37,11 @@ pub struct Config {
     pub tree: TreeConfig,
     pub engine: EngineConfig,
     pub critic: CriticConfig,
-    #[serde(skip_serializing_if = "is_default_judge")]
     pub judge: JudgeConfig,
-    #[serde(skip_serializing_if = "ReferenceConfig::is_off")]
     pub reference: ReferenceConfig,
     pub reward: RewardConfig,
     pub select: SelectConfig,
     pub train: TrainConfig,
-    #[serde(skip_serializing_if = "is_default_lora")]
     pub lora: LoraConfig,
     pub gate: GateConfig,
     pub eval: EvalConfig,
@@ -87,15 +84,6 @@ pub struct CheckpointsConfig {
     pub logprob_tolerance: f32,
 }
 
-/// Keys added since the first release are left out of a run's identity where they are as they were before.
-fn is_default_judge(judge: &JudgeConfig) -> bool {
-    Config::load(None, &[]).is_ok_and(|config| config.judge == *judge)
-}
-
-fn is_default_lora(lora: &LoraConfig) -> bool {
-    Config::load(None, &[]).is_ok_and(|config| config.lora == *lora)
-}
-
 impl Config {
     /// Lays `file` (TOML text), then every `key=value` pair, over the defaults and validates the result.
     ///
@@ -116,18 +104,6 @@ impl Config {
             bail!("the configuration is invalid:\n  - {}", problems.join("\n  - "));
         }
         Ok(config)
-    }
-
-    /// Hash of everything that decides the run's rows and weights. Where the run lives, how long it may take,
-    /// how many threads it uses and how many iterations it plans do not count: they may change on resuming.
-    pub fn hash(&self) -> String {
-        let mut identity = self.clone();
-        let free = Self::load(None, &[]).expect("the built-in configuration is tested");
-        identity.run = RunConfig { seed: self.run.seed, ..free.run };
-        identity.engine = free.engine;
-        identity.checkpoints = free.checkpoints;
-        identity.pretrain = free.pretrain;
-        blake3::hash(&serde_json::to_vec(&identity).expect("a config is plain data")).to_hex().to_string()
     }
 }
 
@@ -222,45 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_came_later_leave_the_stored_form_alone_until_they_are_set() {
-        let stored = serde_json::to_value(load(&[]).unwrap()).unwrap();
-        let has = |section: &str, key: &str| stored[section].get(key).is_some();
-        for key in ["heldout_file", "format", "fields", "answer", "few_shot", "split_max", "overlap_words"] {
-            assert!(!has("tasks", key), "{key}");
-        }
-        for key in ["chat", "system", "thinking", "date"] {
-            assert!(!has("model", key), "{key}");
-        }
-        assert!(!has("tree", "propose") && !has("tree", "value") && !has("train", "moments"));
-        assert!(stored.get("judge").is_none() && stored.get("reference").is_none());
-        let base = load(&[]).unwrap().hash();
-        for pair in [
-            ("model.chat", "plain"),
-            ("tasks.overlap_words", "8"),
-            ("tasks.few_shot", "true"),
-            ("judge.model", "policy"),
-            ("judge.repeats", "3"),
-            ("reference.model", "base"),
-            ("tree.propose", "prompt"),
-            ("tree.value", "prompt"),
-            ("train.moments", "bf16"),
-        ] {
-            assert_ne!(load(&[pair]).unwrap().hash(), base, "{pair:?}");
-        }
+    fn wrong_values_are_named() {
         let error = format!("{:#}", load(&[("model.date", "today"), ("model.chat", "maybe")]).unwrap_err());
         assert!(error.contains("maybe"), "{error}");
         let error = format!("{:#}", load(&[("model.date", "2024-7-1")]).unwrap_err());
         assert!(error.contains("model.date"), "{error}");
-    }
-
-    #[test]
-    fn the_hash_ignores_what_may_change_on_resuming() {
-        let base = load(&[]).unwrap().hash();
-        for pair in [("run.iterations", "9"), ("run.threads", "1"), ("engine.batch_tokens", "4096")] {
-            assert_eq!(load(&[pair]).unwrap().hash(), base, "{pair:?}");
-        }
-        for pair in [("run.seed", "9"), ("rollout.variants", "4"), ("train.steps", "7")] {
-            assert_ne!(load(&[pair]).unwrap().hash(), base, "{pair:?}");
-        }
     }
 }

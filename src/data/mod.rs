@@ -9,6 +9,7 @@ pub mod countdown;
 mod draw;
 mod files;
 pub mod relations;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +19,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 
 pub use files::{FileReport, Overlap, Report, SourceFile, utf8};
+pub use settings::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
 
-use crate::config::{TaskSource, TasksConfig};
 use crate::domain::{Address, Purpose, Split, Task, TaskKind, Variant};
 
 /// Draws of one task before its level counts as exhausted.

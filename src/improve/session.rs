@@ -1,6 +1,6 @@
 //! One process's hold on a run: the lock, the store, the tasks and the policy in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::lock::RunLock;
 use super::policy::{Policy, PolicyKind, Use};
 use super::recall::Recall;
 use super::{Event, Host, Outcome, aux_models, memory, orphans, tasks};
-use crate::config::Config;
+use crate::config::{Config, Difference};
 use crate::data;
 use crate::domain::{Arm, Phase, Progress, RunState, Split, Task};
 use crate::score::{AuxModels, Formula};
@@ -304,7 +304,7 @@ async fn find_or_begin(
         of_run,
         seed: config.run.seed,
         iterations: config.run.iterations,
-        config_json: serde_json::to_string(config).context("the configuration cannot be stored")?,
+        config_json: config.to_json(),
         config_hash: identity.hash(),
         tokenizer_hash: text.hash().to_owned(),
         base_policy_hash: base.hash().to_owned(),
@@ -338,13 +338,15 @@ impl Identity<'_> {
     /// Refuses to go on with other tasks, settings or weights than the run began with.
     fn check(&self, run: &Run) -> Result<()> {
         let dir = &self.config.run.dir;
-        let (settings, rest) = run.config_hash.split_once('-').unwrap_or((&run.config_hash, ""));
+        let (_, rest) = run.config_hash.split_once('-').unwrap_or((&run.config_hash, ""));
         let (tasks, referees) = rest.split_once('-').unwrap_or((rest, ""));
-        if settings != self.config.hash() {
+        let differences = self.config.differences(&run.config_json);
+        if !differences.is_empty() {
+            let said = |d: &Difference| format!("{}: {} then, {} now", d.key, d.stored, d.given);
             bail!(
-                "{dir} holds a run with another configuration ({}); run with the same settings to go on, or choose \
-                 another folder with --set run.dir=…",
-                differences(&run.config_json, self.config)
+                "{dir} holds a run with another configuration ({}); resume it with the same settings, or choose another \
+                 folder with --set run.dir=…",
+                differences.iter().map(said).collect::<Vec<_>>().join("; ")
             );
         }
         ensure!(
@@ -375,32 +377,4 @@ impl Identity<'_> {
 fn tasks_hash(tasks: &[Task]) -> Result<String> {
     let bytes = serde_json::to_vec(tasks).context("the tasks cannot be hashed")?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
-}
-
-/// `section.key: stored → given` for every key that differs.
-fn differences(stored: &str, config: &Config) -> String {
-    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
-    let (stored, given) = (parse(stored), parse(&serde_json::to_string(config).unwrap_or_default()));
-    let mut keys = BTreeSet::new();
-    for (section, values) in [&given, &stored].into_iter().filter_map(|text| text.as_object()).flatten() {
-        keys.extend(values.as_object().into_iter().flatten().map(|(key, _)| (section, key)));
-    }
-    // A key at its default may be left out.
-    let said = |value: &serde_json::Value| match value {
-        serde_json::Value::Null => "the default".to_owned(),
-        value => value.to_string(),
-    };
-    let mut lines = Vec::new();
-    for (section, key) in keys {
-        let (was, value) = (&stored[section][key], &given[section][key]);
-        if was != value && !is_free(section, key) {
-            lines.push(format!("{section}.{key}: {} then, {} now", said(was), said(value)));
-        }
-    }
-    lines.join("; ")
-}
-
-/// Keys that may change on resuming; [`Config::hash`] leaves the same ones out.
-fn is_free(section: &str, key: &str) -> bool {
-    matches!(section, "engine" | "checkpoints" | "pretrain") || (section == "run" && key != "seed")
 }

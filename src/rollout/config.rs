@@ -67,9 +67,7 @@ pub struct TreeConfig {
     pub beam: u32,
     /// Thoughts valued below this are pruned.
     pub value_floor: f64,
-    #[serde(skip_serializing_if = "Propose::is_sample")]
     pub propose: Propose,
-    #[serde(skip_serializing_if = "ValueBy::is_head")]
     pub value: ValueBy,
 }
 
@@ -92,12 +90,6 @@ pub enum Propose {
     Prompt,
 }
 
-impl Propose {
-    fn is_sample(&self) -> bool {
-        *self == Self::Sample
-    }
-}
-
 /// What values the paths of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -106,10 +98,4 @@ pub enum ValueBy {
     Head,
     /// A prompt to the judge (to the policy if there is no judge): sure, likely or impossible.
     Prompt,
-}
-
-impl ValueBy {
-    fn is_head(&self) -> bool {
-        *self == Self::Head
-    }
 }

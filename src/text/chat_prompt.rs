@@ -8,7 +8,7 @@ use minijinja::Value;
 
 use super::chat::{ChatRequest, ChatTemplate};
 use super::files::{self, TokenizerFile};
-use crate::config::{ChatMode, ModelSource, Thinking};
+use super::settings::{ChatMode, ModelSource, Thinking};
 
 /// An answer that no template writes by itself. The text after it is how a turn ends.
 const ANSWER: &str = "autodidact";

@@ -15,6 +15,7 @@ mod files;
 mod gguf;
 mod prompts;
 mod seed;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +29,8 @@ pub use files::TokenizerFile;
 pub use gguf::GgufVocabulary;
 pub use prompts::{CRITIQUES, PROPOSE, Prompts, TEMPLATES, VALUE};
 pub use seed::{SPECIALS, seed_tokenizer};
+pub use settings::{ChatMode, Matmul, ModelSource, Quantize, Thinking};
 
-use crate::config::{Config, ModelSource};
 use crate::domain::{Choice, Stops, TaskKind};
 use crate::profile::{self, Operator};
 use bytes::Spelling;
@@ -74,18 +75,18 @@ impl Text {
         Self::from_files(files::embedded(), None).context("the embedded tokenizer is broken")
     }
 
-    /// The tokenizer of a Hugging Face checkpoint directory or of a GGUF file.
+    /// As [`Text::load_as`], with the default settings.
+    #[cfg(test)]
+    pub fn load(dir: &std::path::Path) -> Result<Self> {
+        Self::load_as(dir, &crate::config::Config::load(None, &[])?.model)
+    }
+
+    /// The tokenizer of a Hugging Face checkpoint directory or of a GGUF file, with the chat settings of `cfg`.
     ///
     /// A directory needs `tokenizer.json`. `tokenizer_config.json`, `generation_config.json` and
     /// `config.json` are read for the special tokens, and `chat_template.jinja` for the chat
     /// template, if they are there. A `tokenizer.json` next to a GGUF file is used instead of the
     /// file's own.
-    pub fn load(dir: &std::path::Path) -> Result<Self> {
-        let config = Config::load(None, &[]).context("the built-in configuration is broken")?;
-        Self::load_as(dir, &config.model)
-    }
-
-    /// As [`Text::load`], with the chat settings of `cfg`.
     pub fn load_as(dir: &std::path::Path, cfg: &ModelSource) -> Result<Self> {
         let files = match crate::gguf::is_gguf(dir) && !dir.is_dir() {
             true => gguf::files(dir)?,

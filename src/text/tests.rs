@@ -1,6 +1,7 @@
 //! Golden ids, round trips and the embedded files.
 
 use super::*;
+use crate::config::Config;
 
 #[test]
 fn the_embedded_tokenizer_is_what_the_code_builds() {

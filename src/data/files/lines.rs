@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::rows::{ParsedRow, Row, answer_text, letter, with_choices};
-use crate::config::{FieldNames, TaskFormat};
+use crate::data::settings::{FieldNames, TaskFormat};
 use crate::domain::{Split, TaskKind};
 
 /// A row with the program's own fields.

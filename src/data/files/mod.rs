@@ -24,7 +24,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use overlap::Overlap;
 
 use super::normalised_question;
-use crate::config::{AnswerForm, TaskFormat, TasksConfig};
+use crate::data::settings::{AnswerForm, TaskFormat, TasksConfig};
 use crate::domain::{Split, Task};
 use rows::{ParsedRow, Row};
 

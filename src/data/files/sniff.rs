@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::tables;
-use crate::config::TaskFormat;
+use crate::data::settings::TaskFormat;
 
 /// The format, and the mark it was recognised by. JSONL with the program's own fields if no mark is
 /// found.

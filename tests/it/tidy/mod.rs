@@ -19,9 +19,6 @@ const FLOORS: &[&[&str]] = &[
 /// Imports within a floor.
 const ALSO: &[(&str, &str)] = &[
     ("profile", "domain"),
-    // A room owns its section of the configuration, which composes them: these sections have not moved yet.
-    ("data", "config"),
-    ("text", "config"),
     ("improve", "config"),
     ("kernels", "gguf"),
     ("ops", "kernels"),

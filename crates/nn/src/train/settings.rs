@@ -25,12 +25,6 @@ pub enum TrainMethod {
     Lora,
 }
 
-impl TrainMethod {
-    pub fn is_full(&self) -> bool {
-        *self == Self::Full
-    }
-}
-
 /// What of forward passes is kept for the backward ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,24 +37,15 @@ pub enum Checkpointing {
     Off,
 }
 
-fn is_default_micro_batch(tokens: &usize) -> bool {
-    *tokens == 1024
-}
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    #[serde(skip_serializing_if = "TrainMethod::is_full")]
     pub method: TrainMethod,
     pub steps: u32,
     pub step_tokens: usize,
-    #[serde(skip_serializing_if = "is_default_micro_batch")]
     pub micro_batch_tokens: usize,
-    // It changes no bit, so it is no part of a run's identity.
-    #[serde(skip_serializing)]
     pub checkpointing: Checkpointing,
     pub optimizer: OptimizerKind,
-    #[serde(skip_serializing_if = "MomentPrecision::is_f32")]
     pub moments: MomentPrecision,
     pub learning_rate_matrix: f32,
     pub learning_rate: f32,

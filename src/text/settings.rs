@@ -1,10 +1,10 @@
 //! The section `model`: which model a run starts from, and how its questions are asked.
 //!
-//! Keys that are left out of the stored form while they have their default: a run that began before they existed is
-//! still the same run. A model of the hub is stored with its commit: a name alone can mean other weights tomorrow.
+//! A model of the hub is stored with its commit: a name alone can mean other weights tomorrow.
 
 use std::path::Path;
 
+use autodidact_domain::check::Check;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Snapshot, named_enum};
@@ -13,7 +13,6 @@ use crate::domain::{Snapshot, named_enum};
 #[serde(deny_unknown_fields)]
 pub struct ModelSource {
     pub path: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub adapter: String,
     /// What `path` is at the hub, if it names a model there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,18 +20,12 @@ pub struct ModelSource {
     /// What `adapter` is at the hub, if it names one there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_snapshot: Option<Snapshot>,
-    #[serde(skip_serializing_if = "Quantize::is_none")]
     pub quantize: Quantize,
-    #[serde(skip_serializing_if = "Matmul::is_f32")]
     pub matmul: Matmul,
     pub prompts: String,
-    #[serde(skip_serializing_if = "ChatMode::is_auto")]
     pub chat: ChatMode,
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub system: String,
-    #[serde(skip_serializing_if = "Thinking::is_auto")]
     pub thinking: Thinking,
-    #[serde(skip_serializing_if = "is_default_date")]
     pub date: String,
 }
 
@@ -68,12 +61,6 @@ pub enum Quantize {
     Q4K,
 }
 
-impl Quantize {
-    fn is_none(&self) -> bool {
-        *self == Self::None
-    }
-}
-
 /// How products with the model's matrices are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matmul {
@@ -96,10 +83,6 @@ named_enum!(Matmul {
 });
 
 impl Matmul {
-    fn is_f32(&self) -> bool {
-        matches!(self, Self::Auto | Self::F32)
-    }
-
     /// bf16 parts of a number, unless products are those of f32.
     pub fn parts(self) -> Option<usize> {
         match self {
@@ -131,18 +114,19 @@ impl ModelSource {
     }
 }
 
-impl ChatMode {
-    fn is_auto(&self) -> bool {
-        *self == Self::Auto
+impl ModelSource {
+    /// Reports every value that can't be used.
+    pub fn check(&self, check: &mut Check) {
+        check(
+            !self.path.is_empty(),
+            "model.path",
+            &self.path,
+            "\"embedded\", a folder, a .gguf file or a model of the hub",
+        );
+        let date = self.date.as_bytes();
+        let is_digit_or_dash =
+            |(i, b): (usize, &u8)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() };
+        let date_ok = date.len() == 10 && date.iter().enumerate().all(is_digit_or_dash);
+        check(date_ok, "model.date", &self.date, "a day such as 2024-07-26");
     }
-}
-
-impl Thinking {
-    fn is_auto(&self) -> bool {
-        *self == Self::Auto
-    }
-}
-
-fn is_default_date(date: &str) -> bool {
-    date == "2024-07-26"
 }

@@ -1,8 +1,8 @@
 //! The section `tasks`: where tasks come from, and how their files are written.
 //!
-//! Keys that files need are left out of the stored form while they have their default: a run that began before
-//! they existed is still the same run.
+//! Defaults live in the configuration's own file; nothing here has one.
 
+use autodidact_domain::check::Check;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::TaskKind;
@@ -73,10 +73,6 @@ impl TaskFormat {
             Self::Game24 => Some(TaskKind::Game24),
         }
     }
-
-    fn is_auto(&self) -> bool {
-        *self == Self::Auto
-    }
 }
 
 /// What the answers of a JSONL file are.
@@ -102,10 +98,6 @@ impl AnswerForm {
             Self::Exact => TaskKind::Exact,
         }
     }
-
-    fn is_auto(&self) -> bool {
-        *self == Self::Auto
-    }
 }
 
 /// Where a JSONL file of somebody else's keeps what a task needs: keys, with dots for nested ones; empty for what
@@ -127,32 +119,17 @@ impl FieldNames {
     }
 }
 
-fn is_zero(number: &usize) -> bool {
-    *number == 0
-}
-
-fn is_default_overlap(words: &usize) -> bool {
-    *words == 13
-}
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TasksConfig {
     pub kind: TaskSource,
     pub file: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub heldout_file: String,
-    #[serde(skip_serializing_if = "TaskFormat::is_auto")]
     pub format: TaskFormat,
-    #[serde(skip_serializing_if = "FieldNames::is_empty")]
     pub fields: FieldNames,
-    #[serde(skip_serializing_if = "AnswerForm::is_auto")]
     pub answer: AnswerForm,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub few_shot: bool,
-    #[serde(skip_serializing_if = "is_zero")]
     pub split_max: usize,
-    #[serde(skip_serializing_if = "is_default_overlap")]
     pub overlap_words: usize,
     pub seed: u64,
     /// Lowest and highest level, both included.
@@ -173,5 +150,57 @@ impl TasksConfig {
             TaskSource::File => self.format.kind().unwrap_or(self.answer.kind()),
             built_in => built_in.kind(),
         }
+    }
+}
+
+impl TasksConfig {
+    /// Reports every value that can't be used.
+    pub fn check(&self, check: &mut Check) {
+        let from_file = self.kind == TaskSource::File;
+        let file_ok = from_file != self.file.is_empty();
+        check(file_ok, "tasks.file", &self.file, "needed for kind = \"file\", and only then");
+        self.check_files(from_file, check);
+        for (key, levels) in
+            [("tasks.easy_levels", self.easy_levels), ("tasks.hard_levels", self.hard_levels)]
+        {
+            let ok = 1 <= levels[0] && levels[0] <= levels[1] && levels[1] <= 64;
+            check(ok, key, &levels, "lowest and highest level, from 1 to 64");
+        }
+        let counts = [
+            ("tasks.easy", self.easy),
+            ("tasks.anchor", self.anchor),
+            ("tasks.train", self.train),
+            ("tasks.gate", self.gate),
+            ("tasks.heldout", self.heldout),
+        ];
+        for (key, count) in counts {
+            check((1..=1_000_000).contains(&count), key, &count, "1 to 1000000");
+        }
+    }
+
+    fn check_files(&self, from_file: bool, check: &mut Check) {
+        let needs_file = "only for kind = \"file\"";
+        check(
+            from_file || self.heldout_file.is_empty(),
+            "tasks.heldout_file",
+            &self.heldout_file,
+            needs_file,
+        );
+        check(from_file || self.format == TaskFormat::Auto, "tasks.format", &self.format, needs_file);
+        check(from_file || self.answer == AnswerForm::Auto, "tasks.answer", &self.answer, needs_file);
+        check(from_file || self.fields.is_empty(), "tasks.fields", &self.fields, needs_file);
+        let own = matches!(self.format, TaskFormat::Auto | TaskFormat::Jsonl);
+        let needs_jsonl = "only for format = \"jsonl\"";
+        check(own || self.fields.is_empty(), "tasks.fields", &self.fields, needs_jsonl);
+        check(own || self.answer == AnswerForm::Auto, "tasks.answer", &self.answer, needs_jsonl);
+        let named = self.fields.is_empty() || !self.fields.question.is_empty();
+        check(
+            named,
+            "tasks.fields.question",
+            &self.fields.question,
+            "name the field that holds the question",
+        );
+        let words_ok = self.overlap_words == 0 || (4..=1000).contains(&self.overlap_words);
+        check(words_ok, "tasks.overlap_words", &self.overlap_words, "4 to 1000 words, or 0");
     }
 }

@@ -1,0 +1,163 @@
+//! What makes two configurations those of one run: every key but the ones that may change on resuming.
+//!
+//! The identity is the difference from the defaults, in canonical form: flat keys in order, and only those whose value
+//! is another one. So a key that a later version adds changes no identity while it has its default, and no section needs
+//! to know about it. Runs store their whole configuration. A key that a stored configuration lacks came later; it has
+//! its default.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::Config;
+
+/// Keys, or sections of them, that decide no row and no weight: where a run lives, how long it may take, on how many
+/// threads, for how many iterations, and what is only another order of the same arithmetic.
+const FREE: [&str; 5] = ["run", "engine", "checkpoints", "pretrain", "train.checkpointing"];
+
+/// The one key of [`FREE`]'s sections that decides something.
+const SEED: &str = "run.seed";
+
+/// A key whose values are not those of the stored configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    pub key: String,
+    /// JSON; null if the configuration has no such key.
+    pub stored: Value,
+    pub given: Value,
+}
+
+/// Values by `section.key`.
+type Flat = BTreeMap<String, Value>;
+
+impl Config {
+    /// The configuration as a run stores it: all of it, as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a configuration is plain data")
+    }
+
+    /// Hash of the identity.
+    pub fn hash(&self) -> String {
+        let defaults = decisive(&defaults());
+        let mut identity = decisive(&self.to_json());
+        identity.retain(|key, value| defaults.get(key) != Some(value));
+        let bytes = serde_json::to_vec(&identity).expect("keys and values are plain data");
+        blake3::hash(&bytes).to_hex().to_string()
+    }
+
+    /// Where this configuration is not that of the run that stored `stored`; empty if the run can be resumed with it.
+    pub fn differences(&self, stored: &str) -> Vec<Difference> {
+        let (defaults, stored, given) = (decisive(&defaults()), decisive(stored), decisive(&self.to_json()));
+        let keys: BTreeSet<&String> = stored.keys().chain(given.keys()).collect();
+        let value =
+            |flat: &Flat, key: &String| flat.get(key).or(defaults.get(key)).cloned().unwrap_or_default();
+        let difference = |key: &String| Difference {
+            key: key.clone(),
+            stored: value(&stored, key),
+            given: value(&given, key),
+        };
+        keys.into_iter().map(difference).filter(|found| found.stored != found.given).collect()
+    }
+}
+
+fn defaults() -> String {
+    Config::load(None, &[]).expect("the built-in configuration is tested").to_json()
+}
+
+/// The keys and values of a configuration's JSON that count.
+fn decisive(json: &str) -> Flat {
+    let mut flat = Flat::new();
+    flatten(serde_json::from_str(json).unwrap_or_default(), String::new(), &mut flat);
+    flat.retain(|key, _| key == SEED || !FREE.iter().any(|free| is_below(key, free)));
+    // "auto" is resolved before a run begins; what is left of it means f32.
+    if let Some(matmul) = flat.get_mut("model.matmul")
+        && *matmul == "auto"
+    {
+        *matmul = "f32".into();
+    }
+    flat
+}
+
+/// Whether `key` is `section` or one of its keys.
+fn is_below(key: &str, section: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn flatten(value: Value, key: String, flat: &mut Flat) {
+    match value {
+        Value::Object(values) => {
+            for (name, value) in values {
+                let key = if key.is_empty() { name } else { format!("{key}.{name}") };
+                flatten(value, key, flat);
+            }
+        }
+        value => {
+            flat.insert(key, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(pairs: &[(&str, &str)]) -> Config {
+        let pairs: Vec<_> = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Config::load(None, &pairs).unwrap()
+    }
+
+    #[test]
+    fn every_key_counts_but_the_free_ones() {
+        let base = load(&[]);
+        for pair in [
+            ("run.iterations", "9"),
+            ("run.threads", "1"),
+            ("engine.batch_tokens", "4096"),
+            ("train.checkpointing", "on"),
+            ("model.matmul", "f32"),
+        ] {
+            assert_eq!(load(&[pair]).hash(), base.hash(), "{pair:?}");
+            assert_eq!(load(&[pair]).differences(&base.to_json()), [], "{pair:?}");
+        }
+        for (key, value) in [
+            ("run.seed", "9"),
+            ("rollout.variants", "4"),
+            ("train.steps", "7"),
+            ("model.chat", "plain"),
+            ("model.matmul", "bf16x3"),
+            ("tasks.overlap_words", "8"),
+            ("tasks.few_shot", "true"),
+            ("judge.model", "policy"),
+            ("judge.repeats", "3"),
+            ("reference.model", "base"),
+            ("tree.propose", "prompt"),
+            ("tree.value", "prompt"),
+            ("train.moments", "bf16"),
+            ("lora.r", "4"),
+        ] {
+            let other = load(&[(key, value)]);
+            assert_ne!(other.hash(), base.hash(), "{key}");
+            let found = other.differences(&base.to_json());
+            assert_eq!(found.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(), [key]);
+            assert_eq!(base.differences(&other.to_json())[0].stored, found[0].given, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_came_later_has_its_default_in_stored_configurations() {
+        let config = load(&[("train.steps", "7")]);
+        let mut stored: Value = serde_json::from_str(&config.to_json()).unwrap();
+        for (section, key) in
+            [("model", "matmul"), ("tasks", "format"), ("tree", "propose"), ("train", "moments")]
+        {
+            assert!(stored[section].as_object_mut().unwrap().remove(key).is_some(), "{section}.{key}");
+        }
+        for section in ["judge", "reference", "lora"] {
+            assert!(stored.as_object_mut().unwrap().remove(section).is_some(), "{section}");
+        }
+        assert_eq!(config.differences(&stored.to_string()), []);
+        let other = load(&[("train.steps", "7"), ("judge.repeats", "3")]).differences(&stored.to_string());
+        assert_eq!((other.len(), other[0].key.as_str()), (1, "judge.repeats"));
+        assert!(!config.differences("{}").is_empty());
+    }
+}
