@@ -362,28 +362,62 @@ fn heat_is_shown_token_by_token_where_texts_are_known() {
     });
 }
 
+/// A tree of thoughts with a fork, one side of it pruned.
+fn forked() -> Tree {
+    let mut tree = chain(Purpose::Rollout, 1, &task(Split::Train, 0), 0, Some("11"));
+    tree.strategy = Strategy::Tot;
+    tree.thoughts =
+        [(None, "root\n"), (Some(0), "left\n"), (Some(0), "right\n"), (Some(1), "A: 11"), (Some(2), "A: 12")]
+            .map(|(parent, text)| Thought { value: Some(0.5), ..thought(parent, text) })
+            .into();
+    tree.thoughts[2].pruned = Some(PruneReason::Beam);
+    tree.leaves = [(3, "11"), (4, "12")]
+        .map(|(thought, answer)| Leaf { thought, finish: FinishReason::Eos, answer: Some(answer.into()) })
+        .into();
+    tree
+}
+
+/// The JSON contract: names, order and values of every field are those of the files in `golden/`.
+#[test]
+fn the_json_is_what_it_was() {
+    block_on(async {
+        let (fixture, ids) = Fixture::complete().await;
+        let store = &fixture.store;
+        let byte = |id: u32| Some(char::from_u32(id)?.to_string());
+        same(&runs(store).await.unwrap(), include_str!("golden/runs.json"));
+        same(&run(store, fixture.run).await.unwrap(), include_str!("golden/run.json"));
+        same(&run(store, fixture.control).await.unwrap(), include_str!("golden/control.json"));
+        same(&iteration(store, fixture.run, 1).await.unwrap(), include_str!("golden/iteration.json"));
+        same(&trajectory(store, ids[0], Some(&byte)).await.unwrap(), include_str!("golden/trajectory.json"));
+        let unscored = trajectory(store, ids[2], None).await.unwrap();
+        same(&unscored, include_str!("golden/unscored.json"));
+        let fixture = Fixture::new().await;
+        let ids = fixture.store.put_trees(1, 1, Purpose::Rollout, "p", &[forked()]).await.unwrap().concat();
+        same(&trajectory(&fixture.store, ids[0], None).await.unwrap(), include_str!("golden/forked.json"));
+    });
+}
+
+/// Text for text, except that numbers may differ in their last digits: `ln` and `exp` are the platform's.
+fn same(report: &impl serde::Serialize, golden: &str) {
+    let json = serde_json::to_string_pretty(report).unwrap() + "\n";
+    // The name, empty within an array, and the number.
+    let number = |line: &str| {
+        let (name, value) = line.rsplit_once(": ").unwrap_or(("", line.trim()));
+        Some((name.to_owned(), value.trim_end_matches(',').parse::<f64>().ok()?))
+    };
+    let equal = |(a, b): (&str, &str)| match (number(a), number(b)) {
+        (Some((a, x)), Some((b, y))) => a == b && (x - y).abs() <= 1e-9 * y.abs(),
+        _ => a == b,
+    };
+    let lines = (json.lines().count(), golden.lines().count());
+    assert!(lines.0 == lines.1 && json.lines().zip(golden.lines()).all(equal), "it is now:\n{json}");
+}
+
 #[test]
 fn a_tree_is_an_outline_that_indents_at_forks_alone() {
     block_on(async {
         let fixture = Fixture::new().await;
-        let task = task(Split::Train, 0);
-        let mut tree = chain(Purpose::Rollout, 1, &task, 0, Some("11"));
-        tree.strategy = Strategy::Tot;
-        tree.thoughts = [
-            (None, "root\n"),
-            (Some(0), "left\n"),
-            (Some(0), "right\n"),
-            (Some(1), "A: 11"),
-            (Some(2), "A: 12"),
-        ]
-        .map(|(parent, text)| Thought { value: Some(0.5), ..thought(parent, text) })
-        .into();
-        tree.thoughts[2].pruned = Some(PruneReason::Beam);
-        tree.leaves = vec![
-            Leaf { thought: 3, finish: FinishReason::Eos, answer: Some("11".into()) },
-            Leaf { thought: 4, finish: FinishReason::Eos, answer: Some("12".into()) },
-        ];
-        let ids = fixture.store.put_trees(1, 1, Purpose::Rollout, "p", &[tree]).await.unwrap().concat();
+        let ids = fixture.store.put_trees(1, 1, Purpose::Rollout, "p", &[forked()]).await.unwrap().concat();
         let report = trajectory(&fixture.store, ids[0], None).await.unwrap();
         let text = report.render(&PLAIN);
         let outline: Vec<&str> = text.lines().filter_map(|line| line.split("0.50  ").nth(1)).collect();

@@ -8,6 +8,7 @@ mod gguf;
 mod grading;
 mod hub;
 mod hub_server;
+mod inspect;
 mod judge;
 mod lora;
 mod model;
