@@ -19,7 +19,7 @@ use autodidact::config::Config;
 use autodidact::domain::{Address, Generate, Purpose, Request, Sampling, Stops, Tree};
 use autodidact::engine::native::Native;
 use autodidact::model::{ModelConfig, Packed, Weights};
-use autodidact::store::TrajectoryFilter;
+use autodidact::store::{TrajectoryFilter, Window};
 use autodidact::train::{Group, Hyper, Trainer, example_from_solution};
 use plot::{Line, Panel, svg};
 use rayon::ThreadPoolBuilder;
@@ -229,15 +229,18 @@ async fn storing(results: &mut Results) -> Result<[Panel; 2]> {
         writes.push((size, std::mem::take(&mut written) / f64::from(WINDOW)));
         let reader = store.reader();
         for page in [&filter, &search] {
-            anyhow::ensure!(reader.trajectories(page, 50, 0).await?.len() == 50, "a page isn't full");
+            anyhow::ensure!(
+                reader.trajectories(page, Window::first(50)).await?.rows.len() == 50,
+                "a page isn't full"
+            );
         }
         let mut best = [f64::INFINITY; 3];
         for _ in 0..5 * REPETITIONS {
             let start = Instant::now();
-            reader.trajectories(&filter, 50, 0).await?;
+            reader.trajectories(&filter, Window::first(50)).await?;
             best[0] = start.elapsed().as_secs_f64().min(best[0]);
             let start = Instant::now();
-            reader.trajectories(&search, 50, 0).await?;
+            reader.trajectories(&search, Window::first(50)).await?;
             best[1] = start.elapsed().as_secs_f64().min(best[1]);
             let start = Instant::now();
             reader.trajectory(i64::from(unit * UNIT / 2)).await?;

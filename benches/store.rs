@@ -187,18 +187,22 @@ async fn queries(results: &mut Results) {
             .await;
     println!("  {:.0}x faster than the scan", slow / one);
     let page = TrajectoryFilter { run: Some(run), iteration: Some(5), ..Default::default() };
-    median(results, "a page of 50 of an iteration", 21, async || reader.trajectories(&page, 50, 0).await)
+    let first = Window::first(50);
+    median(results, "a page of 50 of an iteration", 21, async || reader.trajectories(&page, first).await)
         .await;
     let kept = TrajectoryFilter { kept: Some(true), ..page.clone() };
-    median(results, "a page of 50 kept ones", 21, async || reader.trajectories(&kept, 50, 0).await).await;
-    let deep = median(results, "the last page of an iteration", 5, async || {
-        reader.trajectories(&page, 50, count / 10 - 50).await
-    });
-    deep.await;
+    median(results, "a page of 50 kept ones", 21, async || reader.trajectories(&kept, first).await).await;
+    let before =
+        "SELECT max(j.id) - 50 FROM trajectories j JOIN trees t ON t.id = j.tree_id WHERE t.iteration = 5";
+    let before = reader.sql(before, 1).await.expect("the last page");
+    let after = before.rows[0][0].as_ref().and_then(|id| id.parse().ok());
+    let last = Window { after, limit: 50 };
+    median(results, "the last page of an iteration", 5, async || reader.trajectories(&page, last).await)
+        .await;
     for words in ["Olaf 16 Pia", "zebra", "Question 777", "Anna"] {
         let filter = TrajectoryFilter { search: Some(words.into()), ..Default::default() };
         median(results, &format!("search `{words}`, 50 hits"), 11, async || {
-            reader.trajectories(&filter, 50, 0).await
+            reader.trajectories(&filter, first).await
         })
         .await;
     }

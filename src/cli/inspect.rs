@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use super::{Common, block_on, colour, profile};
+use super::{Common, block_on, colour};
+use crate::answer;
 use crate::config::Config;
 use crate::domain::Arm;
 use crate::improve::{PolicyKind, STORE_FILE};
-use crate::inspect::{self, RunReport, Style};
-use crate::profile::Report;
-use crate::store::{self, Reader, Table};
+use crate::inspect::{self, Style};
+use crate::report::{self, RunWithProfile, RunsReport, Verdict};
+use crate::store::{self, Reader};
 
 /// Most rows that `inspect sql` prints.
 const SQL_ROWS_MAX: usize = 1000;
@@ -59,36 +60,28 @@ pub fn perform(common: &Common, config: &Config, args: &InspectArgs) -> Result<E
         let json = common.json;
         let text = match &args.what {
             What::Runs => {
-                let report = inspect::runs(&reader).await?;
-                if json { pretty(&report)? } else { report.render(&style) }
+                let report = RunsReport::gather(&reader).await?;
+                if json { pretty(&report)? } else { inspect::runs(&report, &style) }
             }
             What::Run { run } => {
-                let report = inspect::run(&reader, run_or_main(&reader, *run).await?).await?;
-                // A report is no worse for lacking what was written beside the store.
-                let profile = profile::of_run(config, report.arm, report.run).unwrap_or_else(|error| {
-                    eprintln!("warning: {}", super::chain(&error));
-                    None
-                });
-                match (json, profile) {
-                    (true, profile) => pretty(&RunWithProfile { report, profile })?,
-                    (false, Some(p)) => report.render(&style) + "\n" + &inspect::profile(&p, &style),
-                    (false, None) => report.render(&style),
-                }
+                let run = run_or_main(&reader, *run).await?;
+                let report = with_profile(config, report::run(&reader, run, VERDICT).await?);
+                if json { pretty(&report)? } else { run_text(&report, &style) }
             }
             What::Iteration { iteration, run } => {
                 let run = run_or_main(&reader, *run).await?;
-                let report = inspect::iteration(&reader, run, *iteration).await?;
-                if json { pretty(&report)? } else { report.render(&style) }
+                let report = report::iteration(&reader, run, *iteration, VERDICT).await?;
+                if json { pretty(&report)? } else { inspect::iteration(&report, &style) }
             }
             What::Trajectory { id } => {
                 let text = PolicyKind::Model.text(config)?;
-                let report =
-                    inspect::trajectory(&reader, *id, Some(&|token| text.decode(&[token]).ok())).await?;
-                if json { pretty(&report)? } else { report.render(&style) }
+                let token_text = |token| text.decode(&[token]).ok();
+                let report = report::trajectory(&reader, *id, Some(&token_text), VERDICT).await?;
+                if json { pretty(&report)? } else { inspect::trajectory(&report, &style) }
             }
             What::Sql { query } => {
-                let answer = reader.sql(query, SQL_ROWS_MAX).await?;
-                if json { pretty(&records(&answer))? } else { inspect::table(&answer, &style) }
+                let report = report::sql(&reader, query, SQL_ROWS_MAX).await?;
+                if json { pretty(&report)? } else { inspect::sql(&report, &style) }
             }
         };
         super::print(&text)?;
@@ -96,21 +89,27 @@ pub fn perform(common: &Common, config: &Config, args: &InspectArgs) -> Result<E
     })
 }
 
-/// A run's report, and where its time went if that was measured.
-#[derive(serde::Serialize)]
-pub struct RunWithProfile {
-    #[serde(flatten)]
-    pub report: RunReport,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub profile: Option<Report>,
+/// How reports learn who was right: they compare no answers themselves.
+pub const VERDICT: Verdict<'static> = &answer::is_right;
+
+/// The report with the run's profile, if there is one. A report is still whole without it.
+fn with_profile(config: &Config, report: report::RunReport) -> RunWithProfile {
+    let profile = report::measured_profile(Path::new(&config.run.dir), report.arm, report.run);
+    let profile = profile.unwrap_or_else(|error| {
+        eprintln!("warning: {}", super::chain(&error));
+        None
+    });
+    RunWithProfile { report, profile }
 }
 
-/// One object per row; values are texts or null.
-fn records(table: &Table) -> Vec<serde_json::Map<String, serde_json::Value>> {
-    let record = |row: &Vec<Option<String>>| {
-        table.columns.iter().cloned().zip(row.iter().map(|v| serde_json::json!(v))).collect()
-    };
-    table.rows.iter().map(record).collect()
+/// A run's report as text, and where its time went if that was measured.
+pub fn run_text(run: &RunWithProfile, style: &Style) -> String {
+    let mut text = inspect::run(&run.report, style);
+    if let Some(profile) = &run.profile {
+        text += "\n";
+        text += &inspect::profile(profile, style);
+    }
+    text
 }
 
 /// JSON as every report prints it.

@@ -1,5 +1,5 @@
-//! `--profile`: its clock, and where what it measured goes. Of a run it becomes a file beside the store, written anew
-//! after every phase, so that a process that is killed leaves what was known.
+//! `--profile`: its clock, and where the measurements go. A run writes them to a file next to the
+//! store, again after every phase, so that a process that is killed leaves what was known.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,6 +17,7 @@ use crate::improve::Event;
 use crate::inspect;
 use crate::ops::kernels::measure_machine;
 use crate::profile::{self, Machine, Report, Timeline};
+use crate::report::profile_path;
 
 #[derive(Args, Clone, Copy)]
 pub struct ProfileArgs {
@@ -29,7 +30,7 @@ pub struct ProfileArgs {
 /// Cuts the process's time into phases.
 pub struct Profiler {
     machine: Machine,
-    /// Where the report goes besides the terminal.
+    /// The file that the report is written to, in addition to the terminal.
     path: Option<PathBuf>,
     state: Mutex<State>,
 }
@@ -44,34 +45,13 @@ struct State {
     failed: bool,
 }
 
-/// The file of a run of this arm: control arms stand beside the loop proper in one folder.
-fn path(config: &Config, arm: Arm) -> PathBuf {
-    let name = match arm {
-        Arm::Reward => "profile.json".to_owned(),
-        arm => format!("profile-{arm}.json"),
-    };
-    Path::new(&config.run.dir).join(name)
-}
-
-/// What the last process with `--profile` measured of this run, if there is such a file.
-pub fn of_run(config: &Config, arm: Arm, run: i64) -> Result<Option<Report>> {
-    let path = path(config, arm);
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        text => text.with_context(|| format!("cannot read {}", path.display()))?,
-    };
-    let report: Report = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not a profile of this version", path.display()))?;
-    Ok((report.run == Some(run)).then_some(report))
-}
-
 /// Nanoseconds since the first call.
 fn nanoseconds() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
-/// Processor time of this process, if the system says.
+/// Processor time of this process, if the system reports it.
 fn cpu_ns() -> Option<u64> {
     let pid = sysinfo::get_current_pid().ok()?;
     let mut system = sysinfo::System::new().ok()?;
@@ -96,7 +76,7 @@ impl Profiler {
 
     /// The same, writing the file of a run of this arm.
     pub fn of_arm(self, config: &Config, arm: Arm) -> Self {
-        Self { path: Some(path(config, arm)), ..self }
+        Self { path: Some(profile_path(Path::new(&config.run.dir), arm)), ..self }
     }
 
     /// What a run tells of itself.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::inspect::{RunWithProfile, pretty, style};
+use super::inspect::{VERDICT, pretty, run_text, style};
 use super::process::give_back_freed_memory;
 use super::profile::{ProfileArgs, Profiler};
 use super::progress::Progress;
@@ -15,8 +15,8 @@ use super::{Common, EXIT_STOPPED, block_on};
 use crate::config::Config;
 use crate::domain::{Arm, RunState};
 use crate::improve::{self, Event, Host, Outcome, PolicyKind};
-use crate::inspect;
 use crate::profile::Report;
+use crate::report::{self, RunWithProfile};
 
 #[derive(Args)]
 pub struct RunArgs {
@@ -102,14 +102,12 @@ fn now() -> String {
 
 async fn summary(common: &Common, config: &Config, outcome: &Outcome, profile: Option<Report>) -> Result<()> {
     let reader = super::inspect::reader(config).await?;
-    let report = inspect::run(&reader, outcome.run).await?;
+    let report = report::run(&reader, outcome.run, VERDICT).await?;
+    let report = RunWithProfile { report, profile };
     if common.json {
-        return super::print(&pretty(&RunWithProfile { report, profile })?);
+        return super::print(&pretty(&report)?);
     }
-    super::print(&report.render(&style()))?;
-    if let Some(profile) = &profile {
-        super::print(&format!("\n{}", inspect::profile(profile, &style())))?;
-    }
+    super::print(&run_text(&report, &style()))?;
     super::print(&match &outcome.stopped {
         Some(reason) => format!("\nstopped: {reason}\nThe same command goes on from here.\n"),
         None => format!("\n{}\n", next_steps(config)),

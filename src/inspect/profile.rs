@@ -1,15 +1,22 @@
-//! Where the time went: a profile as tables, phases over all iterations and operators over all phases.
+//! Where the time went: a profile as two tables, of phases over all iterations and of operators
+//! over all phases.
 
-use comfy_table::Cell;
+use comfy_table::{Cell, CellAlignment};
 
 use super::render::{Style, Tone, cell, duration, line, or_dash, percent};
-use crate::domain::Phase;
-use crate::profile::{Machine, Operator, PhaseLine, Report, TokenCounts};
+use crate::profile::{Machine, Report};
+use crate::report::{PhaseSum, phase_sums};
 
-/// Operators that are named beside a phase.
+/// Operators that are named in a phase's row.
 const NAMED: usize = 3;
-/// Share of the whole time from which a phase's part has a line of its own.
+/// Least share of the whole time that gets a row.
 const SHOWN: f64 = 0.005;
+
+/// What the columns mean.
+const NOTE: &str = "share: of threads × time. cores: processor time over time. GFLOP/s: a phase's of all threads, \
+                    an operator's of one. GB: weights, keys and values read, some of them from caches.\n\
+                    other: threads without work, and code that isn't measured separately. Phases under 0.5 % of the \
+                    time are left out here";
 
 /// A profile as text for a terminal or a file.
 pub fn profile(report: &Report, style: &Style) -> String {
@@ -40,34 +47,32 @@ pub fn profile(report: &Report, style: &Style) -> String {
     let (all, one) = (giga(memory.all_threads_bytes_per_s), giga(memory.one_thread_bytes_per_s));
     line!(out, "peak: {all} GB/s of memory ({one} on one thread)");
     for remark in remarks(report) {
-        line!(out, "{}", style.paint(Tone::Warning, &remark));
+        line!(out, "{}", style.paint(Tone::Warning, remark));
     }
     phases(report, style, &mut out);
     operators(report, style, &mut out);
-    let note = "share: of threads × time. cores: processor time over time. GFLOP/s: a phase's of all threads, an operator's \
-                of one. GB: weights, keys and values read, some of them from caches.\nother: threads without work, and \
-                what isn't measured apart. Phases under 0.5 % of the time are left out here";
-    line!(out, "{}", style.paint(Tone::Faint, note));
+    line!(out, "{}", style.paint(Tone::Faint, NOTE));
     out
 }
 
-/// What a reader could mistake.
-fn remarks(report: &Report) -> Vec<String> {
+/// What a reader could misread.
+fn remarks(report: &Report) -> Vec<&'static str> {
     let mut remarks = Vec::new();
     if report.resumed {
         remarks.push(
-            "the run began in an earlier process, whose time is not in here: this is of the last process alone"
-                .to_owned(),
+            "the run began in an earlier process, whose time is not in here: these figures are of the last process \
+             only",
         );
     }
     if !report.ended {
-        remarks
-            .push("the process is at work, or was killed: this is as of its last finished phase".to_owned());
+        remarks.push(
+            "the process is still running, or was killed: these figures end with its last finished phase",
+        );
     }
     remarks
 }
 
-/// Of all threads' time.
+/// Share of all threads' time.
 fn share(seconds: f64, machine: &Machine, wall: f64) -> f64 {
     if wall > 0.0 { seconds / (wall * machine.threads as f64) } else { 0.0 }
 }
@@ -82,118 +87,62 @@ fn giga(n: f64) -> String {
     }
 }
 
-/// A phase's part over all iterations.
-struct Sum {
-    phase: String,
-    part: String,
-    seconds: f64,
-    cpu_seconds: Option<f64>,
-    other_seconds: f64,
-    tokens: TokenCounts,
-    flops: u64,
-    least_seconds: Option<f64>,
-    operators: Vec<(Operator, f64)>,
+/// A row of the table of phases.
+fn phase_cells(sum: &PhaseSum, machine: &Machine, wall: f64) -> Vec<Cell> {
+    let tokens = sum.tokens.sum();
+    let seconds = sum.seconds.max(1e-9);
+    let dashed = |known: bool, text: String| if known { text } else { "–".to_owned() };
+    let name = match sum.part.is_empty() {
+        true => sum.phase.clone(),
+        false => format!("{} {}", sum.phase, sum.part),
+    };
+    [
+        name,
+        duration(sum.seconds),
+        percent(sum.seconds / wall.max(1e-9)),
+        or_dash(sum.cpu_seconds, |cpu| format!("{:.1}", cpu / seconds)),
+        dashed(tokens > 0, tokens.to_string()),
+        dashed(tokens > 0, format!("{:.0}", tokens as f64 / seconds)),
+        dashed(sum.flops > 0, giga(sum.flops as f64 / seconds)),
+        or_dash(sum.seconds_at_peak, |at_peak| percent(at_peak / seconds)),
+        longest(sum, machine),
+    ]
+    .into_iter()
+    .map(|text| cell(text, Tone::Plain))
+    .collect()
 }
 
-impl Sum {
-    fn of(line: &PhaseLine) -> Self {
-        Self {
-            phase: line.phase.clone(),
-            part: line.part.clone(),
-            seconds: line.seconds,
-            cpu_seconds: line.cpu_seconds,
-            other_seconds: line.other_seconds,
-            tokens: line.tokens,
-            flops: line.flops,
-            least_seconds: line.of_peak.map(|share| share * line.seconds),
-            operators: line.operators.iter().map(|o| (o.operator, o.seconds)).collect(),
-        }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.seconds += other.seconds;
-        self.cpu_seconds = self.cpu_seconds.zip(other.cpu_seconds).map(|(a, b)| a + b);
-        self.other_seconds += other.other_seconds;
-        self.tokens = self.tokens.plus(other.tokens);
-        self.flops += other.flops;
-        self.least_seconds = match (self.least_seconds, other.least_seconds) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        };
-        for (operator, seconds) in other.operators {
-            match self.operators.iter_mut().find(|(known, _)| *known == operator) {
-                Some((_, sum)) => *sum += seconds,
-                None => self.operators.push((operator, seconds)),
-            }
-        }
-    }
-
-    /// In the order in which phases come.
-    fn rank(&self) -> usize {
-        let phase = Phase::ALL.iter().position(|phase| phase.name() == self.phase);
-        match phase {
-            Some(place) => place + 1,
-            None if self.phase == "close" => Phase::ALL.len() + 1,
-            None => 0,
-        }
-    }
-
-    fn cells(&self, machine: &Machine, wall: f64) -> Vec<Cell> {
-        let mut most: Vec<(&str, f64)> = self.operators.iter().map(|(o, s)| (o.name(), *s)).collect();
-        most.push(("other", self.other_seconds));
-        most.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let named = most
-            .iter()
-            .take(NAMED)
-            .map(|(name, seconds)| format!("{name} {:.0} %", 100.0 * share(*seconds, machine, self.seconds)));
-        let tokens = self.tokens.sum();
-        let rate = tokens as f64 / self.seconds.max(1e-9);
-        let dashed = |known: bool, text: String| if known { text } else { "–".to_owned() };
-        let name =
-            if self.part.is_empty() { self.phase.clone() } else { format!("{} {}", self.phase, self.part) };
-        [
-            name,
-            duration(self.seconds),
-            percent(self.seconds / wall.max(1e-9)),
-            or_dash(self.cpu_seconds, |cpu| format!("{:.1}", cpu / self.seconds.max(1e-9))),
-            dashed(tokens > 0, tokens.to_string()),
-            dashed(tokens > 0, format!("{rate:.0}")),
-            dashed(self.flops > 0, giga(self.flops as f64 / self.seconds.max(1e-9))),
-            or_dash(self.least_seconds, |least| percent(least / self.seconds.max(1e-9))),
-            named.collect::<Vec<_>>().join(", "),
-        ]
-        .into_iter()
-        .map(|text| cell(text, Tone::Plain))
-        .collect()
-    }
+/// The operators that most of the phase's time went to, with their shares.
+fn longest(sum: &PhaseSum, machine: &Machine) -> String {
+    let mut times: Vec<(&str, f64)> = sum.operators.iter().map(|(o, s)| (o.name(), *s)).collect();
+    times.push(("other", sum.other_seconds));
+    times.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let named = times.iter().take(NAMED).map(|(name, seconds)| {
+        let share = share(*seconds, machine, sum.seconds);
+        format!("{name} {:.0} %", 100.0 * share)
+    });
+    named.collect::<Vec<_>>().join(", ")
 }
+
+const PHASES_HEADER: [&str; 9] = [
+    "phase",
+    "time",
+    "time %",
+    "cores",
+    "tokens",
+    "tokens/s",
+    "GFLOP/s",
+    "of peak %",
+    "most of it, by share",
+];
 
 fn phases(report: &Report, style: &Style, out: &mut String) {
-    let mut sums: Vec<Sum> = Vec::new();
-    for phase in report.phases.iter().map(Sum::of) {
-        match sums.iter_mut().find(|sum| (&sum.phase, &sum.part) == (&phase.phase, &phase.part)) {
-            Some(sum) => sum.add(phase),
-            None => sums.push(phase),
-        }
+    let mut table = style.table(&PHASES_HEADER, 1);
+    if let Some(column) = table.column_mut(PHASES_HEADER.len() - 1) {
+        column.set_cell_alignment(CellAlignment::Left);
     }
-    sums.sort_by_key(Sum::rank);
-    let header = [
-        "phase",
-        "time",
-        "time %",
-        "cores",
-        "tokens",
-        "tokens/s",
-        "GFLOP/s",
-        "of peak %",
-        "most of it, by share",
-    ];
-    let mut table = style.table(&header, 1);
-    if let Some(column) = table.column_mut(header.len() - 1) {
-        column.set_cell_alignment(comfy_table::CellAlignment::Left);
-    }
-    for sum in sums.iter().filter(|sum| sum.seconds >= SHOWN * report.seconds) {
-        table.add_row(sum.cells(&report.machine, report.seconds));
+    for sum in phase_sums(report).iter().filter(|sum| sum.seconds >= SHOWN * report.seconds) {
+        table.add_row(phase_cells(sum, &report.machine, report.seconds));
     }
     line!(out);
     line!(out, "{}", table.trim_fmt());

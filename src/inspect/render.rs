@@ -1,10 +1,11 @@
-//! What the reports share on paper: numbers with units, tables, colour, and text that can't harm a terminal.
+//! What the drawings share: numbers with units, tables, colour, and text that can't harm a
+//! terminal.
 
 use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle};
 
-/// How to write for whoever reads.
+/// How to write for the reader at hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     /// Whether to colour.
@@ -16,7 +17,7 @@ pub struct Style {
 /// A rule below the header and nothing else: the eye reads rows, and the text stays easy to copy.
 const RULED: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
-/// Foreground colours, by what they say.
+/// Foreground colours, by meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,
@@ -89,7 +90,7 @@ pub(super) fn cell(text: impl ToString, tone: Tone) -> Cell {
     }
 }
 
-/// What isn't known is a dash.
+/// A dash if the value isn't known.
 pub(super) fn or_dash<T>(value: Option<T>, write: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), write)
 }

@@ -1,15 +1,19 @@
 //! What the inspector asks: summaries, lists, one trajectory in full, and the user's own SQL.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result, bail, ensure};
-use sqlx::sqlite::SqliteRow;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{
-    AssertSqlSafe, Column, Executor, Row, SqlSafeStr, SqliteConnection, Statement, TypeInfo, ValueRef,
+    AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Sqlite, SqliteConnection, Statement, TypeInfo, ValueRef,
 };
 
 use super::decode::*;
 use super::fault::code;
 use super::read::Reader;
 use super::rows::*;
+use autodidact_domain::Task;
 
 impl Reader {
     /// One line per iteration of a run, in order.
@@ -90,28 +94,82 @@ impl Reader {
         .map_err(self.fail("read a trajectory's steps"))
     }
 
-    /// A page of trajectories, in order of insertion.
+    /// The window's runs, in order of beginning.
+    ///
+    /// # Errors
+    /// If the window has no room for a row, or for more than [`CHUNK_ROWS_MAX`].
+    pub async fn runs_within(&self, window: Window) -> Result<Chunk<Run>> {
+        let rows = sqlx::query("SELECT * FROM runs WHERE id > ?1 ORDER BY id LIMIT ?2")
+            .bind(begins_after(window))
+            .bind(one_more(window)?)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(self.fail("list runs"))?;
+        Ok(chunk(rows.iter().map(run).collect::<Result<_>>()?, window, |run: &Run| run.id))
+    }
+
+    /// How many runs there are.
+    pub async fn run_count(&self) -> Result<u64> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM runs")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(self.fail("count runs"))?;
+        Ok(u64::try_from(count)?)
+    }
+
+    /// The control arms of a run, in order of beginning.
+    pub async fn controls(&self, of_run: i64) -> Result<Vec<Run>> {
+        let rows = sqlx::query("SELECT * FROM runs WHERE of_run = ?1 ORDER BY id")
+            .bind(of_run)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(self.fail("list control arms"))?;
+        rows.iter().map(run).collect()
+    }
+
+    /// The tasks with these ids, by id; what isn't there is left out.
+    pub async fn tasks_by_id(&self, ids: impl IntoIterator<Item = &str>) -> Result<HashMap<String, Task>> {
+        let ids: Vec<&str> = ids.into_iter().collect();
+        let rows = sqlx::query("SELECT * FROM tasks WHERE id IN (SELECT value FROM json_each(?1))")
+            .bind(serde_json::to_string(&ids)?)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(self.fail("read tasks"))?;
+        rows.iter().map(|row| task(row).map(|task| (task.id.clone(), task))).collect()
+    }
+
+    /// The window's trajectories, in order of insertion.
+    ///
+    /// # Errors
+    /// If the window has no room for a row, or for more than [`CHUNK_ROWS_MAX`].
     pub async fn trajectories(
         &self,
         filter: &TrajectoryFilter,
-        limit: u32,
-        offset: u32,
-    ) -> Result<Vec<TrajectoryLine>> {
-        // Made of constants alone; clauses that don't apply are left out, so that the others' indexes are used.
+        window: Window,
+    ) -> Result<Chunk<TrajectoryLine>> {
+        // Made of constants only. Clauses that don't apply are left out, so that the indexes of the
+        // others are used.
         let sql = format!("{LINES_HEAD} {} {LINES_TAIL}", clauses(filter));
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(filter.run)
-            .bind(filter.iteration)
-            .bind(filter.purpose.map(|p| p.name()))
-            .bind(&filter.task_id)
-            .bind(filter.kept)
-            .bind(filter.search.as_deref().map(quoted))
-            .bind(limit)
-            .bind(offset)
+        let rows = bound(sqlx::query(AssertSqlSafe(sql)), filter)
+            .bind(begins_after(window))
+            .bind(one_more(window)?)
             .fetch_all(&self.pool)
             .await
             .map_err(self.fail("list trajectories"))?;
-        rows.iter().map(line).collect()
+        Ok(chunk(rows.iter().map(line).collect::<Result<_>>()?, window, |line: &TrajectoryLine| line.id))
+    }
+
+    /// How many trajectories the filter lets through.
+    pub async fn trajectory_count(&self, filter: &TrajectoryFilter) -> Result<u64> {
+        let sql = format!(
+            "SELECT count(*) FROM trajectories j JOIN trees t ON t.id = j.tree_id WHERE 1 {}",
+            clauses(filter)
+        );
+        let row = bound(sqlx::query(AssertSqlSafe(sql)), filter)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(self.fail("count trajectories"))?;
+        Ok(u64::try_from(row.try_get::<i64, _>(0)?)?)
     }
 
     /// The run's latest messages, newest first; `None` for messages of every run.
@@ -137,13 +195,14 @@ impl Reader {
             .collect()
     }
 
-    /// Runs the user's own query on a connection that only reads; at most `rows_max` rows come back.
+    /// Runs the user's own query on a connection that only reads; at most `rows_max` rows come
+    /// back.
     pub async fn sql(&self, query: &str, rows_max: usize) -> Result<Table> {
         self.sql_within(query, rows_max, OPERATIONS_MAX).await
     }
 
-    /// [`Reader::sql`] with a limit of its own on the work: operations of SQLite's virtual machine, of which a
-    /// core does some 50 to 100 million a second. The room reads no clock.
+    /// [`Reader::sql`] with a chosen limit on the work, since the room reads no clock: operations of
+    /// SQLite's virtual machine, of which a core does some 50 to 100 million a second.
     pub async fn sql_within(&self, query: &str, rows_max: usize, operations_max: u64) -> Result<Table> {
         ensure!(rows_max > 0, "a query needs room for at least one row");
         let query = query.trim().trim_end_matches(';');
@@ -160,7 +219,7 @@ impl Reader {
             .await
             .map_err(self.fail("run the query"))?
             .set_progress_handler(OPERATIONS_BETWEEN as i32, count_down);
-        let found = run(&mut db, bounded).await;
+        let found = answer_of(&mut db, bounded).await;
         db.lock_handle().await.map_err(self.fail("run the query"))?.remove_progress_handler();
         let (columns, rows) = match found {
             Err(error) if code(&error) == Some(INTERRUPTED) => bail!(
@@ -183,7 +242,7 @@ const OPERATIONS_BETWEEN: u32 = 100_000;
 const INTERRUPTED: i32 = 9;
 
 /// Column names, also when there is no row, and rows.
-async fn run(db: &mut SqliteConnection, query: String) -> sqlx::Result<(Vec<String>, Vec<SqliteRow>)> {
+async fn answer_of(db: &mut SqliteConnection, query: String) -> sqlx::Result<(Vec<String>, Vec<SqliteRow>)> {
     let statement = db.prepare(AssertSqlSafe(query).into_sql_str()).await?;
     let columns = statement.columns().iter().map(|c| c.name().to_owned()).collect();
     let rows = statement.query().fetch_all(db).await?;
@@ -197,10 +256,49 @@ const LINES_HEAD: &str = "
             ORDER BY s.scoring DESC LIMIT 1) AS reward, v.rank, v.reason
     FROM (SELECT j.id FROM trajectories j JOIN trees t ON t.id = j.tree_id WHERE 1";
 const LINES_TAIL: &str = "
-          ORDER BY j.id LIMIT ?7 OFFSET ?8) page
+          AND j.id > ?8 ORDER BY j.id LIMIT ?9) page
     JOIN trajectories j ON j.id = page.id JOIN trees t ON t.id = j.tree_id JOIN tasks k ON k.id = t.task_id
     LEFT JOIN selections v ON v.id = (SELECT max(id) FROM selections WHERE trajectory = j.id)
     ORDER BY j.id";
+
+/// The row id that a window begins after.
+fn begins_after(window: Window) -> i64 {
+    window.after.unwrap_or(i64::MIN)
+}
+
+/// The window's limit and one: the row too many tells that there are more.
+fn one_more(window: Window) -> Result<u32> {
+    ensure!(window.limit > 0, "a page needs room for at least one row");
+    ensure!(
+        window.limit <= CHUNK_ROWS_MAX,
+        "a page of {} rows is too long: ask for at most {CHUNK_ROWS_MAX}",
+        window.limit
+    );
+    Ok(window.limit + 1)
+}
+
+/// The rows of a window, without the one too many.
+fn chunk<T>(mut rows: Vec<T>, window: Window, id: impl Fn(&T) -> i64) -> Chunk<T> {
+    let more = rows.len() > window.limit as usize;
+    rows.truncate(window.limit as usize);
+    let next = rows.last().map(id).filter(|_| more);
+    Chunk { rows, next }
+}
+
+/// The query with the filter's values bound, in the order of their numbers.
+fn bound<'q>(
+    query: Query<'q, Sqlite, SqliteArguments>,
+    filter: &TrajectoryFilter,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    query
+        .bind(filter.run)
+        .bind(filter.iteration)
+        .bind(filter.purpose.map(|p| p.name()))
+        .bind(filter.task_id.clone())
+        .bind(filter.kept)
+        .bind(filter.search.as_deref().map(quoted))
+        .bind(filter.split.map(|s| s.name()))
+}
 
 /// The filter's clauses, by the numbers under which their values are bound.
 fn clauses(filter: &TrajectoryFilter) -> String {
@@ -209,6 +307,7 @@ fn clauses(filter: &TrajectoryFilter) -> String {
         (filter.iteration.is_some(), "AND t.iteration = ?2"),
         (filter.purpose.is_some(), "AND t.purpose = ?3"),
         (filter.task_id.is_some(), "AND t.task_id = ?4"),
+        (filter.split.is_some(), "AND t.task_id IN (SELECT id FROM tasks WHERE split = ?7)"),
         (
             filter.kept.is_some(),
             "AND coalesce((SELECT s.reason LIKE 'kept%' FROM selections s WHERE s.trajectory = j.id

@@ -255,6 +255,34 @@ pub struct IterationSummary {
     pub seconds: f64,
 }
 
+/// Most rows of one [`Chunk`].
+pub const CHUNK_ROWS_MAX: u32 = 10_000;
+
+/// Which part of a list to read. Lists are in order of row id, and rows are never deleted, so a list that grows
+/// while it is read neither skips nor repeats a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The id of the last row that was read; `None` begins the list.
+    pub after: Option<i64>,
+    /// Most rows to read: 1 to [`CHUNK_ROWS_MAX`].
+    pub limit: u32,
+}
+
+impl Window {
+    /// The beginning of a list.
+    pub const fn first(limit: u32) -> Self {
+        Self { after: None, limit }
+    }
+}
+
+/// Consecutive rows of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk<T> {
+    pub rows: Vec<T>,
+    /// [`Window::after`] of the rows that follow; `None` at the end of the list.
+    pub next: Option<i64>,
+}
+
 /// Which trajectories to list. `Default` lists everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrajectoryFilter {
@@ -262,6 +290,8 @@ pub struct TrajectoryFilter {
     pub iteration: Option<u32>,
     pub purpose: Option<Purpose>,
     pub task_id: Option<String>,
+    /// Of the task.
+    pub split: Option<Split>,
     pub kept: Option<bool>,
     /// Words that the question, the thoughts or the answers must contain.
     pub search: Option<String>,

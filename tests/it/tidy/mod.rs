@@ -13,6 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["answer", "data", "text", "kernels", "ops", "model", "engine", "train", "store", "gguf", "hub"],
     &["rollout", "score", "select"],
     &["config", "eval", "improve"],
+    &["report"],
     &["inspect", "cli"],
 ];
 
@@ -60,11 +61,30 @@ const NEVER: &[(&str, &str)] = &[
     ("eval", "store"),
     // Token ids and what is trained on arrive ready-made.
     ("train", "text"),
-    // Inspecting is reading rows: no policy, no text, no loop.
+    // Reports read rows: no loop, no policy, no text, and no verdict of their own.
+    ("report", "improve"),
+    ("report", "engine"),
+    ("report", "model"),
+    ("report", "ops"),
+    ("report", "train"),
+    ("report", "rollout"),
+    ("report", "answer"),
+    ("report", "score"),
+    ("report", "select"),
+    ("report", "eval"),
+    ("report", "text"),
+    ("report", "data"),
+    ("report", "hub"),
+    ("report", "config"),
+    // Inspecting draws reports.
+    ("inspect", "store"),
+    ("inspect", "answer"),
+    ("inspect", "score"),
     ("inspect", "improve"),
     ("inspect", "engine"),
     ("inspect", "model"),
     ("inspect", "ops"),
+    ("inspect", "text"),
 ];
 
 const TENSOR_ROOMS: &[&str] = &["ops", "model", "engine", "score", "train"];

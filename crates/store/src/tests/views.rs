@@ -99,9 +99,10 @@ fn lists_and_search() {
         let (_dir, path) = finished().await;
         let reader = Reader::open(&path).await.unwrap();
         let list = async |filter: TrajectoryFilter| {
-            let lines = reader.trajectories(&filter, 1000, 0).await.unwrap();
-            assert!(lines.is_sorted_by_key(|l| l.id));
-            lines
+            let found = reader.trajectories(&filter, Window::first(1000)).await.unwrap();
+            assert!(found.rows.is_sorted_by_key(|l| l.id) && found.next.is_none());
+            assert_eq!(reader.trajectory_count(&filter).await.unwrap(), found.rows.len() as u64);
+            found.rows
         };
         let all = list(TrajectoryFilter::default()).await;
         assert_eq!(all.len(), 16 + 2 * 12 + 1);
@@ -139,9 +140,73 @@ fn lists_and_search() {
         assert_eq!(asked.len(), rollout_of(&reader, 3).await);
         assert!(search("nowhere").await.is_empty());
         assert!(search("AND OR NOT ( * \" ^ : NEAR").await.is_empty(), "no syntax error");
+        let heldout = TrajectoryFilter { split: Some(Split::HeldOut), ..Default::default() };
+        assert!(list(heldout).await.is_empty());
+        let train = TrajectoryFilter { split: Some(Split::Train), ..rollout.clone() };
+        assert_eq!(list(train).await.len(), 16);
+    });
+}
 
-        let page = reader.trajectories(&rollout, 5, 10).await.unwrap();
-        assert_eq!(page, list(rollout.clone()).await[10..15]);
+#[test]
+fn lists_come_in_windows() {
+    block_on(async {
+        let (_dir, path) = finished().await;
+        let reader = Reader::open(&path).await.unwrap();
+        let filter = TrajectoryFilter { kept: Some(true), ..Default::default() };
+        let all = reader.trajectories(&filter, Window::first(CHUNK_ROWS_MAX)).await.unwrap().rows;
+        assert_eq!(all.len(), 8);
+        for limit in [1, 3, 4, 7, 8] {
+            let (mut found, mut window) = (Vec::new(), Window::first(limit));
+            loop {
+                let chunk = reader.trajectories(&filter, window).await.unwrap();
+                assert!(chunk.rows.len() <= limit as usize);
+                found.extend(chunk.rows);
+                match chunk.next {
+                    Some(last) => window.after = Some(last),
+                    None => break,
+                }
+            }
+            assert_eq!(found, all, "in windows of {limit}");
+        }
+        let none = Window { after: Some(all[7].id), limit: 5 };
+        assert_eq!(reader.trajectories(&filter, none).await.unwrap(), Chunk { rows: Vec::new(), next: None });
+        for (limit, complaint) in [(0, "at least one row"), (CHUNK_ROWS_MAX + 1, "at most 10000")] {
+            let error = reader.trajectories(&filter, Window::first(limit)).await.unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+            let error = reader.runs_within(Window::first(limit)).await.unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
+    });
+}
+
+#[test]
+fn runs_come_in_windows_and_by_what_they_control() {
+    block_on(async {
+        let (_dir, store, run) = store().await;
+        let control = |arm| NewRun { of_run: Some(run), ..new_run(arm) };
+        for arm in [Arm::Random, Arm::Oracle] {
+            store.begin_run(&control(arm)).await.unwrap();
+        }
+        let ids = |runs: &[Run]| runs.iter().map(|run| run.id).collect::<Vec<_>>();
+        assert_eq!(store.run_count().await.unwrap(), 3);
+        let first = store.runs_within(Window::first(2)).await.unwrap();
+        assert_eq!((ids(&first.rows), first.next), (vec![1, 2], Some(2)));
+        let last = store.runs_within(Window { after: first.next, limit: 2 }).await.unwrap();
+        assert_eq!((ids(&last.rows), last.next), (vec![3], None));
+        assert_eq!(ids(&store.controls(run).await.unwrap()), [2, 3]);
+        assert!(store.controls(2).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn tasks_are_found_by_their_ids() {
+    block_on(async {
+        let (_dir, store, _) = store().await;
+        let wanted = [task(1, Split::Train), task(0, Split::HeldOut)];
+        let ids = wanted.iter().map(|task| task.id.as_str()).chain(["nowhere"]);
+        let found = store.tasks_by_id(ids).await.unwrap();
+        assert_eq!(found.len(), 2);
+        assert!(wanted.iter().all(|task| found.get(&task.id) == Some(task)));
     });
 }
 

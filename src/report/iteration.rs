@@ -1,0 +1,192 @@
+//! What one iteration sampled, how that was scored, why rows were kept, and what the iteration
+//! measured.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::iterations::{IterationLine, RunRows, kept, rollouts};
+use super::run::find;
+use super::scores::{ScoreDistribution, distributions};
+use super::verdict::{Verdict, each_attempt};
+use crate::domain::{Arm, Decoding, Phase, SelectionReason, Split};
+use crate::store::{CriticRow, CriticStage, EvaluationRow, Reader};
+
+/// One iteration of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IterationReport {
+    pub run: i64,
+    pub arm: Arm,
+    /// The iteration's line in the run's report, field by field.
+    #[serde(flatten)]
+    pub line: IterationLine,
+    pub phases: Vec<PhaseLine>,
+    /// How many trajectories got each verdict of selection; reasons that didn't occur are left out.
+    pub selection: Vec<ReasonCount>,
+    pub tasks: TaskCoverage,
+    pub scores: Vec<ScoreDistribution>,
+    pub critics: Vec<CriticReport>,
+    pub evaluations: Vec<EvaluationLine>,
+}
+
+/// How long a finished phase took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PhaseLine {
+    pub phase: Phase,
+    pub seconds: f64,
+}
+
+/// How many trajectories got one verdict of selection.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ReasonCount {
+    pub reason: SelectionReason,
+    pub count: usize,
+}
+
+/// How many tasks the rollouts served.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TaskCoverage {
+    /// Attempted.
+    pub attempted: usize,
+    /// With at least one kept trajectory.
+    pub kept: usize,
+    /// With at least one right trajectory. Reads gold answers, for audit only.
+    pub solved: usize,
+}
+
+/// A critique head of the iteration, on the anchor split.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CriticReport {
+    pub stage: CriticStage,
+    pub hash: String,
+    pub auc: Option<f64>,
+    pub ece: Option<f64>,
+    pub brier: Option<f64>,
+    /// Trajectories it was measured on.
+    pub n: u32,
+    /// Trajectories it labelled for itself.
+    pub annotated: u32,
+    /// Whether it has a vote in the reward.
+    pub voting: bool,
+}
+
+/// The iteration's policy, measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvaluationLine {
+    pub split: Split,
+    pub decoding: Decoding,
+    /// `pass@1`, `pass@4`, `maj@4`, …
+    pub metric: String,
+    /// Null: every level together.
+    pub level: Option<u32>,
+    /// Tasks.
+    pub n: u32,
+    pub value: f64,
+    pub lo: f64,
+    pub hi: f64,
+}
+
+/// Gathers one iteration.
+///
+/// # Errors
+/// If the run doesn't exist, or hasn't begun the iteration.
+pub async fn iteration(
+    reader: &Reader,
+    run: i64,
+    iteration: u32,
+    verdict: Verdict<'_>,
+) -> Result<IterationReport> {
+    let run = find(reader, run).await?;
+    let summaries = reader.iteration_summaries(run.id).await?;
+    let summary =
+        summaries.iter().find(|s| s.iteration == iteration).with_context(|| match summaries.last() {
+            Some(last) => {
+                format!("run {} has no iteration {iteration}; its last is {}", run.id, last.iteration)
+            }
+            None => format!("run {} has no iteration {iteration}; it has stored nothing yet", run.id),
+        })?;
+    let rows = RunRows::read(reader, &run).await?;
+    let line = rows.line(reader, verdict, summary).await?;
+    let sampled = Sampled::read(reader, verdict, run.id, iteration).await?;
+    let phases = reader.phase_seconds(run.id).await?.into_iter().filter(|(i, ..)| *i == iteration);
+    let (critics, evaluations) = rows.of_iteration(iteration);
+    Ok(IterationReport {
+        run: run.id,
+        arm: run.arm,
+        line,
+        phases: phases.map(|(_, phase, seconds)| PhaseLine { phase, seconds }).collect(),
+        selection: reason_counts(reader, run.id, iteration).await?,
+        tasks: sampled.coverage(),
+        scores: distributions(&reader.scores(run.id, iteration).await?, &sampled.verdicts),
+        critics: critics.into_iter().map(|(stage, row)| critic_report(stage, row)).collect(),
+        evaluations: evaluations.into_iter().map(evaluation_line).collect(),
+    })
+}
+
+async fn reason_counts(reader: &Reader, run: i64, iteration: u32) -> Result<Vec<ReasonCount>> {
+    let selections = reader.selections(run, iteration).await?;
+    let count = |reason| selections.iter().filter(|s| s.reason == reason).count();
+    let reasons = SelectionReason::ALL.iter().map(|&reason| ReasonCount { reason, count: count(reason) });
+    Ok(reasons.filter(|r| r.count > 0).collect())
+}
+
+fn critic_report(stage: CriticStage, row: CriticRow) -> CriticReport {
+    CriticReport {
+        stage,
+        hash: row.hash,
+        auc: row.auc,
+        ece: row.ece,
+        brier: row.brier,
+        n: row.anchor_n,
+        annotated: row.annotated,
+        voting: row.voting,
+    }
+}
+
+fn evaluation_line(row: EvaluationRow) -> EvaluationLine {
+    EvaluationLine {
+        split: row.split,
+        decoding: row.decoding,
+        metric: row.metric,
+        level: row.level,
+        n: row.n,
+        value: row.value,
+        lo: row.lo,
+        hi: row.hi,
+    }
+}
+
+/// What an iteration's rollouts came to.
+#[derive(Default)]
+struct Sampled {
+    /// Every trajectory, with its verdict if there is one.
+    verdicts: HashMap<i64, Option<bool>>,
+    attempted: HashSet<String>,
+    kept: HashSet<String>,
+    solved: HashSet<String>,
+}
+
+impl Sampled {
+    async fn read(reader: &Reader, verdict: Verdict<'_>, run: i64, iteration: u32) -> Result<Self> {
+        let mut sampled = Self::default();
+        let kept = kept(reader, run, iteration).await?;
+        each_attempt(reader, verdict, &rollouts(run, iteration), |line, verdict| {
+            let right = verdict();
+            sampled.verdicts.insert(line.id, right);
+            sampled.attempted.insert(line.task_id.clone());
+            if kept.contains(&line.id) {
+                sampled.kept.insert(line.task_id.clone());
+            }
+            if right == Some(true) {
+                sampled.solved.insert(line.task_id.clone());
+            }
+        })
+        .await?;
+        Ok(sampled)
+    }
+
+    fn coverage(&self) -> TaskCoverage {
+        TaskCoverage { attempted: self.attempted.len(), kept: self.kept.len(), solved: self.solved.len() }
+    }
+}
