@@ -1,0 +1,218 @@
+//! What a run will need, and whether it is there. Gathers and measures; writes nothing.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::forecast::Forecast;
+use super::probe;
+use crate::cli::hub::HubReport;
+use crate::cli::lengths::{self, SplitLengths};
+use crate::config::{Config, Matmul};
+use crate::data::{Dataset, FileReport, Report};
+use crate::improve::{
+    Lengths, Policy, PolicyKind, Use, check_aux_models, check_tasks, dataset, ensure_space, memory_advice,
+    memory_needed, replay_notice, trainable,
+};
+
+/// What a run will need, and whether it is there.
+#[derive(Serialize)]
+pub(super) struct Diagnosis {
+    pub threads: usize,
+    /// Instruction set that the kernels use.
+    pub cpu: &'static str,
+    /// How products with the model's matrices are computed.
+    pub matmul: Matmul,
+    pub memory_free_mib: u64,
+    pub disk_free_mib: u64,
+    pub model: String,
+    /// The configured models that are the hub's.
+    pub hub: Vec<HubReport>,
+    pub parameters: usize,
+    /// Those that training changes: all, or an adapter's.
+    pub trained_parameters: usize,
+    pub tasks: usize,
+    /// Whether questions are asked through the checkpoint's chat template.
+    pub chat: bool,
+    pub prompt_tokens_max: usize,
+    /// Token lengths by split.
+    pub tokens: Vec<SplitLengths>,
+    pub left_out: LeftOut,
+    pub context_max: usize,
+    pub generation_tokens_per_s: f64,
+    pub training_tokens_per_s: f64,
+    pub memory_needed_mib: u64,
+    pub disk_needed_mib: u64,
+    pub estimated_seconds: f64,
+    /// What is worth knowing and no problem.
+    pub notes: Vec<String>,
+    pub problems: Vec<String>,
+}
+
+/// What the files of tasks are, and which of their rows are not used.
+#[derive(Default, Serialize)]
+pub(super) struct LeftOut {
+    /// Name, format and number of rows of each file.
+    pub files: Vec<String>,
+    /// Rows that overlap with measuring ones, and with which.
+    pub overlaps: Vec<String>,
+    pub repeated: Vec<String>,
+    pub beyond_split_max: usize,
+}
+
+impl LeftOut {
+    fn of(report: &Report) -> Self {
+        let file = |file: &FileReport| {
+            let by = file.recognised_by.map(|by| format!(", recognised by {by}")).unwrap_or_default();
+            format!("{}: {} rows of format {}{by}", file.name, file.rows, file.format.name())
+        };
+        Self {
+            files: report.files.iter().map(file).collect(),
+            overlaps: report.overlaps.iter().map(ToString::to_string).collect(),
+            repeated: report.repeated.clone(),
+            beyond_split_max: report.beyond_max,
+        }
+    }
+}
+
+/// Loads the model and the tasks, samples and trains a little, and measures what a run would need.
+///
+/// # Errors
+/// If the model or the tasks can't be loaded, or the probe fails.
+pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
+    let memory_free_mib = memory_free()? >> 20;
+    let text = PolicyKind::Model.text(config)?;
+    let policy = PolicyKind::Model.base(config, &text, Use::Train, None)?;
+    let Dataset { tasks, report } = dataset(config)?;
+    let sampling = probe::sampling(config, &text, &policy, &tasks)?;
+    let training_tokens_per_s = probe::training(config, &text, &policy, &tasks)?;
+    let Policy::Model(model) = &policy else { bail!("only a model can be diagnosed") };
+    let forecast = Forecast::of(config, &tasks, sampling.tokens_mean);
+    let tokens = lengths::measure(&tasks, &text)?;
+
+    let dir = existing_parent(Path::new(&config.run.dir));
+    let trained_parameters = trainable(model, config, 1)?.element_count();
+    let prompt_tokens_max = tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0);
+    let longest = prompt_tokens_max + config.rollout.tokens_max;
+    let lengths = Lengths { longest, drawn: sampling.tokens_mean.ceil() as usize };
+    let (memory_needed, _) = memory_needed(config, model, &tasks, lengths)?;
+    let checkpoints = (config.checkpoints.keep as u64 + 3) * trained_parameters as u64 * 4;
+    let mut diagnosis = Diagnosis {
+        threads: rayon::current_num_threads(),
+        cpu: crate::ops::kernels::instruction_set(),
+        matmul: config.model.matmul,
+        memory_free_mib,
+        disk_free_mib: fs4::available_space(dir)? >> 20,
+        model: config.model.path.clone(),
+        hub,
+        parameters: model.body.parameter_count(),
+        trained_parameters,
+        tasks: tasks.len(),
+        chat: text.is_chat(),
+        prompt_tokens_max,
+        tokens,
+        left_out: LeftOut::of(&report),
+        context_max: policy.engine().context_max(),
+        generation_tokens_per_s: sampling.tokens_per_s,
+        training_tokens_per_s,
+        memory_needed_mib: memory_needed as u64 >> 20,
+        disk_needed_mib: (checkpoints + forecast.stored_bytes()) >> 20,
+        estimated_seconds: forecast.seconds(sampling.tokens_per_s, training_tokens_per_s),
+        notes: replay_notice(config, &tasks).into_iter().collect(),
+        problems: Vec::new(),
+    };
+    let space = ensure_space(dir, diagnosis.disk_needed_mib << 20);
+    diagnosis.problems = problems(&diagnosis, config.rollout.tokens_max, space);
+    let checks =
+        [check_tasks(&tasks, &text, diagnosis.context_max), check_aux_models(config, &policy, &text)];
+    diagnosis.problems.extend(checks.into_iter().filter_map(|check| Some(format!("{:#}", check.err()?))));
+    Ok(diagnosis)
+}
+
+/// Bytes of memory that are free.
+pub(in crate::cli) fn memory_free() -> Result<u64> {
+    let mut system = sysinfo::System::new().context("cannot ask for the memory")?;
+    system.refresh_memory();
+    Ok(system.available_memory())
+}
+
+/// What the machine or the model has too little of; `space` is the disk's own complaint.
+fn problems(d: &Diagnosis, tokens_max: usize, space: Result<()>) -> Vec<String> {
+    let mut problems = Vec::new();
+    if d.memory_needed_mib > d.memory_free_mib {
+        problems.push(memory_advice(d.memory_needed_mib, d.memory_free_mib));
+    }
+    problems.extend(space.err().map(|error| error.to_string()));
+    let longest = d.prompt_tokens_max + tokens_max;
+    if longest > d.context_max {
+        problems.push(format!(
+            "the longest prompt and rollout.tokens_max make {longest} tokens, more than the model's {}: lower \
+             rollout.tokens_max",
+            d.context_max
+        ));
+    }
+    problems
+}
+
+/// The nearest folder that exists.
+fn existing_parent(path: &Path) -> &Path {
+    path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    /// A machine that has what the run needs.
+    pub(crate) fn healthy() -> Diagnosis {
+        Diagnosis {
+            threads: 2,
+            cpu: "avx2",
+            matmul: Matmul::F32,
+            memory_free_mib: 900,
+            disk_free_mib: 5000,
+            model: "seed".into(),
+            hub: Vec::new(),
+            parameters: 1_000_000,
+            trained_parameters: 500,
+            tasks: 12,
+            chat: false,
+            prompt_tokens_max: 40,
+            tokens: Vec::new(),
+            left_out: LeftOut::default(),
+            context_max: 100,
+            generation_tokens_per_s: 1234.5,
+            training_tokens_per_s: 99.5,
+            memory_needed_mib: 900,
+            disk_needed_mib: 70,
+            estimated_seconds: 61.0,
+            notes: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_just_enough_is_no_problem() {
+        assert_eq!(problems(&healthy(), 60, Ok(())), [""; 0]);
+    }
+
+    #[test]
+    fn every_lack_is_a_problem_that_names_its_figures() {
+        let poor = Diagnosis { memory_free_mib: 899, ..healthy() };
+        let found = problems(&poor, 61, Err(anyhow!("the disk is full").context("no space")));
+        let [memory, disk, context] = &found[..] else { panic!("{found:?}") };
+        assert!(memory.contains("900") && memory.contains("899"), "{memory}");
+        assert_eq!(disk, "no space");
+        assert!(context.contains("101 tokens") && context.contains("model's 100"), "{context}");
+    }
+
+    #[test]
+    fn a_folder_that_does_not_exist_yet_is_measured_where_it_will_be() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(existing_parent(&dir.path().join("a/b")), dir.path());
+        assert_eq!(existing_parent(Path::new("no-such-folder")), Path::new("."));
+    }
+}
