@@ -15,4 +15,5 @@ mod model;
 mod profile;
 mod safety;
 mod sandbox;
+mod stores;
 mod tidy;

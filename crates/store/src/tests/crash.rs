@@ -52,6 +52,14 @@ fn the_digest_does_not_depend_on_interruptions() {
     });
 }
 
+/// What `autodidact verify` of commit 46a2ea4 (schema version 2) printed for a store that [`drive`] had written.
+const DIGEST_OF_SCHEMA_2: &str = "dbcdd36145c8d903e5956b171b9d0252bc7be57a48db3eb2ec281ede1204c5d5";
+
+#[test]
+fn the_digest_is_that_of_earlier_builds() {
+    block_on(async { assert_eq!(legal().await.1, DIGEST_OF_SCHEMA_2) });
+}
+
 #[test]
 fn a_full_disk_anywhere_in_a_unit_leaves_nothing_of_it() {
     block_on(async {
@@ -96,6 +104,7 @@ fn a_dropped_unit_leaves_nothing() {
     });
 }
 
+const CHILD: &str = "tests::crash::child";
 const CHILD_FOLDER: &str = "AUTODIDACT_TEST_STORE_CHILD";
 
 /// Not a test: what the next one starts and kills.
@@ -122,7 +131,7 @@ fn kill_nine_anywhere() {
     let (mut kills, mut delay) = (0, Duration::from_millis(2));
     loop {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "store::tests::crash::child"])
+            .args(["--ignored", "--exact", CHILD])
             .env(CHILD_FOLDER, dir.path())
             .stdout(Stdio::null())
             .spawn()
