@@ -168,7 +168,7 @@ async fn queries(results: &mut Results) {
         store.put_scores(run, iteration, &format!("h{unit}"), &scores).await.expect("scores");
         let reason = |id: i64| if id % 8 == 0 { SelectionReason::Kept } else { SelectionReason::BelowKeep };
         let selections: Vec<Selection> =
-            ids.iter().map(|&id| Selection { trajectory: id, rank: Some(1), reason: reason(id) }).collect();
+            ids.iter().map(|&id| Selection::new(id, Some(1), reason(id))).collect();
         store.put_selections(run, iteration, &selections).await.expect("selections");
     }
     println!(

@@ -31,6 +31,7 @@ pub fn chain(iteration: u32, n: u32, thoughts: u32, hidden: u32) -> Tree {
             hidden_f16: (0..hidden).map(|h| (n * 13 + i * 5 + h) as u16).collect(),
             value: None,
             pruned: None,
+            visits: None,
         }
     };
     Tree {

@@ -61,6 +61,7 @@ pub fn laid_out(tools: &Tools, job: &Job, completion: Completion) -> Result<Tree
             hidden_f16,
             value: None,
             pruned: None,
+            visits: None,
         });
         start = end;
     }

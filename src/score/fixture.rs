@@ -31,6 +31,7 @@ impl Owned {
             hidden_f16: Vec::new(),
             value: None,
             pruned: None,
+            visits: None,
         };
         let tree = Tree {
             address: Address::new(7, Purpose::Rollout, 1, &task.id, &[id as u32]),

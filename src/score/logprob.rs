@@ -32,6 +32,7 @@ mod tests {
             hidden_f16: Vec::new(),
             value: None,
             pruned: None,
+            visits: None,
         };
         let [mean, low] = logprob_scores(&[&thought(&[-0.5, -1.5]), &thought(&[-4.0, 0.0])]);
         assert_eq!((mean.value, low.value), (Ok(-1.5), Ok(-4.0)));

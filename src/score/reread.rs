@@ -173,6 +173,7 @@ mod tests {
             hidden_f16: Vec::new(),
             value: None,
             pruned: None,
+            visits: None,
         };
         let thoughts: Vec<Thought> = lines.enumerate().map(thought).collect();
         let last = thoughts.len() as u32 - 1;

@@ -54,6 +54,7 @@ fn drawn_as(candidate: &Candidate) -> (Task, Tree) {
         hidden_f16: Vec::new(),
         value: None,
         pruned: None,
+        visits: None,
     };
     let tree = Tree {
         address: address(),

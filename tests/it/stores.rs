@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use autodidact::store::Store;
+use autodidact::store::{Store, schema_version};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Column, Connection, Row, SqliteConnection, TypeInfo, ValueRef};
 
@@ -118,6 +118,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn a_store_of_an_earlier_build_opens_and_verifies() {
     for run in [&CHAIN, &TREES] {
         let (sandbox, path) = killed(run);
+        // Readers change nothing, so they name the command that brings the file up to date.
+        let refused = sandbox.run(&["verify"]);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        let older = format!("schema version 2, older than this program's {}", schema_version());
+        assert!(refused.stderr.contains(&older), "{}", refused.stderr);
+        assert!(refused.stderr.contains("`autodidact run`"), "{}", refused.stderr);
         block_on(async { Store::open(&path).await.unwrap().close().await.unwrap() });
         assert_eq!(verified(&sandbox), run.digests[0], "{}: the same rows, the same digest", run.name);
     }

@@ -5,6 +5,7 @@
 //! for that reason.
 
 mod address;
+mod alarm;
 pub mod check;
 pub mod expression;
 mod generate;
@@ -17,6 +18,7 @@ mod task;
 mod trajectory;
 
 pub use address::{Address, Purpose};
+pub use alarm::{Alarm, AlarmAction, AlarmRule};
 pub use generate::{
     Boundary, Capabilities, Choice, Completion, Decoding, Generate, ReadRequest, Reading, Request, Sampling,
     Stops,
@@ -27,7 +29,7 @@ pub use score::{
 };
 pub use snapshot::Snapshot;
 pub use task::{Split, Task, TaskKind, Variant};
-pub use trajectory::{FinishReason, Leaf, PruneReason, Strategy, Thought, Trajectory, Tree};
+pub use trajectory::{FinishReason, Leaf, LogprobKind, PruneReason, Strategy, Thought, Trajectory, Tree};
 
 /// Implements `Display`, `FromStr` and the list of names for a field-less enum whose names are stored.
 #[macro_export]

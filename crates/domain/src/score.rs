@@ -319,6 +319,19 @@ pub struct Selection {
     /// 1-based rank within its task by reward; `None` if it had no reward to rank by.
     pub rank: Option<u32>,
     pub reason: SelectionReason,
+    /// The trajectory of the same task that is preferred to this one; `None` outside a pair.
+    pub pair_of: Option<i64>,
+    /// Its reward relative to its group; `None` if the objective uses none.
+    pub advantage: Option<f64>,
+    /// Its weight in training; `None` means 1.
+    pub weight: Option<f64>,
+}
+
+impl Selection {
+    /// A verdict without a pair, an advantage or a weight.
+    pub fn new(trajectory: i64, rank: Option<u32>, reason: SelectionReason) -> Self {
+        Self { trajectory, rank, reason, pair_of: None, advantage: None, weight: None }
+    }
 }
 
 /// Values partial or whole paths of thoughts; what tree search asks.

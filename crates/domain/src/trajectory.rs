@@ -65,6 +65,17 @@ pub enum PruneReason {
 
 named_enum!(PruneReason { Beam => "beam", Duplicate => "duplicate", Value => "value" });
 
+/// What the log-probabilities of sampled tokens are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogprobKind {
+    /// The policy's distribution, at temperature 1 and before any truncation.
+    Raw,
+    /// The sampler's distribution: after temperature and truncation, renormalised.
+    Processed,
+}
+
+named_enum!(LogprobKind { Raw => "raw", Processed => "processed" });
+
 /// One reasoning unit: the tokens drawn between two thought boundaries.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Thought {
@@ -84,6 +95,9 @@ pub struct Thought {
     /// The critic's value at the time of the search, in [0, 1]; `None` outside a tree search.
     pub value: Option<f32>,
     pub pruned: Option<PruneReason>,
+    /// How often a search visited it; `None` if the search counts no visits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visits: Option<u32>,
 }
 
 /// The end of one trajectory.

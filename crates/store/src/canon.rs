@@ -2,14 +2,18 @@
 //!
 //! A row's hash covers its table's name and every column that isn't a clock, a duration or a row id; references
 //! are written as natural keys (run key, address, leaf). A unit's hash covers the sorted hashes of its rows.
+//!
+//! Columns that were added after schema version 2 count only where they are set: their names and values follow the
+//! row's other bytes. A row that doesn't set them hashes as it did before, so stored hashes stay valid and the
+//! digest of a store that doesn't use them stays the same. In [`GROUND`] an added column is called `+name`.
 
 use anyhow::{Context, Result};
 use blake3::Hasher;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Column, Row, SqliteConnection, TypeInfo, ValueRef};
 
-use super::rows::NewRun;
-use autodidact_domain::{Purpose, Task, Tree};
+use super::rows::{AlarmRow, NewRun, Provenance, SpecRow};
+use autodidact_domain::{LogprobKind, Purpose, Task, Tree};
 
 pub(super) type Hash = [u8; 32];
 
@@ -39,7 +43,9 @@ pub(super) const GROUND: &[Ground] = &[
         table: "scores",
         rows: concat!(
             "SELECT r.key || char(31) || g.iteration || char(31) || quote(g.scorer_hash) || char(31) || tr.key || char(31)
-                    || quote(t.address) || char(31) || j.leaf || char(31) || x.scorer || char(31) || quote(x.error), x.value
+                    || quote(t.address) || char(31) || j.leaf || char(31) || x.scorer || char(31) || quote(x.error)
+                    || coalesce(char(31) || 'spec' || char(31) || g.spec, '')
+                    || coalesce(char(31) || 'regrade' || char(31) || g.regrade, ''), x.value
              FROM scorings g JOIN runs r ON r.id = g.run JOIN scores x ON x.scoring = g.id",
             trajectory_key!(),
             "WHERE g.unit = ?1"
@@ -49,7 +55,10 @@ pub(super) const GROUND: &[Ground] = &[
         table: "selections",
         rows: concat!(
             "SELECT r.key || char(31) || x.iteration || char(31) || tr.key || char(31) || quote(t.address) || char(31)
-                    || j.leaf || char(31) || quote(x.rank) || char(31) || x.reason
+                    || j.leaf || char(31) || quote(x.rank) || char(31) || x.reason,
+                    (SELECT pr.key || char(31) || quote(p.address) || char(31) || q.leaf FROM trajectories q
+                     JOIN trees p ON p.id = q.tree_id JOIN runs pr ON pr.id = p.run WHERE q.id = x.pair_of) AS \"+pair_of\",
+                    x.advantage AS \"+advantage\", x.weight AS \"+weight\"
              FROM selections x JOIN runs r ON r.id = x.run",
             trajectory_key!(),
             "WHERE x.unit = ?1"
@@ -59,6 +68,12 @@ pub(super) const GROUND: &[Ground] = &[
         table: "steps",
         rows: "SELECT r.key, x.iteration, x.step, x.loss, x.tokens, x.target_tokens, x.grad_norm, x.learning_rate
                FROM steps x JOIN runs r ON r.id = x.run WHERE x.unit = ?1",
+    },
+    Ground {
+        table: "step_losses",
+        rows: "SELECT r.key, s.iteration, s.step, x.name, x.value
+               FROM steps s JOIN runs r ON r.id = s.run
+               JOIN step_losses x ON x.run = s.run AND x.iteration = s.iteration AND x.step = s.step WHERE s.unit = ?1",
     },
     Ground {
         table: "step_examples",
@@ -161,6 +176,12 @@ fn row_hash(table: &str, row: &SqliteRow) -> Result<Hash> {
     let mut canon = Canon::new(table);
     for i in 0..row.columns().len() {
         let value = row.try_get_raw(i)?;
+        if let Some(added) = row.columns()[i].name().strip_prefix('+') {
+            if value.is_null() {
+                continue;
+            }
+            canon = canon.text(added);
+        }
         let kind = value.type_info();
         canon = match kind.name() {
             _ if value.is_null() => canon.bytes(b"null"),
@@ -202,11 +223,31 @@ pub(super) fn task_hash(task: &Task) -> Hash {
         .finish()
 }
 
+pub(super) fn spec_hash(spec: &SpecRow) -> Hash {
+    Canon::new("specs").text(&spec.hash).text(&spec.name).text(&spec.json).finish()
+}
+
+/// An alarm of the run with this key.
+pub(super) fn alarm_hash(run_key: &str, row: &AlarmRow) -> Hash {
+    let figure = |value: Option<f64>| value.map(|v| (v + 0.0).to_bits().to_string());
+    Canon::new("alarms")
+        .text(run_key)
+        .option(row.iteration.map(|i| i.to_string()).as_deref())
+        .option(row.phase.map(|p| p.name()))
+        .text(row.alarm.rule.name())
+        .option(figure(row.alarm.value).as_deref())
+        .option(figure(row.alarm.threshold).as_deref())
+        .text(row.alarm.action.name())
+        .text(&row.alarm.message)
+        .text(&row.at)
+        .finish()
+}
+
 /// A tree with its thoughts and leaves.
-pub(super) fn tree_hash(purpose: Purpose, policy_hash: &str, tree: &Tree) -> Hash {
+pub(super) fn tree_hash(purpose: Purpose, provenance: Provenance<'_>, tree: &Tree) -> Hash {
     let mut canon = Canon::new("tree")
         .text(purpose.name())
-        .text(policy_hash)
+        .text(provenance.policy_hash)
         .text(&tree.address.to_string())
         .text(tree.strategy.name())
         .text(&tree.task_id)
@@ -228,6 +269,18 @@ pub(super) fn tree_hash(purpose: Purpose, policy_hash: &str, tree: &Tree) -> Has
     for leaf in &tree.leaves {
         canon =
             canon.bytes(&leaf.thought.to_le_bytes()).text(leaf.finish.name()).option(leaf.answer.as_deref());
+    }
+    // Added columns: no leaf begins with the bytes of one of these names.
+    for (ordinal, thought) in tree.thoughts.iter().enumerate() {
+        if let Some(visits) = thought.visits {
+            canon = canon.text("visits").bytes(&(ordinal as u64).to_le_bytes()).bytes(&visits.to_le_bytes());
+        }
+    }
+    if !provenance.replayable {
+        canon = canon.text("replayable").bytes(&[0]);
+    }
+    if provenance.logprobs != LogprobKind::Raw {
+        canon = canon.text("logprob_kind").text(provenance.logprobs.name());
     }
     canon.finish()
 }

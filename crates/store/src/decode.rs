@@ -8,7 +8,9 @@ use sqlx::sqlite::SqliteRow;
 
 use super::blob;
 use super::rows::*;
-use autodidact_domain::{Score, ScorerName, Selection, Task, Thought, Tree, Variant};
+use autodidact_domain::{
+    Alarm, LogprobKind, Score, ScorerName, ScorerSpec, Selection, Task, Thought, Tree, Variant,
+};
 
 /// A stored name as its enum.
 pub(super) fn named<T: FromStr<Err = String>>(row: &SqliteRow, column: &str) -> Result<T> {
@@ -84,6 +86,8 @@ pub(super) fn tree_head(row: &SqliteRow) -> Result<StoredTree> {
     Ok(StoredTree {
         tree_row: row.try_get("id")?,
         policy_hash: row.try_get("policy_hash")?,
+        replayable: row.try_get("replayable")?,
+        logprobs: named_option(row, "logprob_kind")?.unwrap_or(LogprobKind::Raw),
         trajectory_ids: Vec::new(),
         tree: Tree {
             address: named(row, "address")?,
@@ -107,6 +111,7 @@ pub(super) fn thought(row: &SqliteRow) -> Result<Thought> {
         // Stored as f64, which holds every f32 exactly.
         value: row.try_get::<Option<f64>, _>("value")?.map(|v| v as f32),
         pruned: named_option(row, "pruned")?,
+        visits: row.try_get("visits")?,
     })
 }
 
@@ -123,10 +128,32 @@ pub(super) fn selection(row: &SqliteRow) -> Result<Selection> {
         trajectory: row.try_get("trajectory")?,
         rank: row.try_get("rank")?,
         reason: named(row, "reason")?,
+        pair_of: row.try_get("pair_of")?,
+        advantage: row.try_get("advantage")?,
+        weight: row.try_get("weight")?,
     })
 }
 
-/// A step without its examples.
+pub(super) fn spec(row: &SqliteRow) -> Result<SpecRow> {
+    Ok(SpecRow { hash: row.try_get("hash")?, name: row.try_get("name")?, json: row.try_get("json")? })
+}
+
+pub(super) fn alarm(row: &SqliteRow) -> Result<AlarmRow> {
+    Ok(AlarmRow {
+        iteration: row.try_get("iteration")?,
+        phase: named_option(row, "phase")?,
+        alarm: Alarm {
+            rule: named(row, "rule")?,
+            value: row.try_get("value")?,
+            threshold: row.try_get("threshold")?,
+            action: named(row, "action")?,
+            message: row.try_get("message")?,
+        },
+        at: row.try_get("at")?,
+    })
+}
+
+/// A step without its losses' parts and its examples.
 pub(super) fn step(row: &SqliteRow) -> Result<StepRow> {
     Ok(StepRow {
         step: row.try_get("step")?,

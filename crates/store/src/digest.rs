@@ -1,8 +1,8 @@
 //! One hash for a whole store, and one for a checkpoint on disk.
 //!
-//! Two stores with the same digest hold the same ground state: same tasks, trees, scores, selections, steps,
+//! Two stores with the same digest hold the same ground state: same tasks, specs, trees, scores, selections, steps,
 //! measurements, checkpoints and decisions, whatever units they were written in and however often the run was
-//! interrupted. Left out: clocks, durations, events, a run's state, a phase's detail, the engine's version, row
+//! interrupted. Left out: clocks, durations, events, alarms, a run's state, a phase's detail, the engine's version, row
 //! ids, the configuration's parts that results don't hang on, and which checkpoint files were deleted since.
 
 use std::fs::File;
@@ -36,9 +36,11 @@ pub(super) async fn digest(db: &mut SqliteConnection) -> Result<String> {
 /// The digest, given the hashes of every unit's rows.
 pub(super) async fn sealed(db: &mut SqliteConnection, mut hashes: Vec<Hash>) -> Result<String> {
     hashes.extend(canon::run_rows(db).await?);
-    let tasks: Vec<Vec<u8>> = sqlx::query_scalar("SELECT content_hash FROM tasks").fetch_all(db).await?;
-    for task in tasks {
-        hashes.push(Hash::try_from(task.as_slice()).ok().context("a task's hash has the wrong length")?);
+    let shared = "SELECT content_hash FROM tasks UNION ALL SELECT content_hash FROM specs";
+    let shared: Vec<Vec<u8>> = sqlx::query_scalar(shared).fetch_all(db).await?;
+    for hash in shared {
+        let hash = Hash::try_from(hash.as_slice()).ok();
+        hashes.push(hash.context("the hash of a task or a spec has the wrong length")?);
     }
     // Rows carry their natural keys, so sorting their hashes is as good as sorting the rows.
     hashes.sort_unstable();

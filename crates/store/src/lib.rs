@@ -11,6 +11,7 @@
 //! left out (it repeats its task's). The index costs under a tenth of an insertion (`benches/store.rs`).
 //! See `migrations/` for the commented schema and the views.
 
+mod alarm;
 mod begin;
 mod blob;
 mod browse;
@@ -23,6 +24,7 @@ mod open;
 mod outline;
 mod read;
 mod rows;
+mod scoring;
 mod tx;
 mod unit;
 mod verify;
@@ -142,11 +144,11 @@ impl Store {
         run: i64,
         iteration: u32,
         purpose: Purpose,
-        policy_hash: &str,
+        provenance: impl Into<Provenance<'_>>,
         trees: &[Tree],
     ) -> Result<Vec<Vec<i64>>> {
         let mut unit = self.unit(run, iteration).await?;
-        let ids = unit.put_trees(purpose, policy_hash, trees).await?;
+        let ids = unit.put_trees(purpose, provenance, trees).await?;
         unit.commit().await?;
         Ok(ids)
     }
@@ -169,11 +171,11 @@ impl Store {
         &self,
         run: i64,
         iteration: u32,
-        scorer_hash: &str,
+        scoring: impl Into<Scoring<'_>>,
         scores: &[(i64, Score)],
     ) -> Result<()> {
         let mut unit = self.unit(run, iteration).await?;
-        unit.put_scores(scorer_hash, scores).await?;
+        unit.put_scores(scoring, scores).await?;
         unit.commit().await
     }
 

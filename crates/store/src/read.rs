@@ -12,7 +12,7 @@ use super::fault::explain;
 use super::open;
 use super::rows::*;
 use autodidact_domain::profile::{self, Operator};
-use autodidact_domain::{Arm, Leaf, Phase, Purpose, Reward, Score, ScorerName, Selection, Split, Task};
+use autodidact_domain::{Arm, Leaf, Phase, Purpose, Selection, Split, Task};
 
 /// Reads a trajectory store; works while a run writes to the same file, and never changes it.
 #[derive(Clone)]
@@ -157,62 +157,6 @@ impl Reader {
         rows.iter().map(|r| Ok((r.try_get("iteration")?, named(r, "stage")?, critic(r)?))).collect()
     }
 
-    /// The scores made in an iteration, by trajectory, then in the scorers' order, then in order of scoring.
-    pub async fn scores(&self, run: i64, iteration: u32) -> Result<Vec<(i64, Score)>> {
-        let _wait = profile::waiting(Operator::Store);
-        let rows = sqlx::query(
-            "SELECT s.trajectory, s.scorer, s.value, s.error FROM scorings g JOIN scores s ON s.scoring = g.id
-             WHERE g.run = ?1 AND g.iteration = ?2 ORDER BY s.trajectory, g.id",
-        )
-        .bind(run)
-        .bind(iteration)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(self.fail("list scores"))?;
-        let mut scores: Vec<(i64, Score)> =
-            rows.iter().map(|r| Ok((r.try_get("trajectory")?, score(r)?))).collect::<Result<_>>()?;
-        scores.sort_by(|(a, x), (b, y)| (a, &x.scorer).cmp(&(b, &y.scorer)));
-        Ok(scores)
-    }
-
-    /// The trajectories that have a score, or a failed one, by this scorer under this hash in an iteration.
-    pub async fn scored(
-        &self,
-        run: i64,
-        iteration: u32,
-        scorer: &ScorerName,
-        scorer_hash: &str,
-    ) -> Result<HashSet<i64>> {
-        let _wait = profile::waiting(Operator::Store);
-        let ids: Vec<i64> = sqlx::query_scalar(
-            "SELECT s.trajectory FROM scorings g JOIN scores s ON s.scoring = g.id
-             WHERE g.run = ?1 AND g.iteration = ?2 AND g.scorer_hash = ?3 AND s.scorer = ?4",
-        )
-        .bind(run)
-        .bind(iteration)
-        .bind(scorer_hash)
-        .bind(scorer.as_str())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(self.fail("list scored trajectories"))?;
-        Ok(ids.into_iter().collect())
-    }
-
-    /// The rewards given in an iteration, by trajectory; of repeated ones the last counts.
-    pub async fn rewards(&self, run: i64, iteration: u32) -> Result<HashMap<i64, Reward>> {
-        let _wait = profile::waiting(Operator::Store);
-        let rows = sqlx::query(
-            "SELECT s.trajectory, s.scorer, s.value, s.error FROM scorings g JOIN scores s ON s.scoring = g.id
-             WHERE g.run = ?1 AND g.iteration = ?2 AND s.scorer = 'reward' ORDER BY g.id",
-        )
-        .bind(run)
-        .bind(iteration)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(self.fail("list rewards"))?;
-        rows.iter().map(|r| Ok((r.try_get("trajectory")?, score(r)?.value))).collect()
-    }
-
     /// The iteration's verdicts, in the order in which they were given.
     pub async fn selections(&self, run: i64, iteration: u32) -> Result<Vec<Selection>> {
         let _wait = profile::waiting(Operator::Store);
@@ -225,7 +169,7 @@ impl Reader {
         rows.iter().map(selection).collect()
     }
 
-    /// The iteration's optimizer updates, in order, with what trained in each.
+    /// The iteration's optimizer updates, in order, with the parts of each loss and what trained in each.
     pub async fn steps(&self, run: i64, iteration: u32) -> Result<Vec<StepRow>> {
         let _wait = profile::waiting(Operator::Store);
         let rows = sqlx::query("SELECT * FROM steps WHERE run = ?1 AND iteration = ?2 ORDER BY step")
@@ -243,11 +187,23 @@ impl Reader {
         .fetch_all(&self.pool)
         .await
         .map_err(self.fail("list step examples"))?;
+        let losses: Vec<(u32, String, f64)> = sqlx::query_as(
+            "SELECT step, name, value FROM step_losses WHERE run = ?1 AND iteration = ?2 ORDER BY step, name",
+        )
+        .bind(run)
+        .bind(iteration)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(self.fail("list the parts of losses"))?;
         let places: HashMap<u32, usize> = steps.iter().enumerate().map(|(i, s)| (s.step, i)).collect();
         for (step, trajectory, task) in examples {
             let place = *places.get(&step).with_context(|| format!("step {step} has examples but no row"))?;
             steps[place].examples.extend(trajectory);
             steps[place].replayed.extend(task);
+        }
+        for (step, name, value) in losses {
+            let place = *places.get(&step).with_context(|| format!("step {step} has a loss but no row"))?;
+            steps[place].losses.push((name, value));
         }
         Ok(steps)
     }

@@ -1,8 +1,8 @@
 //! What the store takes and gives beside the nouns of `domain`: plain data, one type per table.
 
 use autodidact_domain::{
-    Address, Arm, Decoding, FinishReason, Phase, Purpose, RunState, Score, Selection, SelectionReason, Split,
-    Task, Tree, named_enum,
+    Address, Alarm, Arm, Decoding, FinishReason, LogprobKind, Phase, Purpose, RunState, Score, ScorerSpec,
+    Selection, SelectionReason, Split, Task, Tree, named_enum,
 };
 
 /// A run about to begin.
@@ -43,14 +43,64 @@ pub struct Run {
     pub changed_at: String,
 }
 
+/// The policy that sampled trees, and what their rows can be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Provenance<'a> {
+    pub policy_hash: &'a str,
+    /// Whether the policy gives the same trees again for the same addresses, bit for bit.
+    pub replayable: bool,
+    /// Of every thought's log-probabilities.
+    pub logprobs: LogprobKind,
+}
+
+/// A policy of this program's own engines: replayable, with raw log-probabilities.
+impl<'a, S: AsRef<str> + ?Sized> From<&'a S> for Provenance<'a> {
+    fn from(policy_hash: &'a S) -> Self {
+        Self { policy_hash: policy_hash.as_ref(), replayable: true, logprobs: LogprobKind::Raw }
+    }
+}
+
 /// A stored tree and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredTree {
     pub tree_row: i64,
     pub policy_hash: String,
+    /// See [`Provenance::replayable`].
+    pub replayable: bool,
+    /// See [`Provenance::logprobs`].
+    pub logprobs: LogprobKind,
     /// One per leaf, in order.
     pub trajectory_ids: Vec<i64>,
     pub tree: Tree,
+}
+
+/// How a scorer was set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecRow {
+    /// blake3 of `json`, in hexadecimal.
+    pub hash: String,
+    /// The scorer's name.
+    pub name: String,
+    /// Everything that its scores depend on, apart from the trajectory.
+    pub json: String,
+}
+
+/// One act of scoring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scoring<'a> {
+    /// Hash of the critic (and formula) that scored.
+    pub scorer_hash: &'a str,
+    /// `None` where how it was set up isn't recorded.
+    pub spec: Option<&'a SpecRow>,
+    /// Numbers deliberate later scorings of an iteration, from 1; `None` for the run's own.
+    pub regrade: Option<u32>,
+}
+
+/// The run's own scoring, without a spec.
+impl<'a, S: AsRef<str> + ?Sized> From<&'a S> for Scoring<'a> {
+    fn from(scorer_hash: &'a S) -> Self {
+        Self { scorer_hash: scorer_hash.as_ref(), spec: None, regrade: None }
+    }
 }
 
 /// A score and the act of scoring it came from.
@@ -124,7 +174,11 @@ pub struct CriticRow {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepRow {
     pub step: u32,
+    /// The total.
     pub loss: f64,
+    /// The parts of the total by name, each weighted as it entered the total; empty if there is one part only.
+    /// They come back in the order of their names.
+    pub losses: Vec<(String, f64)>,
     /// Tokens read, prompts included.
     pub tokens: u64,
     /// Tokens trained on.
@@ -233,6 +287,18 @@ pub struct EventRow {
     pub run: Option<i64>,
     pub level: String,
     pub message: String,
+    pub at: String,
+}
+
+/// A stored alarm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlarmRow {
+    /// `None`: about the run as a whole.
+    pub iteration: Option<u32>,
+    /// `None`: raised outside the phases.
+    pub phase: Option<Phase>,
+    pub alarm: Alarm,
+    /// RFC 3339.
     pub at: String,
 }
 

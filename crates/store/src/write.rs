@@ -1,4 +1,4 @@
-//! The writes with many rows: trees, scores, selections, steps.
+//! The writes with many rows: trees, selections, steps. Scores are in `scoring.rs`.
 //!
 //! Rows go in by multi-row statements of fixed sizes (so the statement cache holds them), because every
 //! statement costs a round trip to the connection's thread. Row ids are counted here, not asked for: the unit
@@ -11,10 +11,10 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
 
-use super::rows::StepRow;
+use super::rows::{Provenance, StepRow};
 use super::unit::{Unit, finite};
 use super::{blob, canon};
-use autodidact_domain::{Purpose, Score, Selection, Tree};
+use autodidact_domain::{LogprobKind, Purpose, Selection, Tree};
 
 pub(super) type Insert = Query<'static, Sqlite, SqliteArguments>;
 
@@ -68,9 +68,10 @@ impl Unit {
     pub async fn put_trees(
         &mut self,
         purpose: Purpose,
-        policy_hash: &str,
+        provenance: impl Into<Provenance<'_>>,
         trees: &[Tree],
     ) -> Result<Vec<Vec<i64>>> {
+        let provenance = provenance.into();
         for tree in trees {
             check(tree).with_context(|| format!("tree {} can't be stored", tree.address))?;
         }
@@ -92,7 +93,7 @@ impl Unit {
             ids.push(leaves.clone().map(|(_, id)| id).collect());
             lines.2.extend(leaves.map(|(leaf, id)| LeafLine { id, tree_id, leaf, tree }));
         }
-        self.insert_trees(purpose, policy_hash, &lines.0).await.map_err(|e| self.failed("trees", e))?;
+        self.insert_trees(purpose, provenance, &lines.0).await.map_err(|e| self.failed("trees", e))?;
         self.insert_thoughts(&lines.1).await.map_err(|e| self.failed("thoughts", e))?;
         self.insert_trajectories(&lines.2).await.map_err(|e| self.failed("trajectories", e))?;
         self.index_trees(tree_next).await.map_err(|e| self.failed("the search index", e))?;
@@ -125,12 +126,14 @@ impl Unit {
     async fn insert_trees(
         &mut self,
         purpose: Purpose,
-        policy_hash: &str,
+        provenance: Provenance<'_>,
         lines: &[TreeLine<'_>],
     ) -> sqlx::Result<()> {
         let (unit, run, iteration) = (self.id, self.run, self.iteration);
         let head = "INSERT INTO trees (id, unit, run, iteration, purpose, address, strategy, task_id, variant_address, \
-                    variant_question, prompt_ids, drawn_tokens, policy_hash, content_hash)";
+                    variant_question, prompt_ids, drawn_tokens, policy_hash, content_hash, replayable, logprob_kind)";
+        // NULL is what rows of schema version 2 hold.
+        let logprob_kind = Some(provenance.logprobs).filter(|&kind| kind != LogprobKind::Raw);
         insert(self.db(), head, lines, |query, TreeLine { id, tree }| {
             query
                 .bind(*id)
@@ -145,14 +148,16 @@ impl Unit {
                 .bind(tree.variant.as_ref().map(|v| v.question.as_str()))
                 .bind(blob::from_u32(&tree.prompt_ids))
                 .bind(tree.drawn_tokens() as i64)
-                .bind(policy_hash)
-                .bind(canon::tree_hash(purpose, policy_hash, tree).as_slice())
+                .bind(provenance.policy_hash)
+                .bind(canon::tree_hash(purpose, provenance, tree).as_slice())
+                .bind(provenance.replayable)
+                .bind(logprob_kind.map(|kind| kind.name()))
         })
         .await
     }
 
     async fn insert_thoughts(&mut self, lines: &[ThoughtLine<'_>]) -> sqlx::Result<()> {
-        let head = "INSERT INTO thoughts (tree_id, ordinal, parent, token_ids, logprobs, text, hidden_f16, value, pruned)";
+        let head = "INSERT INTO thoughts (tree_id, ordinal, parent, token_ids, logprobs, text, hidden_f16, value, pruned, visits)";
         insert(self.db(), head, lines, |query, ThoughtLine { tree_id, ordinal, tree }| {
             let thought = &tree.thoughts[*ordinal];
             query
@@ -165,6 +170,7 @@ impl Unit {
                 .bind(blob::from_u16(&thought.hidden_f16))
                 .bind(thought.value)
                 .bind(thought.pruned.map(|p| p.name()))
+                .bind(thought.visits)
         })
         .await
     }
@@ -198,64 +204,15 @@ impl Unit {
         .map(drop)
     }
 
-    /// Stores scores of one scorer (a critic with its formula). Scoring a trajectory again under another hash
-    /// adds rows; under the same hash in the same iteration it is an error.
-    pub async fn put_scores(&mut self, scorer_hash: &str, scores: &[(i64, Score)]) -> Result<()> {
-        for (trajectory, score) in scores {
-            let what = || format!("the {} score of trajectory {trajectory}", score.scorer);
-            score.value.map_or(Ok(()), |v| finite(&what(), v))?;
-        }
-        let scoring: i64 = sqlx::query_scalar(
-            "INSERT INTO scorings (unit, run, iteration, scorer_hash) VALUES (?1, ?2, ?3, ?4) RETURNING id",
-        )
-        .bind(self.id)
-        .bind(self.run)
-        .bind(self.iteration)
-        .bind(scorer_hash)
-        .fetch_one(self.db())
-        .await
-        .map_err(|e| self.failed("scores", e))?;
-        let head = "INSERT INTO scores (trajectory, scorer, scoring, value, error)";
-        let done = insert(self.db(), head, scores, |query, (trajectory, score)| {
-            query
-                .bind(*trajectory)
-                .bind(score.scorer.to_string())
-                .bind(scoring)
-                .bind(score.value.ok())
-                .bind(score.value.err().map(|e| e.name()))
-        })
-        .await;
-        done.map_err(|e| self.failed("a score", e))?;
-        self.refuse_repeated_scores(scoring, scorer_hash).await
-    }
-
-    async fn refuse_repeated_scores(&mut self, scoring: i64, scorer_hash: &str) -> Result<()> {
-        let repeated: Option<(i64, String)> = sqlx::query_as(
-            "SELECT s.trajectory, s.scorer FROM scorings g JOIN scores s ON s.scoring = g.id
-             JOIN scores n ON n.trajectory = s.trajectory AND n.scorer = s.scorer AND n.scoring = ?1
-             WHERE g.run = ?2 AND g.iteration = ?3 AND g.scorer_hash = ?4 AND g.id <> ?1 LIMIT 1",
-        )
-        .bind(scoring)
-        .bind(self.run)
-        .bind(self.iteration)
-        .bind(scorer_hash)
-        .fetch_optional(self.db())
-        .await
-        .map_err(|e| self.failed("scores", e))?;
-        if let Some((trajectory, scorer)) = repeated {
-            bail!(
-                "the {scorer} score of trajectory {trajectory} by {scorer_hash} in run {}, iteration {} is already stored; score only what is missing",
-                self.run,
-                self.iteration
-            );
-        }
-        Ok(())
-    }
-
     /// Stores selection's verdicts; a trajectory has one per iteration.
     pub async fn put_selections(&mut self, selections: &[Selection]) -> Result<()> {
+        for selection in selections {
+            for figure in [selection.advantage, selection.weight].into_iter().flatten() {
+                finite(&format!("a figure of the selection of trajectory {}", selection.trajectory), figure)?;
+            }
+        }
         let (unit, run, iteration) = (self.id, self.run, self.iteration);
-        let head = "INSERT INTO selections (unit, run, iteration, trajectory, rank, reason)";
+        let head = "INSERT INTO selections (unit, run, iteration, trajectory, rank, reason, pair_of, advantage, weight)";
         let done = insert(self.db(), head, selections, |query, selection| {
             query
                 .bind(unit)
@@ -264,15 +221,19 @@ impl Unit {
                 .bind(selection.trajectory)
                 .bind(selection.rank)
                 .bind(selection.reason.name())
+                .bind(selection.pair_of)
+                .bind(selection.advantage)
+                .bind(selection.weight)
         })
         .await;
         done.map_err(|e| self.failed("a selection", e))
     }
 
-    /// Stores optimizer updates and what trained in each; an update is stored once.
+    /// Stores optimizer updates, the parts of each loss, and what trained in each; an update is stored once.
     pub async fn put_steps(&mut self, steps: &[StepRow]) -> Result<()> {
         for step in steps {
-            for value in [step.loss, step.grad_norm, step.learning_rate] {
+            let parts = step.losses.iter().map(|(_, value)| *value);
+            for value in [step.loss, step.grad_norm, step.learning_rate].into_iter().chain(parts) {
                 finite(&format!("a figure of step {}", step.step), value)?;
             }
         }
@@ -292,6 +253,13 @@ impl Unit {
         })
         .await;
         done.map_err(|e| self.failed("a step", e))?;
+        let losses: Vec<_> = steps.iter().flat_map(|s| s.losses.iter().map(|part| (s.step, part))).collect();
+        let head = "INSERT INTO step_losses (run, iteration, step, name, value)";
+        let done = insert(self.db(), head, &losses, |query, (step, (name, value))| {
+            query.bind(run).bind(iteration).bind(*step).bind(name.as_str()).bind(*value)
+        })
+        .await;
+        done.map_err(|e| self.failed("a part of a step's loss", e))?;
         let examples: Vec<_> = steps.iter().flat_map(examples).collect();
         let head = "INSERT INTO step_examples (run, iteration, step, ordinal, trajectory, task_id)";
         let done = insert(self.db(), head, &examples, |query, (step, ordinal, trajectory, task)| {

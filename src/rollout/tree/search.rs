@@ -192,6 +192,7 @@ impl Search {
                 hidden_f16,
                 value: None,
                 pruned: duplicate.then_some(PruneReason::Duplicate),
+                visits: None,
             });
             let sibling = self.count_child(parent);
             self.notes.push(Note { finish, sibling, children: 0 });

@@ -27,6 +27,7 @@ fn thought(normals: &mut Normals, right: bool) -> Thought {
         hidden_f16: hidden.iter().map(|&h| f16::from_f32(h).to_bits()).collect(),
         value: None,
         pruned: None,
+        visits: None,
     }
 }
 

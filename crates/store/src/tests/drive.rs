@@ -5,10 +5,19 @@ use super::*;
 pub(super) const TREES: u32 = 12;
 const UNIT: usize = 4;
 
-/// Drives a run of one iteration to its end; `after` is told of every commit and may stop it with an error.
+/// Which columns the run sets.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Columns {
+    /// Those of schema version 2.
+    OfSchema2,
+    All,
+}
+
+/// Drives a run of one iteration to its end; `after` is called after every commit and may stop it with an error.
 pub(super) async fn drive(
     store: &Store,
     root: &Path,
+    columns: Columns,
     mut after: impl AsyncFnMut(&Store) -> Result<()>,
 ) -> Result<i64> {
     let splits = [Split::Easy, Split::Train, Split::HeldOut];
@@ -20,6 +29,10 @@ pub(super) async fn drive(
         None => store.begin_run(&new_run(Arm::Reward)).await?,
     };
     after(store).await?;
+    if columns == Columns::All {
+        store.put_alarm(run, None, None, &alarm(AlarmRule::Memory, None), NOW).await?;
+        after(store).await?;
+    }
     loop {
         let done = store.done_phases(run).await?;
         let progress = Progress { arm: Arm::Reward, iterations: 1, done };
@@ -27,14 +40,14 @@ pub(super) async fn drive(
         match phase {
             Phase::Bootstrap => bootstrap(store, run, iteration, &mut after).await?,
             Phase::Rollout => {
-                rollout(store, run, iteration, Purpose::Rollout, "p0", &mut after).await?;
+                rollout(store, (run, iteration), Purpose::Rollout, columns, &mut after).await?;
             }
-            Phase::Critique => critique(store, run, iteration, &mut after).await?,
-            Phase::Select => select(store, run, iteration).await?,
-            Phase::Train => train(store, root, run, iteration, &mut after).await?,
+            Phase::Critique => critique(store, run, iteration, columns, &mut after).await?,
+            Phase::Select => select(store, run, iteration, columns).await?,
+            Phase::Train => train(store, root, (run, iteration), columns, &mut after).await?,
             Phase::Evaluate => {
+                rollout(store, (run, iteration), Purpose::Evaluation, columns, &mut after).await?;
                 let policy = if iteration == 0 { "p0" } else { "p1" };
-                rollout(store, run, iteration, Purpose::Evaluation, policy, &mut after).await?;
                 let rows = [None, Some(3)].map(|level| evaluation(policy, level));
                 store.put_evaluations(run, iteration, &rows).await.or_else(already)?;
             }
@@ -56,10 +69,9 @@ fn already(error: anyhow::Error) -> Result<()> {
 
 async fn rollout(
     store: &Store,
-    run: i64,
-    iteration: u32,
+    (run, iteration): (i64, u32),
     purpose: Purpose,
-    policy: &str,
+    columns: Columns,
     after: &mut impl AsyncFnMut(&Store) -> Result<()>,
 ) -> Result<()> {
     let stored = store.tree_keys(run, iteration, purpose).await?;
@@ -67,9 +79,20 @@ async fn rollout(
         (4, Purpose::Rollout) => bushy(iteration, n),
         _ => chain(purpose, iteration, n, 5),
     });
-    let missing: Vec<_> = all.filter(|t| !stored.contains(&t.address.to_string())).collect();
+    let mut missing: Vec<_> = all.filter(|t| !stored.contains(&t.address.to_string())).collect();
+    let policy = if (purpose, iteration) == (Purpose::Evaluation, 1) { "p1" } else { "p0" };
+    let mut provenance = Provenance::from(policy);
+    if columns == Columns::All {
+        provenance.replayable = purpose == Purpose::Rollout;
+        provenance.logprobs =
+            if purpose == Purpose::Rollout { LogprobKind::Raw } else { LogprobKind::Processed };
+        let searched = missing.iter_mut().filter(|t| t.strategy == Strategy::Tot);
+        for (visits, thought) in searched.flat_map(|t| &mut t.thoughts).zip(0..).map(|(t, i)| (i % 3, t)) {
+            thought.visits = Some(visits);
+        }
+    }
     for unit in missing.chunks(UNIT) {
-        store.put_trees(run, iteration, purpose, policy, unit).await?;
+        store.put_trees(run, iteration, purpose, provenance, unit).await?;
         after(store).await?;
     }
     Ok(())
@@ -93,16 +116,17 @@ async fn critique(
     store: &Store,
     run: i64,
     iteration: u32,
+    columns: Columns,
     after: &mut impl AsyncFnMut(&Store) -> Result<()>,
 ) -> Result<()> {
     store.put_critic(run, iteration, CriticStage::Annotated, &critic("h1")).await.or_else(already)?;
     after(store).await?;
-    let mut scores = Vec::new();
+    let (mut heads, mut rewards) = (Vec::new(), Vec::new());
     for stored in store.trees(run, iteration, Purpose::Rollout).await? {
         for id in stored.trajectory_ids {
             let value = f64::from(stored.tree.address.branch[0]) / 16.0;
-            scores.push((id, Score::new(ScorerName::HEAD, value)));
-            scores.push((
+            heads.push((id, Score::new(ScorerName::HEAD, value)));
+            rewards.push((
                 id,
                 match id % 4 {
                     0 => Score::failed(ScorerName::REWARD, ScoreError::NoAnswer),
@@ -111,28 +135,61 @@ async fn critique(
             ));
         }
     }
-    store.put_scores(run, iteration, "h1", &scores).await.or_else(already)
+    if columns == Columns::OfSchema2 {
+        return store.put_scores(run, iteration, "h1", &[heads, rewards].concat()).await.or_else(already);
+    }
+    store.put_scores(run, iteration, "h1", &heads).await.or_else(already)?;
+    after(store).await?;
+    let spec = spec("reward", "vote");
+    let scoring = Scoring { spec: Some(&spec), ..Scoring::from("h1") };
+    store.put_scores(run, iteration, scoring, &rewards).await.or_else(already)?;
+    after(store).await?;
+    let regrade = Scoring { regrade: Some(1), ..scoring };
+    store.put_scores(run, iteration, regrade, &rewards[..5]).await.or_else(already)?;
+    after(store).await?;
+    let (iteration, phase) = (Some(iteration), Some(Phase::Critique));
+    store.put_alarm(run, iteration, phase, &alarm(AlarmRule::HeadAuc, Some(0.5)), NOW).await.map(drop)
 }
 
-async fn select(store: &Store, run: i64, iteration: u32) -> Result<()> {
-    let trees = store.trees(run, iteration, Purpose::Rollout).await?;
-    let selections = trees.iter().flat_map(|t| &t.trajectory_ids).map(|&trajectory| Selection {
-        trajectory,
-        rank: (trajectory % 4 != 0).then_some(trajectory as u32),
-        reason: match trajectory % 4 {
-            0 => SelectionReason::Unscorable,
-            1 => SelectionReason::BelowKeep,
-            _ => SelectionReason::Kept,
-        },
-    });
-    store.put_selections(run, iteration, &selections.collect::<Vec<_>>()).await.or_else(already)
+/// A spec whose scores depend on `settings`.
+pub(super) fn spec(name: &str, settings: &str) -> SpecRow {
+    let json = format!(r#"{{"name":"{name}","settings":"{settings}"}}"#);
+    SpecRow { hash: blake3::hash(json.as_bytes()).to_hex().to_string(), name: name.into(), json }
+}
+
+pub(super) fn alarm(rule: AlarmRule, threshold: Option<f64>) -> Alarm {
+    let message = format!("{rule} is low");
+    Alarm { rule, value: Some(0.25), threshold, action: AlarmAction::Warned, message }
+}
+
+async fn select(store: &Store, run: i64, iteration: u32, columns: Columns) -> Result<()> {
+    let mut selections = Vec::new();
+    for stored in store.trees(run, iteration, Purpose::Rollout).await? {
+        for &trajectory in &stored.trajectory_ids {
+            let reason = match trajectory % 4 {
+                0 => SelectionReason::Unscorable,
+                1 => SelectionReason::BelowKeep,
+                _ => SelectionReason::Kept,
+            };
+            let rank = (trajectory % 4 != 0).then_some(trajectory as u32);
+            let mut selection = Selection::new(trajectory, rank, reason);
+            if columns == Columns::All {
+                let first = stored.trajectory_ids[0];
+                selection.pair_of = Some(first).filter(|&first| first != trajectory);
+                selection.advantage = Some(f64::from(trajectory as u32) / 8.0 - 1.0);
+                selection.weight = reason.is_kept().then_some(0.75);
+            }
+            selections.push(selection);
+        }
+    }
+    store.put_selections(run, iteration, &selections).await.or_else(already)
 }
 
 async fn train(
     store: &Store,
     root: &Path,
-    run: i64,
-    iteration: u32,
+    (run, iteration): (i64, u32),
+    columns: Columns,
     after: &mut impl AsyncFnMut(&Store) -> Result<()>,
 ) -> Result<()> {
     store.put_parity(run, iteration, &ParityRow { max_abs_diff: 1e-6, tokens: 99 }).await.or_else(already)?;
@@ -146,6 +203,10 @@ async fn train(
         let row = StepRow {
             step,
             loss: 1.0 / f64::from(step),
+            losses: match columns {
+                Columns::OfSchema2 => vec![],
+                Columns::All => vec![("kl".into(), 0.125), ("sft".into(), 1.0 / f64::from(step) - 0.125)],
+            },
             tokens: 100,
             target_tokens: 50,
             grad_norm: 0.5,
@@ -224,7 +285,7 @@ pub(super) async fn finished() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.db");
     let store = Store::open(&path).await.unwrap();
-    drive(&store, dir.path(), async |_| Ok(())).await.unwrap();
+    drive(&store, dir.path(), Columns::All, async |_| Ok(())).await.unwrap();
     store.close().await.unwrap();
     (dir, path)
 }

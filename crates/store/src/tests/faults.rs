@@ -28,7 +28,8 @@ fn another_schema() {
         let (_dir, path) = finished().await;
         execute(&path, "PRAGMA user_version = 99").await;
         for error in errors(&path).await {
-            assert!(error.contains("version 99, newer than this program's 2"), "{error}");
+            let newer = format!("version 99, newer than this program's {}", schema_version());
+            assert!(error.contains(&newer), "{error}");
         }
         execute(&path, "PRAGMA user_version = 1").await;
         let error = Reader::open(&path).await.err().unwrap().to_string();
@@ -199,14 +200,7 @@ fn nothing_is_stored_twice() {
         let errors = [
             store.put_trees(1, 1, Purpose::Rollout, "p0", std::slice::from_ref(&tree)).await.err(),
             store.put_scores(1, 1, "h1", &[(20, Score::new(ScorerName::HEAD, 0.5))]).await.err(),
-            store
-                .put_selections(
-                    1,
-                    1,
-                    &[Selection { trajectory: 20, rank: None, reason: SelectionReason::Kept }],
-                )
-                .await
-                .err(),
+            store.put_selections(1, 1, &[Selection::new(20, None, SelectionReason::Kept)]).await.err(),
             store.put_steps(1, 1, &[StepRow { step: 2, ..StepRow::default() }]).await.err(),
             store.put_critic(1, 1, CriticStage::Annotated, &drive::critic("h")).await.err(),
             store.put_evaluation(1, 0, &drive::evaluation("p0", None)).await.err(),

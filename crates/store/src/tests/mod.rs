@@ -61,6 +61,7 @@ fn chain(purpose: Purpose, iteration: u32, n: u32, len: u32) -> Tree {
         hidden_f16: (0..8).map(|h| (n * 13 + i * 5 + h) as u16).collect(),
         value: None,
         pruned: None,
+        visits: None,
     });
     Tree {
         address: Address::new(7, purpose, iteration, &task.id, &[n]),

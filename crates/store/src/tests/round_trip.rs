@@ -76,6 +76,91 @@ fn scores_and_rewards() {
 }
 
 #[test]
+fn a_later_scoring_is_a_regrade_with_a_number() {
+    block_on(async {
+        let (dir, path) = drive::finished().await;
+        let store = Store::open(&path).await.unwrap();
+        let spec = drive::spec("reward", "vote");
+        assert_eq!(store.specs().await.unwrap(), std::slice::from_ref(&spec));
+        assert_eq!((store.regrades(1, 1).await.unwrap(), store.regrades(1, 0).await.unwrap()), (1, 0));
+        let id = store.scores(1, 1).await.unwrap()[0].0;
+        let put = async |scoring: Scoring<'_>, value: f64| {
+            store.put_scores(1, 1, scoring, &[(id, Score::new(ScorerKind::Reward, value))]).await
+        };
+        // A phase that resumes may not score twice, nor may a regrade.
+        let own = Scoring { spec: Some(&spec), ..Scoring::from("h1") };
+        for regrade in [None, Some(1)] {
+            let error = put(Scoring { regrade, ..own }, 0.5).await.unwrap_err().to_string();
+            assert!(error.contains("already stored"), "{error}");
+        }
+        let other = drive::spec("reward", "head");
+        for (scoring, value) in [
+            (Scoring { regrade: Some(2), ..own }, 0.5),
+            (Scoring { spec: Some(&other), ..own }, 0.25),
+            (Scoring { spec: None, ..own }, 0.125),
+        ] {
+            put(scoring, value).await.unwrap();
+            assert_eq!(store.rewards(1, 1).await.unwrap()[&id], Ok(value), "the last counts");
+            let scores = store.scores(1, 1).await.unwrap();
+            let found: Vec<_> =
+                scores.iter().filter(|(t, s)| (*t, s.scorer) == (id, ScorerKind::Reward)).collect();
+            assert_eq!(found, [&(id, Score::new(ScorerKind::Reward, value))]);
+        }
+        let error = put(Scoring { regrade: Some(0), ..own }, 0.5).await.unwrap_err().to_string();
+        assert!(error.contains("numbered from 1"), "{error}");
+        let false_hash = SpecRow { json: "{}".into(), ..other.clone() };
+        let error = put(Scoring { spec: Some(&false_hash), ..own }, 0.5).await.unwrap_err().to_string();
+        assert!(error.contains("the hash of its JSON is"), "{error}");
+        let renamed = SpecRow { name: "head".into(), ..other.clone() };
+        let error = put(Scoring { spec: Some(&renamed), ..own }, 0.5).await.unwrap_err().to_string();
+        assert!(error.contains("already stored, for the scorer `reward`"), "{error}");
+        assert_eq!(store.specs().await.unwrap().len(), 2);
+        store.close().await.unwrap();
+        assert_eq!(verify(&path, dir.path()).await.unwrap().problems, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn visits_pairs_losses_and_alarms() {
+    block_on(async {
+        let (_dir, path) = drive::finished().await;
+        let store = Store::open(&path).await.unwrap();
+        let trees = store.trees(1, 1, Purpose::Rollout).await.unwrap();
+        assert!(trees.iter().all(|t| t.replayable && t.logprobs == LogprobKind::Raw));
+        let searched: Vec<_> = trees.iter().filter(|t| t.tree.strategy == Strategy::Tot).collect();
+        assert_eq!(searched.len(), 2);
+        assert!(searched.iter().flat_map(|t| &t.tree.thoughts).all(|t| t.visits.is_some_and(|v| v < 3)));
+        let measured = store.trees(1, 1, Purpose::Evaluation).await.unwrap();
+        assert!(measured.iter().all(|t| !t.replayable && t.logprobs == LogprobKind::Processed));
+
+        let selections = store.selections(1, 1).await.unwrap();
+        let [a, b, c] = searched[0].trajectory_ids[..] else { panic!() };
+        let of = |id: i64| selections.iter().find(|s| s.trajectory == id).unwrap();
+        assert_eq!([a, b, c].map(|id| of(id).pair_of), [None, Some(a), Some(a)]);
+        assert!(selections.iter().all(|s| s.advantage == Some(s.trajectory as f64 / 8.0 - 1.0)));
+        assert!(selections.iter().all(|s| s.weight == s.reason.is_kept().then_some(0.75)));
+
+        let steps = store.steps(1, 1).await.unwrap();
+        assert_eq!(steps[1].losses, [("kl".to_owned(), 0.125), ("sft".to_owned(), 0.375)]);
+
+        let alarms = store.alarms(1).await.unwrap();
+        assert_eq!(alarms.iter().map(|a| a.iteration).collect::<Vec<_>>(), [None, Some(1)]);
+        assert_eq!(alarms[1].phase, Some(Phase::Critique));
+        let head_auc = drive::alarm(AlarmRule::HeadAuc, Some(0.5));
+        assert_eq!((&alarms[1].alarm, alarms[1].at.as_str()), (&head_auc, NOW));
+        let put = async |iteration, alarm: &Alarm| {
+            store.put_alarm(1, iteration, Some(Phase::Critique), alarm, "later").await.unwrap()
+        };
+        assert!(!put(Some(1), &head_auc).await, "only its time differs");
+        assert!(put(Some(2), &head_auc).await);
+        assert!(put(Some(2), &Alarm { value: Some(f64::NAN), ..head_auc.clone() }).await);
+        assert_eq!(store.alarms(1).await.unwrap()[3].alarm.value, None);
+        let error = store.put_alarm(7, None, None, &head_auc, NOW).await.unwrap_err().to_string();
+        assert!(error.contains("there is no run 7"), "{error}");
+    });
+}
+
+#[test]
 fn everything_else() {
     block_on(async {
         let (_dir, path) = drive::finished().await;
@@ -166,11 +251,14 @@ mod any {
         let tokens = vec((any::<u32>(), any::<f32>()), 0..6);
         let value = option::of(any::<f32>().prop_filter("finite", |v| v.is_finite()));
         let pruned = option::of(prop::sample::select(PruneReason::ALL));
-        let thought = (tokens, ".{0,12}|[\\x00-\\x20'\"]{0,6}", vec(any::<u16>(), 0..5), value, pruned)
-            .prop_map(|(tokens, text, hidden_f16, value, pruned)| {
+        let visits = option::of(any::<u32>());
+        let text = ".{0,12}|[\\x00-\\x20'\"]{0,6}";
+        let thought = (tokens, text, vec(any::<u16>(), 0..5), value, pruned, visits).prop_map(
+            |(tokens, text, hidden_f16, value, pruned, visits)| {
                 let (token_ids, logprobs) = tokens.into_iter().unzip();
-                Thought { parent: None, token_ids, logprobs, text, hidden_f16, value, pruned }
-            });
+                Thought { parent: None, token_ids, logprobs, text, hidden_f16, value, pruned, visits }
+            },
+        );
         (thought, any::<prop::sample::Index>(), any::<bool>())
     }
 

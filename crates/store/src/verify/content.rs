@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use crate::rows::{CheckpointKind, CriticStage, NewRun, StoredTree};
+use crate::rows::{CheckpointKind, CriticStage, NewRun, Provenance, StoredTree};
 use crate::{canon, decode, read};
 use autodidact_domain::{
-    Arm, Decoding, FinishReason, Phase, PruneReason, Purpose, RunState, ScoreError, ScorerName,
-    SelectionReason, Split, Strategy, TaskKind, Tree,
+    AlarmAction, AlarmRule, Arm, Decoding, FinishReason, LogprobKind, Phase, PruneReason, Purpose, RunState,
+    ScoreError, ScorerName, SelectionReason, Split, Strategy, TaskKind, Tree,
 };
 
 pub(super) async fn runs(db: &mut SqliteConnection) -> Result<Vec<String>> {
@@ -61,6 +61,39 @@ pub(super) async fn tasks(db: &mut SqliteConnection) -> Result<Vec<String>> {
                 problems.push(format!("task `{}` isn't what was written: its content hash differs", task.id));
             }
             Err(error) => problems.push(format!("task {seq} can't be read: {error:#}")),
+        }
+    }
+    Ok(problems)
+}
+
+/// Specs are what their hashes name, and what was written.
+pub(super) async fn specs(db: &mut SqliteConnection) -> Result<Vec<String>> {
+    let rows = sqlx::query("SELECT * FROM specs ORDER BY hash").fetch_all(db).await?;
+    let mut problems = Vec::new();
+    for row in &rows {
+        let spec = decode::spec(row)?;
+        let hash = blake3::hash(spec.json.as_bytes()).to_hex();
+        let written = row.try_get::<&[u8], _>("content_hash")? == canon::spec_hash(&spec);
+        if spec.hash != hash.as_str() || !written {
+            problems.push(format!("spec {} isn't what was written: its content hash differs", spec.hash));
+        }
+    }
+    Ok(problems)
+}
+
+pub(super) async fn alarms(db: &mut SqliteConnection) -> Result<Vec<String>> {
+    let rows = sqlx::query("SELECT a.*, r.key FROM alarms a JOIN runs r ON r.id = a.run ORDER BY a.id")
+        .fetch_all(db)
+        .await?;
+    let mut problems = Vec::new();
+    for row in &rows {
+        let id: i64 = row.try_get("id")?;
+        match decode::alarm(row) {
+            Ok(alarm)
+                if row.try_get::<&[u8], _>("content_hash")?
+                    == canon::alarm_hash(row.try_get("key")?, &alarm) => {}
+            Ok(_) => problems.push(format!("alarm {id} isn't what was written: its content hash differs")),
+            Err(error) => problems.push(format!("alarm {id} can't be read: {error:#}")),
         }
     }
     Ok(problems)
@@ -148,7 +181,9 @@ fn tree_problems(stored: &StoredTree, claims: &Claims) -> Vec<String> {
     let place = format!("tree {} ({})", stored.tree_row, tree.address);
     let mut problems: Vec<String> =
         shape(tree).into_iter().map(|problem| format!("{place}: {problem}")).collect();
-    let hash = canon::tree_hash(claims.purpose, &stored.policy_hash, tree);
+    let StoredTree { policy_hash, replayable, logprobs, .. } = stored;
+    let provenance = Provenance { policy_hash, replayable: *replayable, logprobs: *logprobs };
+    let hash = canon::tree_hash(claims.purpose, provenance, tree);
     if claims.content_hash != hash || claims.drawn_tokens != tree.drawn_tokens() as i64 {
         problems.push(format!("{place} isn't what was written: its content hash differs"));
     }
@@ -235,6 +270,11 @@ const NAMES: &[(&str, &str, Known)] = &[
     ("trees.purpose", "SELECT DISTINCT purpose FROM trees", known::<Purpose>),
     ("trees.strategy", "SELECT DISTINCT strategy FROM trees", known::<Strategy>),
     (
+        "trees.logprob_kind",
+        "SELECT DISTINCT logprob_kind FROM trees WHERE logprob_kind IS NOT NULL",
+        known::<LogprobKind>,
+    ),
+    (
         "thoughts.pruned",
         "SELECT DISTINCT pruned FROM thoughts WHERE pruned IS NOT NULL",
         known::<PruneReason>,
@@ -248,6 +288,9 @@ const NAMES: &[(&str, &str, Known)] = &[
     ("critics.stage", "SELECT DISTINCT stage FROM critics", known::<CriticStage>),
     ("checkpoints.kind", "SELECT DISTINCT kind FROM checkpoints", known::<CheckpointKind>),
     ("phases.phase", "SELECT DISTINCT phase FROM phases", known::<Phase>),
+    ("alarms.phase", "SELECT DISTINCT phase FROM alarms WHERE phase IS NOT NULL", known::<Phase>),
+    ("alarms.rule", "SELECT DISTINCT rule FROM alarms", known::<AlarmRule>),
+    ("alarms.action", "SELECT DISTINCT action FROM alarms", known::<AlarmAction>),
 ];
 
 pub(super) async fn names(db: &mut SqliteConnection) -> Result<Vec<String>> {

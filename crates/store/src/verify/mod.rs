@@ -41,9 +41,11 @@ pub async fn verify(path: &Path, checkpoint_root: &Path) -> Result<VerifyReport>
     problems.gather("foreign keys", foreign_keys(&mut tx).await);
     problems.gather("runs", content::runs(&mut tx).await);
     problems.gather("tasks", content::tasks(&mut tx).await);
+    problems.gather("specs", content::specs(&mut tx).await);
     problems.gather("trees", content::trees(&mut tx).await);
     let mut hashes = Vec::new();
     problems.gather("units", content::units(&mut tx, &mut hashes).await);
+    problems.gather("alarms", content::alarms(&mut tx).await);
     problems.gather("names", content::names(&mut tx).await);
     problems.gather("lineage", references::lineage(&mut tx).await);
     problems.gather("phases", references::phases(&mut tx).await);

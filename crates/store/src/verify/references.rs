@@ -36,6 +36,16 @@ const LINEAGE: &[(&str, &str)] = &[
              AND s.iteration <= x.iteration AND s.reason LIKE 'kept%')",
     ),
     (
+        "selections pair trajectories of different tasks",
+        "SELECT 'selection ' || s.id FROM selections s
+         JOIN trajectories j ON j.id = s.trajectory JOIN trees t ON t.id = j.tree_id
+         JOIN trajectories q ON q.id = s.pair_of JOIN trees p ON p.id = q.tree_id WHERE p.task_id <> t.task_id",
+    ),
+    (
+        "no score names these specs",
+        "SELECT 'spec ' || k.hash FROM specs k WHERE NOT EXISTS (SELECT 1 FROM scorings g WHERE g.spec = k.hash)",
+    ),
+    (
         "trees were drawn by a policy that the run doesn't know",
         "SELECT DISTINCT 'policy ' || t.policy_hash || ' in run ' || t.run || ', iteration ' || t.iteration
          FROM trees t JOIN runs r ON r.id = t.run WHERE t.policy_hash <> r.base_policy_hash AND t.policy_hash NOT IN (
