@@ -220,7 +220,9 @@ async fn storing(results: &mut Results) -> Result<[Panel; 2]> {
         let tree = |n| trees::chain(1 + unit % 10, unit * UNIT + n, 5, 16);
         let unit_trees: Vec<Tree> = (0..UNIT).map(tree).collect();
         let start = Instant::now();
-        store.put_trees(run, 1 + unit % 10, Purpose::Rollout, "p", &unit_trees).await?;
+        store
+            .write(run, 1 + unit % 10, async |unit| unit.put_trees(Purpose::Rollout, "p", &unit_trees).await)
+            .await?;
         written += start.elapsed().as_secs_f64();
         if unit % WINDOW != WINDOW - 1 {
             continue;

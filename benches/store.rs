@@ -67,12 +67,15 @@ async fn inserts(results: &mut Results) {
     {
         let mut best = Duration::MAX;
         for iteration in 1..=10 {
-            let unit: Vec<Tree> = trees
+            let trees: Vec<Tree> = trees
                 .iter()
                 .map(|t| Tree { address: Address { iteration, purpose, ..t.address.clone() }, ..t.clone() })
                 .collect();
             let start = Instant::now();
-            store.put_trees(run, iteration, purpose, "p", &unit).await.expect("a unit");
+            store
+                .write(run, iteration, async |unit| unit.put_trees(purpose, "p", &trees).await)
+                .await
+                .expect("a unit");
             best = best.min(start.elapsed());
         }
         rate(results, name, TREES * THOUGHTS, best, Some(baseline));
@@ -156,8 +159,11 @@ async fn queries(results: &mut Results) {
     for unit in 0..count.div_ceil(1000) {
         let iteration = 1 + unit % 10;
         let trees: Vec<Tree> = (0..1000).map(|n| chain(iteration, unit * 1000 + n, 5, 16)).collect();
-        let ids =
-            store.put_trees(run, iteration, Purpose::Rollout, "p", &trees).await.expect("trees").concat();
+        let ids = store
+            .write(run, iteration, async |unit| unit.put_trees(Purpose::Rollout, "p", &trees).await)
+            .await
+            .expect("trees")
+            .concat();
         let scores: Vec<(i64, Score)> = ids
             .iter()
             .flat_map(|&id| {
@@ -165,11 +171,18 @@ async fn queries(results: &mut Results) {
                     .map(|k| (id, Score::new(k, id as f64 / 1e6)))
             })
             .collect();
-        store.put_scores(run, iteration, &format!("h{unit}"), &scores).await.expect("scores");
+        let critic = format!("h{unit}");
+        store
+            .write(run, iteration, async |unit| unit.put_scores(&critic, &scores).await)
+            .await
+            .expect("scores");
         let reason = |id: i64| if id % 8 == 0 { SelectionReason::Kept } else { SelectionReason::BelowKeep };
         let selections: Vec<Selection> =
             ids.iter().map(|&id| Selection::new(id, Some(1), reason(id))).collect();
-        store.put_selections(run, iteration, &selections).await.expect("selections");
+        store
+            .write(run, iteration, async |unit| unit.put_selections(&selections).await)
+            .await
+            .expect("selections");
     }
     println!(
         "{count} trajectories of 5 thoughts with scores and selections: {:.1} s",

@@ -38,7 +38,10 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     let critic = Critic::fit(&graded.easy, &session.config.critic, &address)?;
     let row = row(&critic, &graded.calibration(&critic), 0, true)?;
     session.host.milestone();
-    session.store.put_critic(session.run.id, iteration, CriticStage::Bootstrap, &row).await?;
+    session
+        .store
+        .write(session.run.id, iteration, async |unit| unit.put_critic(CriticStage::Bootstrap, &row).await)
+        .await?;
     session.host.milestone();
     session.host.advanced(1);
     Ok(Flow::Done(note(&row)))

@@ -45,7 +45,10 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
             let voting = calibration.auc.is_some_and(|auc| auc >= session.config.critic.auc_min);
             let row = row(&critic, &calibration, count, voting)?;
             session.host.milestone();
-            session.store.put_critic(run, iteration, CriticStage::Annotated, &row).await?;
+            session
+                .store
+                .write(run, iteration, async |unit| unit.put_critic(CriticStage::Annotated, &row).await)
+                .await?;
             session.host.milestone();
             (critic, row)
         }
@@ -67,7 +70,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     if !missing.is_empty() {
         let scores = score(session, &critic, row.voting, &missing)?;
         session.host.milestone();
-        session.store.put_scores(run, iteration, &row.hash, &scores).await?;
+        session.store.write(run, iteration, async |unit| unit.put_scores(&row.hash, &scores).await).await?;
         session.host.milestone();
     }
     session.host.advanced(1);

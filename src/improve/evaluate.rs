@@ -118,11 +118,7 @@ async fn put(session: &Session<'_>, iteration: u32, rows: &[EvaluationRow]) -> R
         return Ok(());
     }
     session.host.milestone();
-    let mut unit = session.store.unit(session.run.id, iteration).await?;
-    for row in rows {
-        unit.put_evaluation(row).await?;
-    }
-    unit.commit().await?;
+    session.store.write(session.run.id, iteration, async |unit| unit.put_evaluations(rows).await).await?;
     session.host.milestone();
     Ok(())
 }

@@ -95,7 +95,7 @@ async fn in_units(
             .flat_map(|(trajectory, scores)| scores.into_iter().map(|score| (trajectory.id, score)))
             .collect();
         session.host.milestone();
-        session.store.put_scores(run, iteration, hash, &rows).await?;
+        session.store.write(run, iteration, async |unit| unit.put_scores(hash, &rows).await).await?;
         session.host.milestone();
         session.host.advanced(1);
     }

@@ -36,7 +36,7 @@ async fn decide(session: &Session<'_>, iteration: u32) -> Result<String> {
         reason: verdict.reason.clone(),
     };
     session.host.milestone();
-    session.store.put_promotion(session.run.id, iteration, &row).await?;
+    session.store.write(session.run.id, iteration, async |unit| unit.put_promotion(&row).await).await?;
     session.host.milestone();
     session.host.advanced(1);
     if !verdict.promoted {

@@ -167,7 +167,10 @@ pub(super) async fn commit(
     trees: &[Tree],
 ) -> Result<()> {
     session.host.milestone();
-    session.store.put_trees(session.run.id, iteration, purpose, policy.hash(), trees).await?;
+    session
+        .store
+        .write(session.run.id, iteration, async |unit| unit.put_trees(purpose, policy.hash(), trees).await)
+        .await?;
     session.host.milestone();
     Ok(())
 }

@@ -17,7 +17,7 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
         let trees = session.rollouts(iteration).await?;
         selections = select(session, iteration, &trees).await?;
         session.host.milestone();
-        session.store.put_selections(run, iteration, &selections).await?;
+        session.store.write(run, iteration, async |unit| unit.put_selections(&selections).await).await?;
         session.host.milestone();
         session.host.advanced(1);
     }

@@ -147,7 +147,9 @@ impl<'a> Session<'a> {
         let seconds = (self.host.seconds)() - self.phase_started;
         let detail = serde_json::json!({ "note": note }).to_string();
         self.host.milestone();
-        self.store.finish_phase(self.run.id, iteration, phase, seconds, &detail).await?;
+        self.store
+            .write(self.run.id, iteration, async |unit| unit.finish_phase(phase, seconds, &detail).await)
+            .await?;
         self.host.milestone();
         (self.host.on_event)(Event::PhaseDone { iteration, phase, seconds, note });
         if Phase::plan(self.arm, iteration).last() == Some(&phase) {

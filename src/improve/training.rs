@@ -13,7 +13,9 @@ use super::checkpoints::{self, ensure_space};
 use super::policy::Policy;
 use super::{Flow, Session};
 use crate::domain::{Address, Phase, Purpose, Split};
-use crate::store::{Checkpoint, CheckpointKind, CheckpointRow, ParityRow, StepRow, StoredTree, hash_path};
+use crate::store::{
+    Checkpoint, CheckpointKind, CheckpointRow, ParityRow, StepRow, StoredTree, Unit, hash_path,
+};
 use crate::train::{self, Example, Group, Source, StepReport, Trainer};
 
 /// Stored trajectories whose log-probabilities the trainer recomputes in every iteration.
@@ -79,7 +81,7 @@ async fn parity(session: &Session<'_>, iteration: u32, policy: &Policy, trees: &
         let known = session.store.parity(session.run.id).await?;
         if known.iter().all(|(i, _)| *i != iteration) {
             let row = ParityRow { max_abs_diff: f64::from(worst), tokens };
-            session.store.put_parity(session.run.id, iteration, &row).await?;
+            session.store.write(session.run.id, iteration, async |unit| unit.put_parity(&row).await).await?;
         }
     }
     Ok(())
@@ -302,10 +304,11 @@ impl Saved {
         let known = session.store.steps(session.run.id, iteration).await?;
         let last = known.iter().map(|s| s.step).max().unwrap_or(0);
         let new: Vec<StepRow> = rows.iter().filter(|r| r.step > last).cloned().collect();
-        let mut unit = session.store.unit(session.run.id, iteration).await?;
-        unit.put_steps(&new).await?;
-        unit.put_checkpoint(&row).await?;
-        unit.commit().await.context("cannot store the checkpoint")?;
+        let put = async |unit: &mut Unit| {
+            unit.put_steps(&new).await?;
+            unit.put_checkpoint(&row).await
+        };
+        session.store.write(session.run.id, iteration, put).await.context("cannot store the checkpoint")?;
         session.host.milestone();
         Ok(())
     }

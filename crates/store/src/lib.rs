@@ -33,7 +33,7 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use sqlx::sqlite::SqlitePool;
 
 pub use self::digest::hash_path;
@@ -43,7 +43,6 @@ pub use self::read::Reader;
 pub use self::rows::*;
 pub use self::unit::Unit;
 pub use self::verify::{VerifyReport, verify};
-use autodidact_domain::{Phase, Purpose, Score, Selection, Tree};
 use fault::explain;
 use guard::Guard;
 
@@ -101,9 +100,21 @@ impl Store {
         open::close(self.writer).await
     }
 
-    /// Begins a transaction of one iteration; nothing exists until [`Unit::commit`].
-    pub async fn unit(&self, run: i64, iteration: u32) -> Result<Unit> {
-        Unit::begin(&self.writer, self.path.clone(), self.guard.clone(), run, iteration).await
+    /// Writes rows of one iteration in one transaction, a [`Unit`]: `rows` writes them, and what it returns is
+    /// returned once they are committed.
+    ///
+    /// # Errors
+    /// Those of `rows`, and of the disk. Nothing of the unit exists then.
+    pub async fn write<T>(
+        &self,
+        run: i64,
+        iteration: u32,
+        rows: impl AsyncFnOnce(&mut Unit) -> Result<T>,
+    ) -> Result<T> {
+        let mut unit = Unit::begin(&self.writer, self.path.clone(), self.guard.clone(), run, iteration).await?;
+        let written = rows(&mut unit).await?;
+        unit.commit().await?;
+        Ok(written)
     }
 
     /// Marks a checkpoint's file as deleted. Call it before deleting: a crash between the two leaves a file
@@ -133,131 +144,6 @@ impl Store {
             .await
             .map(drop)
             .map_err(|e| explain(&self.path, "record an event", e))
-    }
-}
-
-/// Each of these is a [`Unit`] of one write.
-impl Store {
-    /// See [`Unit::put_trees`].
-    pub async fn put_trees(
-        &self,
-        run: i64,
-        iteration: u32,
-        purpose: Purpose,
-        provenance: impl Into<Provenance<'_>>,
-        trees: &[Tree],
-    ) -> Result<Vec<Vec<i64>>> {
-        let mut unit = self.unit(run, iteration).await?;
-        let ids = unit.put_trees(purpose, provenance, trees).await?;
-        unit.commit().await?;
-        Ok(ids)
-    }
-
-    /// See [`Unit::put_critic`].
-    pub async fn put_critic(
-        &self,
-        run: i64,
-        iteration: u32,
-        stage: CriticStage,
-        row: &CriticRow,
-    ) -> Result<()> {
-        let mut unit = self.unit(run, iteration).await?;
-        unit.put_critic(stage, row).await?;
-        unit.commit().await
-    }
-
-    /// See [`Unit::put_scores`].
-    pub async fn put_scores(
-        &self,
-        run: i64,
-        iteration: u32,
-        scoring: impl Into<Scoring<'_>>,
-        scores: &[(i64, Score)],
-    ) -> Result<()> {
-        let mut unit = self.unit(run, iteration).await?;
-        unit.put_scores(scoring, scores).await?;
-        unit.commit().await
-    }
-
-    /// See [`Unit::put_selections`].
-    pub async fn put_selections(&self, run: i64, iteration: u32, selections: &[Selection]) -> Result<()> {
-        let mut unit = self.unit(run, iteration).await?;
-        unit.put_selections(selections).await?;
-        unit.commit().await
-    }
-
-    /// See [`Unit::put_steps`].
-    pub async fn put_steps(&self, run: i64, iteration: u32, steps: &[StepRow]) -> Result<()> {
-        let mut unit = self.unit(run, iteration).await?;
-        unit.put_steps(steps).await?;
-        unit.commit().await
-    }
-
-    /// Updates together with the checkpoint that holds what they gave: all or none.
-    pub async fn put_training(
-        &self,
-        run: i64,
-        iteration: u32,
-        steps: &[StepRow],
-        checkpoint: &CheckpointRow,
-    ) -> Result<i64> {
-        let mut unit = self.unit(run, iteration).await?;
-        unit.put_steps(steps).await?;
-        let id = unit.put_checkpoint(checkpoint).await?;
-        unit.commit().await?;
-        Ok(id)
-    }
-
-    /// See [`Unit::put_checkpoint`].
-    pub async fn put_checkpoint(&self, run: i64, iteration: u32, row: &CheckpointRow) -> Result<i64> {
-        let mut unit = self.unit(run, iteration).await?;
-        let id = unit.put_checkpoint(row).await?;
-        unit.commit().await?;
-        Ok(id)
-    }
-
-    /// See [`Unit::put_evaluation`].
-    pub async fn put_evaluation(&self, run: i64, iteration: u32, row: &EvaluationRow) -> Result<()> {
-        let mut unit = self.unit(run, iteration).await?;
-        unit.put_evaluation(row).await?;
-        unit.commit().await
-    }
-
-    /// Many of [`Unit::put_evaluation`], all or none.
-    pub async fn put_evaluations(&self, run: i64, iteration: u32, rows: &[EvaluationRow]) -> Result<()> {
-        let mut unit = self.unit(run, iteration).await?;
-        for row in rows {
-            unit.put_evaluation(row).await?;
-        }
-        unit.commit().await
-    }
-
-    /// See [`Unit::put_promotion`].
-    pub async fn put_promotion(&self, run: i64, iteration: u32, row: &PromotionRow) -> Result<()> {
-        let mut unit = self.unit(run, iteration).await?;
-        unit.put_promotion(row).await?;
-        unit.commit().await
-    }
-
-    /// See [`Unit::put_parity`].
-    pub async fn put_parity(&self, run: i64, iteration: u32, row: &ParityRow) -> Result<()> {
-        let mut unit = self.unit(run, iteration).await?;
-        unit.put_parity(row).await?;
-        unit.commit().await
-    }
-
-    /// See [`Unit::finish_phase`].
-    pub async fn finish_phase(
-        &self,
-        run: i64,
-        iteration: u32,
-        phase: Phase,
-        seconds: f64,
-        detail: &str,
-    ) -> Result<()> {
-        let mut unit = self.unit(run, iteration).await?;
-        unit.finish_phase(phase, seconds, detail).await?;
-        unit.commit().await.with_context(|| format!("phase {phase} isn't finished"))
     }
 }
 

@@ -56,7 +56,7 @@ impl Unit {
     /// # Errors
     /// A failed write, or a store that this process may no longer write to (see
     /// [`super::Store::ensure_held`]).
-    pub async fn commit(mut self) -> Result<()> {
+    pub(super) async fn commit(mut self) -> Result<()> {
         let hash = canon::unit_hash(&mut self.tx, self.id).await?;
         let done = sqlx::query("UPDATE units SET content_hash = ?1 WHERE id = ?2")
             .bind(hash.as_slice())
@@ -141,8 +141,15 @@ impl Unit {
         query.map_err(|e| self.failed(&format!("checkpoint `{}`", row.path), e))
     }
 
-    /// Stores one measurement. Each (policy, split, decoding, metric, level) is measured once per iteration.
-    pub async fn put_evaluation(&mut self, row: &EvaluationRow) -> Result<()> {
+    /// Stores measurements. Each (policy, split, decoding, metric, level) is measured once per iteration.
+    pub async fn put_evaluations(&mut self, rows: &[EvaluationRow]) -> Result<()> {
+        for row in rows {
+            self.put_evaluation(row).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_evaluation(&mut self, row: &EvaluationRow) -> Result<()> {
         let what = format!("the evaluation {} {} on {}", row.decoding, row.metric, row.split);
         for value in [row.value, row.lo, row.hi] {
             finite(&what, value)?;

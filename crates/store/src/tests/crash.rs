@@ -72,7 +72,8 @@ fn a_full_disk_anywhere_in_a_unit_leaves_nothing_of_it() {
         for room in (0..400).step_by(7) {
             let sql = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + room));
             sqlx::query(sql).execute(&store.writer).await.unwrap();
-            match store.put_trees(run, 1, Purpose::Rollout, "p0", &trees).await {
+            match store.write(run, 1, async |unit| unit.put_trees(Purpose::Rollout, "p0", &trees).await).await
+            {
                 Ok(_) => break,
                 Err(error) => {
                     let text = format!("{error:#}");
@@ -90,17 +91,23 @@ fn a_full_disk_anywhere_in_a_unit_leaves_nothing_of_it() {
 }
 
 #[test]
-fn a_dropped_unit_leaves_nothing() {
+fn a_unit_that_fails_leaves_nothing() {
     block_on(async {
         let (_dir, store, run) = store().await;
         let before = store.digest().await.unwrap();
-        let mut unit = store.unit(run, 1).await.unwrap();
-        unit.put_trees(Purpose::Rollout, "p0", &[chain(Purpose::Rollout, 1, 0, 3)]).await.unwrap();
-        unit.finish_phase(Phase::Rollout, 1.0, "").await.unwrap();
-        drop(unit);
+        let tree = chain(Purpose::Rollout, 1, 0, 3);
+        let put = async |unit: &mut Unit| -> Result<()> {
+            unit.put_trees(Purpose::Rollout, "p0", std::slice::from_ref(&tree)).await?;
+            unit.finish_phase(Phase::Rollout, 1.0, "").await?;
+            anyhow::bail!("stopped")
+        };
+        assert_eq!(store.write(run, 1, put).await.unwrap_err().to_string(), "stopped");
         assert_eq!(store.digest().await.unwrap(), before);
         assert!(store.done_phases(run).await.unwrap().is_empty());
-        store.put_trees(run, 1, Purpose::Rollout, "p0", &[chain(Purpose::Rollout, 1, 0, 3)]).await.unwrap();
+        store
+            .write(run, 1, async |unit| unit.put_trees(Purpose::Rollout, "p0", &[tree]).await)
+            .await
+            .unwrap();
         assert_eq!(store.trees(run, 1, Purpose::Rollout).await.unwrap().len(), 1);
     });
 }

@@ -49,12 +49,18 @@ pub(super) async fn drive(
                 rollout(store, (run, iteration), Purpose::Evaluation, columns, &mut after).await?;
                 let policy = if iteration == 0 { "p0" } else { "p1" };
                 let rows = [None, Some(3)].map(|level| evaluation(policy, level));
-                store.put_evaluations(run, iteration, &rows).await.or_else(already)?;
+                store
+                    .write(run, iteration, async |unit| unit.put_evaluations(&rows).await)
+                    .await
+                    .or_else(already)?;
             }
-            Phase::Promote => store.put_promotion(run, iteration, &promotion()).await.or_else(already)?,
+            Phase::Promote => store
+                .write(run, iteration, async |unit| unit.put_promotion(&promotion()).await)
+                .await
+                .or_else(already)?,
         }
         after(store).await?;
-        store.finish_phase(run, iteration, phase, 1.5, "done").await?;
+        store.write(run, iteration, async |unit| unit.finish_phase(phase, 1.5, "done").await).await?;
         after(store).await?;
     }
     store.set_run_state(run, RunState::Done, None, NOW).await?;
@@ -91,8 +97,8 @@ async fn rollout(
             thought.visits = Some(visits);
         }
     }
-    for unit in missing.chunks(UNIT) {
-        store.put_trees(run, iteration, purpose, provenance, unit).await?;
+    for trees in missing.chunks(UNIT) {
+        store.write(run, iteration, async |unit| unit.put_trees(purpose, provenance, trees).await).await?;
         after(store).await?;
     }
     Ok(())
@@ -106,10 +112,15 @@ async fn bootstrap(
 ) -> Result<()> {
     let tree = chain(Purpose::Bootstrap, iteration, 0, 3);
     if store.tree_keys(run, iteration, Purpose::Bootstrap).await?.is_empty() {
-        store.put_trees(run, iteration, Purpose::Bootstrap, "p0", &[tree]).await?;
+        store
+            .write(run, iteration, async |unit| unit.put_trees(Purpose::Bootstrap, "p0", &[tree]).await)
+            .await?;
     }
     after(store).await?;
-    store.put_critic(run, iteration, CriticStage::Bootstrap, &critic("h0")).await.or_else(already)
+    store
+        .write(run, iteration, async |unit| unit.put_critic(CriticStage::Bootstrap, &critic("h0")).await)
+        .await
+        .or_else(already)
 }
 
 async fn critique(
@@ -119,7 +130,10 @@ async fn critique(
     columns: Columns,
     after: &mut impl AsyncFnMut(&Store) -> Result<()>,
 ) -> Result<()> {
-    store.put_critic(run, iteration, CriticStage::Annotated, &critic("h1")).await.or_else(already)?;
+    store
+        .write(run, iteration, async |unit| unit.put_critic(CriticStage::Annotated, &critic("h1")).await)
+        .await
+        .or_else(already)?;
     after(store).await?;
     let (mut heads, mut rewards) = (Vec::new(), Vec::new());
     for stored in store.trees(run, iteration, Purpose::Rollout).await? {
@@ -136,16 +150,25 @@ async fn critique(
         }
     }
     if columns == Columns::OfSchema2 {
-        return store.put_scores(run, iteration, "h1", &[heads, rewards].concat()).await.or_else(already);
+        return store
+            .write(run, iteration, async |unit| unit.put_scores("h1", &[heads, rewards].concat()).await)
+            .await
+            .or_else(already);
     }
-    store.put_scores(run, iteration, "h1", &heads).await.or_else(already)?;
+    store.write(run, iteration, async |unit| unit.put_scores("h1", &heads).await).await.or_else(already)?;
     after(store).await?;
     let spec = spec("reward", "vote");
     let scoring = Scoring { spec: Some(&spec), ..Scoring::from("h1") };
-    store.put_scores(run, iteration, scoring, &rewards).await.or_else(already)?;
+    store
+        .write(run, iteration, async |unit| unit.put_scores(scoring, &rewards).await)
+        .await
+        .or_else(already)?;
     after(store).await?;
     let regrade = Scoring { regrade: Some(1), ..scoring };
-    store.put_scores(run, iteration, regrade, &rewards[..5]).await.or_else(already)?;
+    store
+        .write(run, iteration, async |unit| unit.put_scores(regrade, &rewards[..5]).await)
+        .await
+        .or_else(already)?;
     after(store).await?;
     let (iteration, phase) = (Some(iteration), Some(Phase::Critique));
     store.put_alarm(run, iteration, phase, &alarm(AlarmRule::HeadAuc, Some(0.5)), NOW).await.map(drop)
@@ -182,7 +205,7 @@ async fn select(store: &Store, run: i64, iteration: u32, columns: Columns) -> Re
             selections.push(selection);
         }
     }
-    store.put_selections(run, iteration, &selections).await.or_else(already)
+    store.write(run, iteration, async |unit| unit.put_selections(&selections).await).await.or_else(already)
 }
 
 async fn train(
@@ -192,7 +215,12 @@ async fn train(
     columns: Columns,
     after: &mut impl AsyncFnMut(&Store) -> Result<()>,
 ) -> Result<()> {
-    store.put_parity(run, iteration, &ParityRow { max_abs_diff: 1e-6, tokens: 99 }).await.or_else(already)?;
+    store
+        .write(run, iteration, async |unit| {
+            unit.put_parity(&ParityRow { max_abs_diff: 1e-6, tokens: 99 }).await
+        })
+        .await
+        .or_else(already)?;
     after(store).await?;
     let selections = store.selections(run, iteration).await?;
     let kept: Vec<i64> = selections.iter().filter(|s| s.reason.is_kept()).map(|s| s.trajectory).collect();
@@ -215,7 +243,11 @@ async fn train(
             replayed: vec![task(0, Split::Easy).id],
         };
         let checkpoint = checkpoint(root, kind, step);
-        store.put_training(run, iteration, &[row], &checkpoint).await?;
+        let put = async |unit: &mut Unit| {
+            unit.put_steps(&[row]).await?;
+            unit.put_checkpoint(&checkpoint).await
+        };
+        store.write(run, iteration, put).await?;
         after(store).await?;
     }
     Ok(())

@@ -148,7 +148,7 @@ fn what_may_not_be_stored() {
         let good = chain(Purpose::Rollout, 1, 0, 3);
         let put = async |tree: Tree| {
             store
-                .put_trees(run, 1, Purpose::Rollout, "p0", &[tree])
+                .write(run, 1, async |unit| unit.put_trees(Purpose::Rollout, "p0", &[tree]).await)
                 .await
                 .map_err(|e| format!("{e:#}"))
                 .unwrap_err()
@@ -172,19 +172,30 @@ fn what_may_not_be_stored() {
         tree.task_id = "nobody".into();
         assert!(put(tree).await.contains("isn't stored"));
         let error = store
-            .put_trees(run, 1, Purpose::Rollout, "p0", &[good.clone(), good.clone()])
+            .write(run, 1, async |unit| {
+                unit.put_trees(Purpose::Rollout, "p0", &[good.clone(), good.clone()]).await
+            })
             .await
             .unwrap_err()
             .to_string();
         assert!(error.contains(&good.address.to_string()) && error.contains("twice"), "{error}");
 
         let scores = [(99, Score::new(ScorerName::HEAD, 0.5))];
-        let error = store.put_scores(run, 1, "h", &scores).await.unwrap_err().to_string();
+        let error = store
+            .write(run, 1, async |unit| unit.put_scores("h", &scores).await)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("isn't stored"), "{error}");
         let nan = [(1, Score { scorer: ScorerName::HEAD, value: Ok(f64::NAN) })];
-        let error = store.put_scores(run, 1, "h", &nan).await.unwrap_err().to_string();
+        let error =
+            store.write(run, 1, async |unit| unit.put_scores("h", &nan).await).await.unwrap_err().to_string();
         assert!(error.contains("the head score of trajectory 1 is NaN"), "{error}");
-        let error = store.finish_phase(run + 5, 1, Phase::Train, 1.0, "").await.unwrap_err().to_string();
+        let error = store
+            .write(run + 5, 1, async |unit| unit.finish_phase(Phase::Train, 1.0, "").await)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(&format!("run {}", run + 5)), "{error}");
         assert_eq!(store.digest().await.unwrap(), before, "nothing half-written");
     });
@@ -198,15 +209,42 @@ fn nothing_is_stored_twice() {
         let before = store.digest().await.unwrap();
         let tree = chain(Purpose::Rollout, 1, 0, 5);
         let errors = [
-            store.put_trees(1, 1, Purpose::Rollout, "p0", std::slice::from_ref(&tree)).await.err(),
-            store.put_scores(1, 1, "h1", &[(20, Score::new(ScorerName::HEAD, 0.5))]).await.err(),
-            store.put_selections(1, 1, &[Selection::new(20, None, SelectionReason::Kept)]).await.err(),
-            store.put_steps(1, 1, &[StepRow { step: 2, ..StepRow::default() }]).await.err(),
-            store.put_critic(1, 1, CriticStage::Annotated, &drive::critic("h")).await.err(),
-            store.put_evaluation(1, 0, &drive::evaluation("p0", None)).await.err(),
-            store.put_promotion(1, 1, &drive::promotion()).await.err(),
-            store.put_parity(1, 1, &ParityRow { max_abs_diff: 0.0, tokens: 0 }).await.err(),
-            store.finish_phase(1, 1, Phase::Train, 0.0, "").await.err(),
+            store
+                .write(1, 1, async |unit| {
+                    unit.put_trees(Purpose::Rollout, "p0", std::slice::from_ref(&tree)).await
+                })
+                .await
+                .err(),
+            store
+                .write(1, 1, async |unit| {
+                    unit.put_scores("h1", &[(20, Score::new(ScorerName::HEAD, 0.5))]).await
+                })
+                .await
+                .err(),
+            store
+                .write(1, 1, async |unit| {
+                    unit.put_selections(&[Selection::new(20, None, SelectionReason::Kept)]).await
+                })
+                .await
+                .err(),
+            store
+                .write(1, 1, async |unit| unit.put_steps(&[StepRow { step: 2, ..StepRow::default() }]).await)
+                .await
+                .err(),
+            store
+                .write(1, 1, async |unit| unit.put_critic(CriticStage::Annotated, &drive::critic("h")).await)
+                .await
+                .err(),
+            store
+                .write(1, 0, async |unit| unit.put_evaluations(&[drive::evaluation("p0", None)]).await)
+                .await
+                .err(),
+            store.write(1, 1, async |unit| unit.put_promotion(&drive::promotion()).await).await.err(),
+            store
+                .write(1, 1, async |unit| unit.put_parity(&ParityRow { max_abs_diff: 0.0, tokens: 0 }).await)
+                .await
+                .err(),
+            store.write(1, 1, async |unit| unit.finish_phase(Phase::Train, 0.0, "").await).await.err(),
         ];
         for error in errors {
             let error = error.unwrap().to_string();
@@ -216,12 +254,19 @@ fn nothing_is_stored_twice() {
                 "{error}"
             );
         }
-        let error =
-            store.put_trees(1, 1, Purpose::Rollout, "p0", std::slice::from_ref(&tree)).await.unwrap_err();
+        let error = store
+            .write(1, 1, async |unit| {
+                unit.put_trees(Purpose::Rollout, "p0", std::slice::from_ref(&tree)).await
+            })
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains(&tree.address.to_string()), "{error}");
         // Another scorer may score again.
         assert_eq!(store.digest().await.unwrap(), before);
-        store.put_scores(1, 1, "h2", &[(20, Score::new(ScorerName::HEAD, 0.5))]).await.unwrap();
+        store
+            .write(1, 1, async |unit| unit.put_scores("h2", &[(20, Score::new(ScorerName::HEAD, 0.5))]).await)
+            .await
+            .unwrap();
         store.close().await.unwrap();
         assert_eq!(verify(&path, dir.path()).await.unwrap().problems, Vec::<String>::new());
     });

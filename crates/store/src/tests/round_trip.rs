@@ -30,7 +30,10 @@ fn trees() {
     block_on(async {
         let (_dir, store, run) = store().await;
         let trees: Vec<_> = (0..3).map(|n| chain(Purpose::Rollout, 1, n, 5)).chain([bushy(1, 3)]).collect();
-        let ids = store.put_trees(run, 1, Purpose::Rollout, "p1", &trees).await.unwrap();
+        let ids = store
+            .write(run, 1, async |unit| unit.put_trees(Purpose::Rollout, "p1", &trees).await)
+            .await
+            .unwrap();
         assert_eq!(ids, [vec![1], vec![2], vec![3], vec![4, 5, 6]]);
         let stored = store.trees(run, 1, Purpose::Rollout).await.unwrap();
         assert_eq!(stored.iter().map(|s| &s.tree).collect::<Vec<_>>(), trees.iter().collect::<Vec<_>>());
@@ -60,7 +63,7 @@ fn scores_and_rewards() {
         assert!(given.clone().all(|(id, s)| rewards[id] == s.value));
         assert!(store.rewards(1, 7).await.unwrap().is_empty());
         let (id, again) = (scores[0].0, Score::new(ScorerName::REWARD, 0.125));
-        store.put_scores(1, 1, "h2", &[(id, again)]).await.unwrap();
+        store.write(1, 1, async |unit| unit.put_scores("h2", &[(id, again)]).await).await.unwrap();
         let repeated = store.rewards(1, 1).await.unwrap();
         assert_eq!((repeated.len(), repeated[&id]), (rewards.len(), Ok(0.125)), "the last counts");
         // Who is scored is asked by name and by hash; a failed score is one.
@@ -85,7 +88,11 @@ fn a_later_scoring_is_a_regrade_with_a_number() {
         assert_eq!((store.regrades(1, 1).await.unwrap(), store.regrades(1, 0).await.unwrap()), (1, 0));
         let id = store.scores(1, 1).await.unwrap()[0].0;
         let put = async |scoring: Scoring<'_>, value: f64| {
-            store.put_scores(1, 1, scoring, &[(id, Score::new(ScorerKind::Reward, value))]).await
+            store
+                .write(1, 1, async |unit| {
+                    unit.put_scores(scoring, &[(id, Score::new(ScorerName::REWARD, value))]).await
+                })
+                .await
         };
         // A phase that resumes may not score twice, nor may a regrade.
         let own = Scoring { spec: Some(&spec), ..Scoring::from("h1") };
@@ -103,8 +110,8 @@ fn a_later_scoring_is_a_regrade_with_a_number() {
             assert_eq!(store.rewards(1, 1).await.unwrap()[&id], Ok(value), "the last counts");
             let scores = store.scores(1, 1).await.unwrap();
             let found: Vec<_> =
-                scores.iter().filter(|(t, s)| (*t, s.scorer) == (id, ScorerKind::Reward)).collect();
-            assert_eq!(found, [&(id, Score::new(ScorerKind::Reward, value))]);
+                scores.iter().filter(|(t, s)| (*t, s.scorer) == (id, ScorerName::REWARD)).collect();
+            assert_eq!(found, [&(id, Score::new(ScorerName::REWARD, value))]);
         }
         let error = put(Scoring { regrade: Some(0), ..own }, 0.5).await.unwrap_err().to_string();
         assert!(error.contains("numbered from 1"), "{error}");
@@ -200,7 +207,12 @@ fn everything_else() {
         assert!(store.forget_checkpoint(99, "").await.unwrap_err().to_string().contains("no checkpoint 99"));
         let outside = CheckpointRow { path: "../elsewhere".into(), ..checkpoints[1].row.clone() };
         assert!(
-            store.put_checkpoint(1, 1, &outside).await.unwrap_err().to_string().contains("must be relative")
+            store
+                .write(1, 1, async |unit| unit.put_checkpoint(&outside).await)
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("must be relative")
         );
 
         let seconds = store.phase_seconds(1).await.unwrap();
@@ -232,8 +244,14 @@ fn a_control_arm_in_the_same_store() {
         assert_eq!(store.run(id).await.unwrap().unwrap().arm, Arm::Random);
         // The same address in another run is another tree.
         let tree = [chain(Purpose::Rollout, 1, 0, 3)];
-        let first = store.put_trees(run, 1, Purpose::Rollout, "p0", &tree).await.unwrap();
-        let second = store.put_trees(id, 1, Purpose::Rollout, "p0", &tree).await.unwrap();
+        let first = store
+            .write(run, 1, async |unit| unit.put_trees(Purpose::Rollout, "p0", &tree).await)
+            .await
+            .unwrap();
+        let second = store
+            .write(id, 1, async |unit| unit.put_trees(Purpose::Rollout, "p0", &tree).await)
+            .await
+            .unwrap();
         assert_ne!(first, second);
         let orphan = NewRun { of_run: Some(77), ..new_run(Arm::Random) };
         assert!(store.begin_run(&orphan).await.unwrap_err().to_string().contains("no such run"));
@@ -326,7 +344,7 @@ proptest::proptest! {
             let (dir, store, run) = store().await;
             let mut seen = std::collections::HashSet::new();
             let trees: Vec<Tree> = trees.into_iter().filter(|t| seen.insert(t.address.to_string())).collect();
-            let ids = store.put_trees(run, 1, Purpose::Rollout, "p0", &trees).await.unwrap();
+            let ids = store.write(run, 1, async |unit| unit.put_trees(Purpose::Rollout, "p0", &trees).await).await.unwrap();
             let stored = store.trees(run, 1, Purpose::Rollout).await.unwrap();
             assert_eq!(stored.len(), trees.len());
             for ((stored, tree), ids) in stored.iter().zip(&trees).zip(ids) {

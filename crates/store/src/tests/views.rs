@@ -61,7 +61,10 @@ fn trajectory_text() {
 fn trajectory_tree() {
     block_on(async {
         let (_dir, store, run) = store().await;
-        store.put_trees(run, 1, Purpose::Rollout, "p0", &[bushy(1, 3)]).await.unwrap();
+        store
+            .write(run, 1, async |unit| unit.put_trees(Purpose::Rollout, "p0", &[bushy(1, 3)]).await)
+            .await
+            .unwrap();
         let table = store
             .sql("SELECT depth, line, pruned, trajectory, answer FROM trajectory_tree WHERE tree_id = 1 ORDER BY ordinal", 99)
             .await
@@ -254,12 +257,13 @@ fn readers_see_commits_while_a_run_writes() {
         let (_dir, store, run) = store().await;
         let reader = Reader::open(store.path()).await.unwrap();
         let count = async || reader.tree_keys(run, 1, Purpose::Rollout).await.unwrap().len();
-        let mut unit = store.unit(run, 1).await.unwrap();
         let trees: Vec<_> = (0..20).map(|n| chain(Purpose::Rollout, 1, n, 5)).collect();
-        unit.put_trees(Purpose::Rollout, "p0", &trees).await.unwrap();
-        assert_eq!(count().await, 0, "not committed yet");
-        let digest = reader.digest().await.unwrap();
-        unit.commit().await.unwrap();
+        let put = async |unit: &mut Unit| {
+            unit.put_trees(Purpose::Rollout, "p0", &trees).await?;
+            assert_eq!(count().await, 0, "not committed yet");
+            reader.digest().await
+        };
+        let digest = store.write(run, 1, put).await.unwrap();
         assert_eq!(count().await, 20);
         assert_ne!(reader.digest().await.unwrap(), digest);
         // Many readings at once, and verification of a store that is open.
@@ -277,7 +281,7 @@ fn queries_stay_quick() {
     block_on(async {
         let (_dir, store, run) = store().await;
         let trees: Vec<_> = (0..3000).map(|n| chain(Purpose::Rollout, 1, n, 3)).collect();
-        store.put_trees(run, 1, Purpose::Rollout, "p0", &trees).await.unwrap();
+        store.write(run, 1, async |unit| unit.put_trees(Purpose::Rollout, "p0", &trees).await).await.unwrap();
         // Generous: a missing index would cost a hundred times more on a loaded machine.
         let started = std::time::Instant::now();
         for id in 1..50 {
