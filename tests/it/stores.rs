@@ -1,7 +1,7 @@
 //! Stores that an earlier build made: this build opens, verifies and resumes them, to the same end.
 //!
-//! `tests/golden/stores.sh` made the files and printed the digests below, with the release build of commit
-//! 46a2ea4 (version 0.1.0, schema version 2).
+//! `tests/golden/stores.sh` made the files and printed the digests below, with the release build of
+//! commit 46a2ea4 (version 0.1.0, schema version 2).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -20,7 +20,8 @@ struct Killed {
     name: &'static str,
     /// In addition to [`SETTINGS`].
     settings: &'static [&'static str],
-    /// What `verify` of the earlier build printed: of the killed run, and after the same build had resumed it.
+    /// What `verify` of the earlier build printed: of the killed run, and after the same build had
+    /// resumed it.
     digests: [&'static str; 2],
 }
 

@@ -1,7 +1,7 @@
 //! Alarms: what a rule saw and did.
 //!
-//! An alarm is a record, not ground state: nothing is computed from it, and the digest leaves it out. Its own hash
-//! lets `verify` notice a changed byte.
+//! An alarm is a record, not ground state: nothing is computed from it, and the digest leaves it
+//! out. Its own hash lets `verify` notice a changed byte.
 
 use anyhow::{Result, ensure};
 
@@ -14,8 +14,9 @@ use super::{Store, canon};
 use autodidact_domain::{Alarm, Phase};
 
 impl Store {
-    /// Records an alarm; `at` is RFC 3339. Returns whether it is new: a phase that resumes may raise an alarm again,
-    /// and one that differs from a stored one in `at` only is not stored twice.
+    /// Records an alarm; `at` is RFC 3339. Returns whether it is new: a phase that resumes may
+    /// raise an alarm again, and one that differs from a stored one in `at` only is not stored
+    /// twice.
     ///
     /// A value or threshold that isn't finite is stored as `None`.
     pub async fn put_alarm(

@@ -13,7 +13,7 @@ use super::{Store, canon};
 use autodidact_domain::{RunState, Task};
 
 impl Store {
-    /// Begins a run; gives its row id.
+    /// Begins a run and returns its row id.
     pub async fn begin_run(&self, run: &NewRun) -> Result<i64> {
         self.guard.check()?;
         let fail = |e| explain(&self.path, "begin a run", e);
@@ -57,7 +57,7 @@ impl Store {
         Ok(id)
     }
 
-    /// Records where a run stands; `now` is RFC 3339.
+    /// Sets a run's state, with the reason for it; `now` is RFC 3339.
     pub async fn set_run_state(
         &self,
         run: i64,
@@ -95,7 +95,8 @@ impl Store {
     /// Stores tasks that aren't stored yet.
     ///
     /// # Errors
-    /// A task whose id is stored, or given, with other content: named, and nothing is written.
+    /// A task whose id occurs twice with different content, stored or in `tasks`: the error names
+    /// it, and nothing is written.
     pub async fn put_tasks(&self, tasks: &[Task]) -> Result<()> {
         self.guard.check()?;
         let fail = |e| explain(&self.path, "store tasks", e);

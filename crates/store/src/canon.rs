@@ -1,11 +1,13 @@
 //! Canonical bytes of ground state, and their blake3 hashes.
 //!
-//! A row's hash covers its table's name and every column that isn't a clock, a duration or a row id; references
-//! are written as natural keys (run key, address, leaf). A unit's hash covers the sorted hashes of its rows.
+//! A row's hash covers its table's name and every column that isn't a clock, a duration or a row
+//! id; references are written as natural keys (run key, address, leaf). A unit's hash covers the
+//! sorted hashes of its rows.
 //!
-//! Columns that were added after schema version 2 count only where they are set: their names and values follow the
-//! row's other bytes. A row that doesn't set them hashes as it did before, so stored hashes stay valid and the
-//! digest of a store that doesn't use them stays the same. In [`GROUND`] an added column is called `+name`.
+//! Columns that were added after schema version 2 count only where they are set: their names and
+//! values follow the row's other bytes. A row that doesn't set them hashes as it did before, so
+//! stored hashes stay valid and the digest of a store that doesn't use them stays the same. In
+//! [`GROUND`] an added column is called `+name`.
 
 use anyhow::{Context, Result};
 use blake3::Hasher;
@@ -37,8 +39,9 @@ pub(super) const GROUND: &[Ground] = &[
         rows: "SELECT r.key, x.iteration, x.address, x.drawn_tokens, x.content_hash
                FROM trees x JOIN runs r ON r.id = x.run WHERE x.unit = ?1",
     },
-    // The tables with many rows give their exact columns as one text: a column less is time saved. Numbers that
-    // are not exact stay columns of their own, because their text may change with SQLite's version.
+    // In tables with many rows the exact columns form one text, because every column costs time.
+    // Numbers that are not exact stay separate columns, because their text may change with SQLite's
+    // version.
     Ground {
         table: "scores",
         rows: concat!(
@@ -128,12 +131,12 @@ pub(super) async fn unit_rows(db: &mut SqliteConnection, unit: i64) -> Result<Ve
     Ok(hashes)
 }
 
-/// One hash for everything that `unit` wrote.
+/// The hash of everything that `unit` wrote.
 pub(super) async fn unit_hash(db: &mut SqliteConnection, unit: i64) -> Result<Hash> {
     Ok(combined(&unit_rows(db, unit).await?))
 }
 
-/// One hash for many, given in their order.
+/// The hash of hashes in their order.
 pub(super) fn combined(hashes: &[Hash]) -> Hash {
     let mut hasher = Hasher::new_derive_key("autodidact 2026 store rows v1");
     for hash in hashes {
@@ -290,7 +293,7 @@ pub(super) fn text_hash(text: &str) -> Hash {
     blake3::hash(text.as_bytes()).into()
 }
 
-/// Hashes of the runs' rows, without what differs between two runs of the same results.
+/// Hashes of the runs' rows, without what may differ between two runs with the same results.
 pub(super) async fn run_rows(db: &mut SqliteConnection) -> Result<Vec<Hash>> {
     let rows = sqlx::query(
         "SELECT r.key, o.key, r.arm, r.seed, r.config_hash, r.tokenizer_hash, r.base_policy_hash

@@ -1,9 +1,10 @@
-//! One hash for a whole store, and one for a checkpoint on disk.
+//! The hash of all rows of a store, and the hash of a checkpoint on disk.
 //!
-//! Two stores with the same digest hold the same ground state: same tasks, specs, trees, scores, selections, steps,
-//! measurements, checkpoints and decisions, whatever units they were written in and however often the run was
-//! interrupted. Left out: clocks, durations, events, alarms, a run's state, a phase's detail, the engine's version, row
-//! ids, the configuration's parts that results don't hang on, and which checkpoint files were deleted since.
+//! Two stores with the same digest hold the same ground state: same tasks, specs, trees, scores,
+//! selections, steps, measurements, checkpoints and decisions, whatever units they were written in
+//! and however often the run was interrupted. Left out: clocks, durations, events, alarms, a run's
+//! state, a phase's detail, the engine's version, row ids, the parts of the configuration that
+//! results don't depend on, and which checkpoint files were deleted since.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use super::read::Reader;
 use autodidact_domain::profile::{self, Operator};
 
 impl Reader {
-    /// blake3 over every row of ground state, in hex.
+    /// blake3 over every row of ground state, in hexadecimal.
     pub async fn digest(&self) -> Result<String> {
         // One snapshot, also while a run is writing.
         let mut tx = self.pool.begin().await.map_err(self.fail("digest the store"))?;
@@ -33,7 +34,7 @@ pub(super) async fn digest(db: &mut SqliteConnection) -> Result<String> {
     sealed(db, hashes).await
 }
 
-/// The digest, given the hashes of every unit's rows.
+/// The digest, from the hashes of every unit's rows.
 pub(super) async fn sealed(db: &mut SqliteConnection, mut hashes: Vec<Hash>) -> Result<String> {
     hashes.extend(canon::run_rows(db).await?);
     let shared = "SELECT content_hash FROM tasks UNION ALL SELECT content_hash FROM specs";
@@ -42,12 +43,14 @@ pub(super) async fn sealed(db: &mut SqliteConnection, mut hashes: Vec<Hash>) -> 
         let hash = Hash::try_from(hash.as_slice()).ok();
         hashes.push(hash.context("the hash of a task or a spec has the wrong length")?);
     }
-    // Rows carry their natural keys, so sorting their hashes is as good as sorting the rows.
+    // Rows carry their natural keys, so the order of their hashes can stand for the order of the
+    // rows.
     hashes.sort_unstable();
     Ok(blake3::Hash::from(canon::combined(&hashes)).to_hex().to_string())
 }
 
-/// (blake3 in hex, size in bytes) of a file, or of a folder: its files' relative names and contents by name.
+/// (blake3 in hex, size in bytes) of a file, or of a folder: its files' relative names and contents
+/// by name.
 pub fn hash_path(path: &Path) -> Result<(String, u64)> {
     let _span = profile::span(Operator::Checkpoint);
     if path.is_file() {

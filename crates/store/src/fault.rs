@@ -1,4 +1,4 @@
-//! SQLite's error codes in words: what happened, to which file, and what to do.
+//! Explains SQLite's error codes: what happened, to which file, and what to do.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ fn advice(primary: i32) -> Option<&'static str> {
             "the disk (or the file's page limit) is full; nothing of this unit was written. Free space, then run the same command again"
         }
         14 => {
-            "the file can't be opened; check that it exists and that its folder may be read and written (SQLite keeps -wal and -shm files beside it)"
+            "the file can't be opened; check that it exists and that its folder may be read and written (SQLite keeps -wal and -shm files next to it)"
         }
         26 => "it is not a SQLite database; move the file away or name another one",
         _ => return None,

@@ -1,15 +1,17 @@
-//! The trajectory store: one SQLite file that is the run's memory, training set and record. The only room
-//! with SQL.
+//! The trajectory store: one SQLite file that is the run's memory, training set and record. All SQL
+//! is here.
 //!
-//! Contract: one [`Store`] writes (a single connection); any number of [`Reader`]s read the same file, also
-//! while it writes. Writes come in [`Unit`]s: a committed unit survives kill -9 and power cuts, an uncommitted
-//! one leaves nothing. Ground state is appended and never changed. Asking what is stored is how a run resumes.
+//! Contract: one [`Store`] writes, over a single connection. Any number of [`Reader`]s read the
+//! same file, also while it writes. Rows are written in [`Unit`]s: a committed unit survives kill
+//! -9 and power cuts, and an uncommitted one leaves nothing. Ground state is appended and never
+//! changed. A run resumes by reading what is stored.
 //!
-//! It knows nothing about models, scoring or the loop, and reads no clock: times come from the caller.
+//! It knows nothing about models, scoring or the loop, and reads no clock: times come from the
+//! caller.
 //!
-//! Full-text search covers every tree's thoughts and answers and every task's question; a variant's question is
-//! left out (it repeats its task's). The index costs under a tenth of an insertion (`benches/store.rs`).
-//! See `migrations/` for the commented schema and the views.
+//! Full-text search covers every tree's thoughts and answers and every task's question. A variant's
+//! question is left out, because it repeats its task's. The index costs under a tenth of an
+//! insertion (`benches/store.rs`). `migrations/` holds the commented schema and the views.
 
 mod alarm;
 mod begin;
@@ -46,7 +48,7 @@ pub use self::verify::{VerifyReport, verify};
 use fault::explain;
 use guard::Guard;
 
-/// The one that writes.
+/// Writes a trajectory store.
 pub struct Store {
     writer: SqlitePool,
     reader: Reader,
@@ -66,7 +68,8 @@ impl Store {
     /// Opens the file for writing; creates it, or brings an older schema up to date.
     ///
     /// # Errors
-    /// A newer schema, another program's database, a damaged or unreadable file, a folder that may only be read.
+    /// A newer schema, another program's database, a damaged or unreadable file, a folder that may
+    /// only be read.
     pub async fn open(path: &Path) -> Result<Self> {
         let writer = open::writer(path).await?;
         let reader = Reader::open(path).await?;
@@ -93,15 +96,15 @@ impl Store {
         &self.reader
     }
 
-    /// Closes the connections and folds the write-ahead log into the file. Dropping the store is safe too:
-    /// the log is then folded in by whoever opens the file next.
+    /// Closes the connections and folds the write-ahead log into the file. Dropping the store is
+    /// safe too: the next program that opens the file folds the log in.
     pub async fn close(self) -> Result<()> {
         self.reader.close().await?;
         open::close(self.writer).await
     }
 
-    /// Writes rows of one iteration in one transaction, a [`Unit`]: `rows` writes them, and what it returns is
-    /// returned once they are committed.
+    /// Writes rows of one iteration in one transaction, a [`Unit`]: `rows` writes them, and what it
+    /// returns is returned once they are committed.
     ///
     /// # Errors
     /// Those of `rows`, and of the disk. Nothing of the unit exists then.
@@ -117,8 +120,8 @@ impl Store {
         Ok(written)
     }
 
-    /// Marks a checkpoint's file as deleted. Call it before deleting: a crash between the two leaves a file
-    /// nobody needs, never a row without its file.
+    /// Marks a checkpoint's file as deleted. Call it before deleting: a crash between the two
+    /// leaves a file that no row needs, never a row without its file.
     pub async fn forget_checkpoint(&self, id: i64, reason: &str) -> Result<()> {
         self.guard.check()?;
         let done =

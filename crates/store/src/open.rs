@@ -1,8 +1,10 @@
-//! Opening the file: connection settings, migrations, and clear errors for files that can't be used.
+//! Opening the file: connection settings, migrations, and clear errors for files that can't be
+//! used.
 //!
-//! Writing is `synchronous = FULL` in WAL mode. NORMAL would survive kill -9 too, but after a power cut it may
-//! forget the last commits, while files that those commits allowed to be deleted (old checkpoints) stay
-//! deleted. A commit is a unit of seconds of work, so the extra fsync is not noticed.
+//! Writing is `synchronous = FULL` in WAL mode. NORMAL would survive kill -9 too, but after a power
+//! cut it may forget the last commits, while files that those commits allowed to be deleted (old
+//! checkpoints) stay deleted. A commit is a unit of seconds of work, so the extra fsync is not
+//! noticed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,8 +20,8 @@ use autodidact_domain::Arm;
 /// `PRAGMA application_id` of a trajectory store.
 const APPLICATION_ID: i64 = 0x6175_7469;
 
-/// Every file of `migrations/`: its number, its name and what it says. A list, because the macro that reads the folder
-/// builds sqlx and SQLite once more, for the compiler.
+/// Every file of `migrations/`: its number, its name and its SQL. It is a list because the macro
+/// that reads the folder builds sqlx and SQLite a second time, for the compiler.
 const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "ground state", include_str!("../../../migrations/0001_ground_state.sql")),
     (2, "views and search", include_str!("../../../migrations/0002_views_and_search.sql")),
@@ -37,7 +39,7 @@ enum Found {
     Empty,
     /// A trajectory store of this schema version.
     Store(i64),
-    /// Somebody else's database.
+    /// Another program's database, with this application id.
     Foreign(i64),
 }
 
@@ -130,8 +132,8 @@ pub(super) async fn any_version(path: &Path) -> Result<Option<SqlitePool>> {
     }
 }
 
-/// The `config_json` of the last run of an arm, if one has begun: also from a file that a run has
-/// still to fill or to migrate, as it is when the first start was cut off.
+/// The `config_json` of the last run of an arm, if one has begun. It also reads a file that is
+/// still empty or not migrated yet, as after a first start that was interrupted.
 pub async fn config_of_run(path: &Path, arm: Arm) -> Result<Option<String>> {
     let Some(pool) = any_version(path).await? else { return Ok(None) };
     let config = sqlx::query_scalar("SELECT config_json FROM runs WHERE arm = ?1 ORDER BY id DESC LIMIT 1")
@@ -153,8 +155,8 @@ async fn read_only(path: &Path) -> Result<SqlitePool> {
     check_file(path)?;
     let options = base_options(path).create_if_missing(false).read_only(true).pragma("query_only", "on");
     match connect(options.clone()).await {
-        // A closed store in a folder that may only be read: SQLite can't create the -shm file it wants, and
-        // nobody can be writing, so the file may be read as it is.
+        // A closed store in a read-only folder: SQLite can't create the -shm file that it needs. No
+        // program can be writing there, so the file is read without one.
         Err(e) if super::fault::code(&e).is_some_and(|c| c & 0xff == 14) && !has_wal(path) => {
             connect(options.immutable(true)).await
         }
@@ -170,8 +172,8 @@ fn base_options(path: &Path) -> SqliteConnectOptions {
         .pragma("temp_store", "memory")
         .pragma("cache_size", "-32768")
         .pragma("trusted_schema", "off")
-        // Rows come from the connection's thread: the more it may prepare, the fewer times the two wait for
-        // each other.
+        // Rows come from the connection's thread. A larger buffer lets the two threads wait less
+        // often.
         .row_buffer_size(1024)
         .disable_statement_logging()
 }
@@ -215,7 +217,7 @@ async fn found(path: &Path, pool: &SqlitePool) -> Result<Found> {
     .map_err(|e| explain(path, "read the header", e))?;
     Ok(match (id, tables) {
         (APPLICATION_ID, _) => Found::Store(version),
-        // sqlx's own table may stand alone: a crash between it and the first migration.
+        // sqlx's own table may be the only one, after a crash before the first migration.
         (0, 0) => Found::Empty,
         _ => Found::Foreign(id),
     })
@@ -236,7 +238,7 @@ fn foreign(path: &Path, id: i64) -> String {
     )
 }
 
-/// `SqlitePool::close` for both kinds: the last one to close checkpoints the write-ahead log.
+/// Closes a pool that writes or reads. The last one to close checkpoints the write-ahead log.
 pub(super) async fn close(pool: SqlitePool) -> Result<()> {
     tokio::time::timeout(Duration::from_secs(60), pool.close())
         .await

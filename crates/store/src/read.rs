@@ -1,4 +1,4 @@
-//! The read-only side: what the loop asks to learn what is there and what is missing.
+//! The read-only side: the queries by which the loop learns what is stored and what is missing.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ impl Reader {
     /// Opens the file for reading only.
     ///
     /// # Errors
-    /// A missing or empty file, another schema version than this program's, another program's database,
-    /// a damaged file.
+    /// A missing or empty file, another schema version than this program's, another program's
+    /// database, a damaged file.
     pub async fn open(path: &Path) -> Result<Self> {
         Ok(Self { pool: open::readers(path).await?, path: path.to_owned() })
     }
@@ -82,7 +82,7 @@ impl Reader {
         row.map_err(self.fail("read a task"))?.as_ref().map(task).transpose()
     }
 
-    /// Addresses of the trees that are stored: what isn't among them is missing.
+    /// Addresses of the trees that are stored; every other one is missing.
     pub async fn tree_keys(&self, run: i64, iteration: u32, purpose: Purpose) -> Result<HashSet<String>> {
         let _wait = profile::waiting(Operator::Store);
         let rows: Vec<String> = sqlx::query_scalar(
@@ -157,7 +157,7 @@ impl Reader {
         rows.iter().map(|r| Ok((r.try_get("iteration")?, named(r, "stage")?, critic(r)?))).collect()
     }
 
-    /// The iteration's verdicts, in the order in which they were given.
+    /// The iteration's selections, in order of insertion.
     pub async fn selections(&self, run: i64, iteration: u32) -> Result<Vec<Selection>> {
         let _wait = profile::waiting(Operator::Store);
         let rows = sqlx::query("SELECT * FROM selections WHERE run = ?1 AND iteration = ?2 ORDER BY id")
@@ -169,7 +169,8 @@ impl Reader {
         rows.iter().map(selection).collect()
     }
 
-    /// The iteration's optimizer updates, in order, with the parts of each loss and what trained in each.
+    /// The iteration's optimizer updates, in order, with the parts of each loss and what trained in
+    /// each.
     pub async fn steps(&self, run: i64, iteration: u32) -> Result<Vec<StepRow>> {
         let _wait = profile::waiting(Operator::Store);
         let rows = sqlx::query("SELECT * FROM steps WHERE run = ?1 AND iteration = ?2 ORDER BY step")

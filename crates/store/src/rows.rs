@@ -1,4 +1,5 @@
-//! What the store takes and gives beside the nouns of `domain`: plain data, one type per table.
+//! The rows that the store writes and reads, in addition to the nouns of `domain`: plain data, one
+//! type per table.
 
 use autodidact_domain::{
     Address, Alarm, Arm, Decoding, FinishReason, LogprobKind, Phase, Purpose, RunState, Score, ScorerSpec,
@@ -60,7 +61,7 @@ impl<'a, S: AsRef<str> + ?Sized> From<&'a S> for Provenance<'a> {
     }
 }
 
-/// A stored tree and where it stands.
+/// A stored tree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredTree {
     pub tree_row: i64,
@@ -145,9 +146,9 @@ pub struct TrajectoryDetail {
 /// What a critique head had learned from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CriticStage {
-    /// Graded labels alone.
+    /// Graded labels only.
     Bootstrap,
-    /// Its own confident annotations too.
+    /// Graded labels and its own confident annotations.
     Annotated,
 }
 
@@ -176,8 +177,8 @@ pub struct StepRow {
     pub step: u32,
     /// The total.
     pub loss: f64,
-    /// The parts of the total by name, each weighted as it entered the total; empty if there is one part only.
-    /// They come back in the order of their names.
+    /// The parts of the total by name, each weighted as it entered the total; empty if there is one
+    /// part only. They come back in the order of their names.
     pub losses: Vec<(String, f64)>,
     /// Tokens read, prompts included.
     pub tokens: u64,
@@ -215,9 +216,9 @@ pub struct CheckpointRow {
     pub parent_hash: Option<String>,
     /// A file or a folder, relative to the checkpoints' root, `/` between parts.
     pub path: String,
-    /// Size on disk; [`super::hash_path`] gives it.
+    /// Size on disk, as [`super::hash_path`] returns it.
     pub bytes: u64,
-    /// What [`super::hash_path`] says of `path`.
+    /// Hash of `path`, as [`super::hash_path`] returns it.
     pub file_hash: String,
 }
 
@@ -276,11 +277,11 @@ pub struct PhaseRow {
     pub iteration: u32,
     pub phase: Phase,
     pub seconds: f64,
-    /// What the phase came to, in words or JSON.
+    /// The result of the phase, in words or JSON.
     pub detail: String,
 }
 
-/// Something the program told its user.
+/// A message to the user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventRow {
     pub id: i64,
@@ -390,6 +391,6 @@ pub struct Table {
     pub columns: Vec<String>,
     /// `None` is NULL.
     pub rows: Vec<Vec<Option<String>>>,
-    /// Whether there were more rows than asked for.
+    /// Whether there were more rows than the limit.
     pub truncated: bool,
 }

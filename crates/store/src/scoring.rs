@@ -1,7 +1,8 @@
 //! Scores, and the specs that they were made by.
 //!
-//! A scoring is one act: one scorer, at most one spec, many rows. Scores are never changed. A trajectory that is
-//! scored again, by another scorer or spec or in a later regrade, gets new rows, and the last scoring counts.
+//! A scoring is one act: one scorer, at most one spec, many rows. Scores are never changed. A
+//! trajectory that is scored again, by another scorer or spec or in a later regrade, gets new rows,
+//! and the last scoring counts.
 
 use std::collections::HashMap;
 
@@ -21,9 +22,9 @@ impl Unit {
     /// Stores the rows of one scoring, and its spec if that isn't stored.
     ///
     /// # Errors
-    /// A score that the same scorer, spec and regrade have already given in this iteration: a phase that
-    /// resumes must score only what is missing. Whoever scores again on purpose numbers it with
-    /// [`Scoring::regrade`], which [`Reader::regrades`] counts.
+    /// A score that is stored already for the same scorer, spec and regrade in this iteration: a
+    /// phase that resumes must score only what is missing. A deliberate later scoring has a number,
+    /// [`Scoring::regrade`]; [`Reader::regrades`] returns the last one.
     pub async fn put_scores(
         &mut self,
         scoring: impl Into<Scoring<'_>>,
@@ -128,7 +129,8 @@ impl Unit {
 }
 
 impl Reader {
-    /// The scores made in an iteration, by trajectory, then in the scorers' order; of repeated ones the last counts.
+    /// The scores made in an iteration, by trajectory, then in the scorers' order; of repeated ones
+    /// the last counts.
     pub async fn scores(&self, run: i64, iteration: u32) -> Result<Vec<(i64, Score)>> {
         let _wait = profile::waiting(Operator::Store);
         let rows = sqlx::query(

@@ -1,8 +1,8 @@
-//! A write transaction that always ends: by its commit, or by closing the connection.
+//! A write transaction that always ends, by its commit or by closing the connection.
 //!
-//! SQLite rolls a transaction back by itself when the disk is full or fails. The driver's own transaction
-//! doesn't expect that and would leave the connection unusable, so a transaction that wasn't committed gives
-//! its connection up; the pool opens another one.
+//! SQLite rolls a transaction back when the disk is full or fails. The driver's own transaction
+//! doesn't expect that and would leave the connection unusable. A transaction that wasn't committed
+//! therefore closes its connection, and the pool opens another one.
 
 use std::ops::{Deref, DerefMut};
 

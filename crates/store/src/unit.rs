@@ -1,7 +1,7 @@
 //! A unit: one transaction of a run's iteration. All of it is committed, or none of it.
 //!
-//! Dropping a unit rolls it back. The commit writes the unit's content hash, computed from the rows as they
-//! stand in the file, so `verify` can tell whether any of them changed.
+//! Dropping a unit rolls it back. The commit writes the unit's content hash, computed from the rows
+//! as the file holds them, so `verify` notices when one of them has changed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl Unit {
         &mut self.tx
     }
 
-    /// Turns a failed write into words; constraint violations name the row.
+    /// Explains a failed write. For a violated constraint it names the row.
     pub(super) fn failed(&self, what: &str, error: sqlx::Error) -> anyhow::Error {
         let place = format!("run {}, iteration {}", self.run, self.iteration);
         match error.as_database_error() {
@@ -114,7 +114,7 @@ impl Unit {
         query.map(drop).map_err(|e| self.failed(&format!("the {stage} critic"), e))
     }
 
-    /// Stores that a checkpoint is complete on disk; gives its row id.
+    /// Stores that a checkpoint is complete on disk, and returns its row id.
     pub async fn put_checkpoint(&mut self, row: &CheckpointRow) -> Result<i64> {
         let path = std::path::Path::new(&row.path);
         ensure!(
@@ -141,7 +141,8 @@ impl Unit {
         query.map_err(|e| self.failed(&format!("checkpoint `{}`", row.path), e))
     }
 
-    /// Stores measurements. Each (policy, split, decoding, metric, level) is measured once per iteration.
+    /// Stores measurements. Each (policy, split, decoding, metric, level) is measured once per
+    /// iteration.
     pub async fn put_evaluations(&mut self, rows: &[EvaluationRow]) -> Result<()> {
         for row in rows {
             self.put_evaluation(row).await?;
@@ -201,7 +202,8 @@ impl Unit {
         query.map(drop).map_err(|e| self.failed("the promotion", e))
     }
 
-    /// Stores how far apart sampler and trainer were; each iteration has one comparison.
+    /// Stores the difference between the log-probabilities of sampler and trainer, once per
+    /// iteration.
     pub async fn put_parity(&mut self, row: &ParityRow) -> Result<()> {
         finite("the parity's largest difference", row.max_abs_diff)?;
         let query = sqlx::query(

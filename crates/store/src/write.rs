@@ -1,8 +1,8 @@
 //! The writes with many rows: trees, selections, steps. Scores are in `scoring.rs`.
 //!
-//! Rows go in by multi-row statements of fixed sizes (so the statement cache holds them), because every
-//! statement costs a round trip to the connection's thread. Row ids are counted here, not asked for: the unit
-//! holds the write lock.
+//! Rows are inserted by multi-row statements, because every statement costs a round trip to the
+//! connection's thread. Their sizes are fixed, so that the statement cache holds them. Row ids are
+//! counted here and not read back: the unit holds the write lock.
 
 use std::collections::HashSet;
 
@@ -29,7 +29,7 @@ pub(super) async fn insert<T>(
     let row = format!("({})", vec!["?"; columns].join(", "));
     let mut rest = rows;
     for size in [64, 8, 1] {
-        // Made of constants alone.
+        // Made of constants only.
         let sql = format!("{head} VALUES {}", vec![row.as_str(); size].join(", "));
         let (whole, left) = rest.split_at(rest.len() / size * size);
         for chunk in whole.chunks_exact(size) {
@@ -60,11 +60,12 @@ struct LeafLine<'t> {
 }
 
 impl Unit {
-    /// Stores trees with their thoughts and leaves; gives the trajectories' row ids per tree, per leaf.
+    /// Stores trees with their thoughts and leaves; returns the trajectories' row ids per tree, per
+    /// leaf.
     ///
     /// # Errors
-    /// An address that the run already has, a task that isn't stored, a malformed tree: named, and nothing
-    /// of the unit may be committed then.
+    /// An address that the run already has, a task that isn't stored, a malformed tree. The error
+    /// names it.
     pub async fn put_trees(
         &mut self,
         purpose: Purpose,
@@ -104,7 +105,7 @@ impl Unit {
         let addresses: Vec<String> = trees.iter().map(|t| t.address.to_string()).collect();
         let mut seen = HashSet::new();
         if let Some(twice) = addresses.iter().find(|a| !seen.insert(a.as_str())) {
-            bail!("tree {twice} was given twice in one unit; each address is drawn once");
+            bail!("tree {twice} occurs twice in one unit; each address is sampled once");
         }
         let stored: Option<String> = sqlx::query_scalar(
             "SELECT address FROM trees WHERE run = ?1 AND address IN (SELECT value FROM json_each(?2)) LIMIT 1",
@@ -116,7 +117,7 @@ impl Unit {
         .map_err(|e| self.failed("trees", e))?;
         if let Some(address) = stored {
             bail!(
-                "tree {address} of run {} is already stored; ask `tree_keys` what is missing before drawing",
+                "tree {address} of run {} is already stored; ask `tree_keys` what is missing before sampling",
                 self.run
             );
         }
@@ -204,7 +205,7 @@ impl Unit {
         .map(drop)
     }
 
-    /// Stores selection's verdicts; a trajectory has one per iteration.
+    /// Stores selections; a trajectory has one per iteration.
     pub async fn put_selections(&mut self, selections: &[Selection]) -> Result<()> {
         for selection in selections {
             for figure in [selection.advantage, selection.weight].into_iter().flatten() {
@@ -229,7 +230,8 @@ impl Unit {
         done.map_err(|e| self.failed("a selection", e))
     }
 
-    /// Stores optimizer updates, the parts of each loss, and what trained in each; an update is stored once.
+    /// Stores optimizer updates, the parts of each loss, and what trained in each; an update is
+    /// stored once.
     pub async fn put_steps(&mut self, steps: &[StepRow]) -> Result<()> {
         for step in steps {
             let parts = step.losses.iter().map(|(_, value)| *value);
@@ -277,7 +279,7 @@ fn examples(step: &StepRow) -> impl Iterator<Item = (u32, u32, Option<i64>, Opti
     trajectories.chain(tasks).zip(0..).map(|((trajectory, task), i)| (step.step, i, trajectory, task))
 }
 
-/// What the schema can't say.
+/// Checks what the schema can't express.
 fn check(tree: &Tree) -> Result<()> {
     ensure!(!tree.leaves.is_empty(), "it has no leaf");
     for (i, thought) in tree.thoughts.iter().enumerate() {

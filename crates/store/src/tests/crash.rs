@@ -1,4 +1,4 @@
-//! Stopping anywhere leaves a legal state, and going on ends in the same rows.
+//! Stopping anywhere leaves a legal state, and resuming ends in the same rows.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -53,7 +53,8 @@ fn the_digest_does_not_depend_on_interruptions() {
     });
 }
 
-/// What `autodidact verify` of commit 46a2ea4 (schema version 2) printed for a store that [`drive`] had written.
+/// What `autodidact verify` of commit 46a2ea4 (schema version 2) printed for a store that [`drive`]
+/// had written.
 const DIGEST_OF_SCHEMA_2: &str = "dbcdd36145c8d903e5956b171b9d0252bc7be57a48db3eb2ec281ede1204c5d5";
 
 #[test]
@@ -115,7 +116,7 @@ fn a_unit_that_fails_leaves_nothing() {
 const CHILD: &str = "tests::crash::child";
 const CHILD_FOLDER: &str = "AUTODIDACT_TEST_STORE_CHILD";
 
-/// Not a test: what the next one starts and kills.
+/// Not a test: the process that the next test starts and kills.
 #[test]
 #[ignore = "run by kill_nine_anywhere"]
 fn child() {

@@ -22,8 +22,8 @@ async fn execute(path: &Path, sql: &'static str) {
     db.close().await.unwrap();
 }
 
-/// Columns whose change is no damage: clocks, durations, what may change, order of insertion, and ids that no row
-/// refers to.
+/// Columns whose change is no damage: clocks, durations, what may change, order of insertion, and
+/// ids that no row refers to.
 const FREE: &[&str] = &[
     "runs.iterations",
     "runs.state_reason",
@@ -173,7 +173,8 @@ fn damaged_pages_are_reported_not_fatal() {
             let copy = dir.path().join("copy.db");
             std::fs::write(&copy, bad).unwrap();
             tried += 1;
-            // Opening reads few pages; what it can't do without is an error that says so.
+            // Opening reads few pages. If one of those is damaged, it returns an error that reports
+            // it.
             match verify(&copy, dir.path()).await {
                 Ok(report) => noticed += usize::from(!report.ok),
                 Err(error) => {
@@ -209,7 +210,7 @@ fn files_of_checkpoints_are_hashed_again() {
         assert_eq!(store.digest().await.unwrap(), digest, "what was removed since is no ground state");
         store.close().await.unwrap();
         let report = verify(&path, dir.path()).await.unwrap();
-        assert!(report.problems.len() == 1 && report.problems[0].contains("can't go on"), "{report:?}");
+        assert!(report.problems.len() == 1 && report.problems[0].contains("can't be resumed"), "{report:?}");
     });
 }
 

@@ -1,4 +1,5 @@
-//! A loop in miniature: asks what is stored, writes what is missing. Every row follows from constants.
+//! A loop in miniature: it asks what is stored and writes what is missing. Every row follows from
+//! constants.
 
 use super::*;
 
@@ -13,7 +14,8 @@ pub(super) enum Columns {
     All,
 }
 
-/// Drives a run of one iteration to its end; `after` is called after every commit and may stop it with an error.
+/// Drives a run of one iteration to its end; `after` is called after every commit and may stop it
+/// with an error.
 pub(super) async fn drive(
     store: &Store,
     root: &Path,
@@ -312,7 +314,7 @@ pub(super) fn promotion() -> PromotionRow {
     }
 }
 
-/// A finished run in a folder of its own.
+/// A finished run in its own folder.
 pub(super) async fn finished() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.db");

@@ -1,4 +1,4 @@
-//! Files that can't be used: each gives an error that says what happened and what to do.
+//! Files that can't be used: each error states what happened and what to do.
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
@@ -35,7 +35,7 @@ fn another_schema() {
         let error = Reader::open(&path).await.err().unwrap().to_string();
         assert!(error.contains("older") && error.contains("autodidact run"), "{error}");
         let config = config_of_run(&path, Arm::Reward).await.unwrap();
-        assert!(config.is_some(), "who brings it up to date may ask what it began with");
+        assert!(config.is_some(), "a run that brings it up to date reads how it began");
         std::fs::write(&path, "").unwrap();
         assert_eq!(config_of_run(&path, Arm::Reward).await.unwrap(), None, "cut off before the first table");
     });
@@ -77,7 +77,7 @@ fn nothing_there() {
         let error = Store::open(dir.path()).await.err().unwrap().to_string();
         assert!(error.contains("is not a file"), "{error}");
 
-        // What a crash at creation leaves behind: the same command goes on.
+        // A crash at creation leaves an empty file, which the same command fills.
         std::fs::write(&path, "").unwrap();
         let error = Reader::open(&path).await.err().unwrap().to_string();
         assert!(error.contains("is empty") && error.contains("start a run"), "{error}");
@@ -107,7 +107,7 @@ fn a_damaged_file() {
     });
 }
 
-/// Root may write anywhere except where nobody can.
+/// Root can write to any folder but such a one.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_folder_that_may_not_be_written() {

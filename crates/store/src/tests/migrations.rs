@@ -1,4 +1,4 @@
-//! The migrations that the program holds, beside the folder.
+//! The migrations that the program holds, compared with the folder.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ fn every_file_of_the_folder_is_a_migration_as_sqlx_reads_it() {
     assert_eq!(schema_version(), read.iter().map(|m| m.version).max().unwrap(), "numbered from 1");
 }
 
-/// A store remembers what it was made by and is refused if that has changed.
+/// A store holds the hashes of its migrations and is refused if one has changed.
 #[test]
 fn what_stores_were_made_by_stays_as_it_was() {
     let starts = |m: &Migration| m.checksum.first_chunk().map(|start| u64::from_be_bytes(*start));

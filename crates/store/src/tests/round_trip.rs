@@ -323,7 +323,8 @@ mod any {
     }
 }
 
-/// Floats as bits, so that NaN equals itself. A value of -0 comes back as 0: SQLite keeps no sign of zero.
+/// Floats as bits, so that NaN equals itself. A value of -0 comes back as 0: SQLite keeps no sign
+/// of zero.
 fn bits(tree: &Tree) -> String {
     let bits = |t: &Thought| t.logprobs.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     let bits: Vec<_> = tree.thoughts.iter().map(bits).collect();

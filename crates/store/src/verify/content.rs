@@ -1,4 +1,4 @@
-//! Every hash computed again, and every stored name read.
+//! Computes every hash again, and reads every stored name.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -99,7 +99,8 @@ pub(super) async fn alarms(db: &mut SqliteConnection) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// Trees whole: the hash over thoughts and leaves, and what the schema can't say about their shape.
+/// The hash of each tree with its thoughts and leaves, and what the schema can't express about its
+/// shape.
 pub(super) async fn trees(db: &mut SqliteConnection) -> Result<Vec<String>> {
     let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM trees ORDER BY id").fetch_all(&mut *db).await?;
     let mut problems = Vec::new();
@@ -108,7 +109,7 @@ pub(super) async fn trees(db: &mut SqliteConnection) -> Result<Vec<String>> {
             problems.extend(found);
             continue;
         }
-        // Something in this page can't be read: find out what, one by one.
+        // Something in this page can't be read. Reading its trees one by one finds it.
         for &id in page {
             match page_problems(db, &[id]).await {
                 Ok(found) => problems.extend(found),
@@ -187,7 +188,7 @@ fn tree_problems(stored: &StoredTree, claims: &Claims) -> Vec<String> {
     if claims.content_hash != hash || claims.drawn_tokens != tree.drawn_tokens() as i64 {
         problems.push(format!("{place} isn't what was written: its content hash differs"));
     }
-    // Paths can be walked only when the shape is sound.
+    // Paths can be followed only if the shape is sound.
     if problems.is_empty() {
         problems.extend(leaf_problems(tree, &claims.leaves));
     }
@@ -199,10 +200,13 @@ fn leaf_problems(tree: &Tree, claims: &[LeafClaims]) -> Vec<String> {
     for ((place, leaf), claim) in tree.leaves.iter().enumerate().zip(claims) {
         let id = claim.trajectory;
         if claim.leaf != place as i64 {
-            problems.push(format!("trajectory {id} is leaf {}, but stands at place {place}", claim.leaf));
+            problems.push(format!("trajectory {id} is leaf {}, but its place is {place}", claim.leaf));
         }
         if claim.tokens != tree.completion_ids(leaf).len() as i64 {
-            problems.push(format!("trajectory {id} is said to have {} tokens, but hasn't", claim.tokens));
+            problems.push(format!(
+                "trajectory {id} doesn't have the {} tokens that its row states",
+                claim.tokens
+            ));
         }
         if claim.text_hash != canon::text_hash(&tree.completion_text(leaf)) {
             problems.push(format!("trajectory {id}: the hash of its text differs"));
@@ -233,7 +237,8 @@ fn shape(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// Every committed transaction's hash, from its rows as they are now. `hashes` gets the hashes of all rows.
+/// Every committed transaction's hash, from its rows as they are now. `hashes` gets the hashes of
+/// all rows.
 pub(super) async fn units(db: &mut SqliteConnection, hashes: &mut Vec<canon::Hash>) -> Result<Vec<String>> {
     let units: Vec<(i64, i64, i64, Option<Vec<u8>>)> =
         sqlx::query_as("SELECT id, run, iteration, content_hash FROM units ORDER BY id")

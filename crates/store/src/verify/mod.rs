@@ -1,8 +1,9 @@
-//! Does the file still say what was written, and do its rows agree with each other and with the disk?
+//! Checks that the file still holds what was written, and that its rows agree with each other and
+//! the disk.
 //!
-//! Three circles: SQLite's own checks of the file; every hash computed again from the rows; and what rows say
-//! of each other (trees, lineage, order of phases) and of the checkpoints on disk. Everything is read in one
-//! snapshot, so a store can be verified while a run writes to it.
+//! There are three kinds of checks: SQLite's own of the file; every hash, computed again from the
+//! rows; and references between rows (trees, lineage, order of phases) and to the checkpoints on
+//! disk. Everything is read in one snapshot, so a store can be verified while a run writes to it.
 
 mod content;
 mod references;
@@ -15,7 +16,7 @@ use sqlx::SqliteConnection;
 use super::digest;
 use super::read::Reader;
 
-/// Problems of one kind that are listed; the rest is counted.
+/// Problems of one kind that are listed; the others are counted.
 const LISTED_MAX: usize = 20;
 
 /// What a check of a store found.
@@ -25,14 +26,16 @@ pub struct VerifyReport {
     pub ok: bool,
     /// The store's digest; empty when the rows couldn't be read.
     pub digest: String,
-    /// Every problem, in words; past the twentieth of a kind they are counted.
+    /// Every problem, in words. Of each kind, those after the twentieth are only counted.
     pub problems: Vec<String>,
 }
 
-/// Checks the store at `path` and the checkpoints, whose rows name them relative to `checkpoint_root`.
+/// Checks the store at `path` and the checkpoints, whose rows name them relative to
+/// `checkpoint_root`.
 ///
 /// # Errors
-/// A file that isn't a store of this schema, or is missing. Damage is not an error: it is in the report.
+/// A file that isn't a store of this schema, or is missing. Damage is not an error; the report
+/// lists it.
 pub async fn verify(path: &Path, checkpoint_root: &Path) -> Result<VerifyReport> {
     let reader = Reader::open(path).await?;
     let mut tx = reader.pool.begin().await.map_err(reader.fail("begin to read"))?;
@@ -82,7 +85,8 @@ impl Problems {
     }
 }
 
-/// A connection that only reads doesn't know CHECK constraints: the hashes stand in for them.
+/// A connection that only reads doesn't check CHECK constraints. The hashes notice what breaks
+/// them.
 async fn integrity(db: &mut SqliteConnection) -> Result<Vec<String>> {
     let lines: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(db).await?;
     ensure!(!lines.is_empty(), "it gave no answer");

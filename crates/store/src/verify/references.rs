@@ -1,4 +1,4 @@
-//! What rows say of each other and of the disk: lineage, the order of phases, promotions, checkpoints.
+//! References between rows and to the disk: lineage, the order of phases, promotions, checkpoints.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use sqlx::SqliteConnection;
 use crate::digest::hash_path;
 use autodidact_domain::{Arm, Phase};
 
-/// Queries that give a line per violation, and what the line means.
+/// What a violation means, and the query that returns a line for each.
 const LINEAGE: &[(&str, &str)] = &[
     (
         "rows lie in another run or iteration than their unit",
@@ -46,7 +46,7 @@ const LINEAGE: &[(&str, &str)] = &[
         "SELECT 'spec ' || k.hash FROM specs k WHERE NOT EXISTS (SELECT 1 FROM scorings g WHERE g.spec = k.hash)",
     ),
     (
-        "trees were drawn by a policy that the run doesn't know",
+        "trees were sampled from a policy that the run doesn't know",
         "SELECT DISTINCT 'policy ' || t.policy_hash || ' in run ' || t.run || ', iteration ' || t.iteration
          FROM trees t JOIN runs r ON r.id = t.run WHERE t.policy_hash <> r.base_policy_hash AND t.policy_hash NOT IN (
              SELECT c.policy_hash FROM checkpoints c WHERE c.run = t.run)",
@@ -122,7 +122,8 @@ pub(super) async fn phases(db: &mut SqliteConnection) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// Each decision starts from the policy the earlier ones left, and a promoted policy can still be loaded.
+/// Each decision starts from the policy the earlier ones left, and a promoted policy can still be
+/// loaded.
 pub(super) async fn promotions(db: &mut SqliteConnection) -> Result<Vec<String>> {
     let rows: Vec<(i64, u32, String, String, bool, String)> = sqlx::query_as(
         "SELECT p.run, p.iteration, p.candidate_hash, p.incumbent_hash, p.promoted, r.base_policy_hash
@@ -162,7 +163,7 @@ pub(super) async fn promotions(db: &mut SqliteConnection) -> Result<Vec<String>>
         let last = rows.get(i + 1).is_none_or(|(r, ..)| r != run);
         if last && next != *base && !present.contains(&(*run, next.clone())) {
             problems.push(format!(
-                "{place}: the checkpoint of the promoted policy {next} was removed; the run can't go on"
+                "{place}: the checkpoint of the promoted policy {next} was removed; the run can't be resumed"
             ));
         }
         policy = Some((*run, next));
