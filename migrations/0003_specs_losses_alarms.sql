@@ -53,7 +53,7 @@ ALTER TABLE thoughts ADD COLUMN
     visits INTEGER CHECK (visits >= 0) /* how often a search visited it; NULL: not counted */;
 
 ALTER TABLE trees ADD COLUMN
-    replayable INTEGER NOT NULL DEFAULT 1 CHECK (replayable IN (0, 1)) /* 0: its address doesn't give it again */;
+    replayable INTEGER NOT NULL DEFAULT 1 CHECK (replayable IN (0, 1)) /* 0: the same address may give another tree */;
 ALTER TABLE trees ADD COLUMN
     logprob_kind TEXT /* what its log-probabilities are of: processed; NULL: raw, as `thoughts` states */;
 
@@ -64,8 +64,10 @@ ALTER TABLE selections ADD COLUMN
 ALTER TABLE selections ADD COLUMN
     weight REAL /* its weight in training; NULL: 1 */;
 
--- One row per iteration of a run, as before; of repeated rewards the last counts.
 DROP VIEW iteration_summary;
+
+-- One row per iteration of a run: what it sampled, kept, trained and gained. Of repeated rewards
+-- the last counts.
 CREATE VIEW iteration_summary AS
 SELECT
     i.run,                                   -- run

@@ -1,7 +1,8 @@
 //! `docs/schema.md`: every table and view of the store with its columns, from the migrations' comments.
 //!
 //! It reads what the migrations use: `CREATE TABLE`, `CREATE VIEW` and `ALTER TABLE … ADD COLUMN` with
-//! one column a line and a comment after it; a later definition of a name replaces an earlier one.
+//! one column a line and a comment after it (in `ALTER TABLE` within it, so that SQLite keeps it); a
+//! later definition of a name replaces an earlier one.
 
 use std::fmt::Write;
 
@@ -104,7 +105,8 @@ fn relations(migrations: &str) -> Vec<Relation> {
                 found.push(Relation { name: name.to_owned(), is_view, about: text, columns });
             }
             ["ALTER", "TABLE", name, "ADD", "COLUMN", ..] => {
-                let added = line.split("ADD COLUMN").nth(1).and_then(of_table);
+                let rest = line.split("ADD COLUMN").nth(1).filter(|rest| !rest.trim().is_empty());
+                let added = rest.or_else(|| lines.next()).and_then(of_table);
                 if let Some(relation) = found.iter_mut().find(|relation| relation.name == name) {
                     relation.columns.extend(added);
                 }
@@ -129,9 +131,11 @@ fn ends(line: &str, is_view: bool) -> bool {
     if is_view { code.ends_with(';') } else { code.starts_with(')') }
 }
 
-/// `name TYPE …, -- meaning`; nothing if the line is a constraint of the table.
+/// `name TYPE …, -- meaning` or `name TYPE … /* meaning */;`; nothing if the line is a constraint of the table.
 fn of_table(line: &str) -> Option<Column> {
-    let (code, about) = line.split_once(" -- ").unwrap_or((line, ""));
+    let split = line.split_once(" -- ").or_else(|| line.split_once(" /* "));
+    let (code, about) = split.unwrap_or((line, ""));
+    let about = about.trim_end_matches(" */;");
     let code = code.trim().trim_end_matches([',', ';']);
     let (name, kind) = code.split_once(char::is_whitespace)?;
     let is_name = name.chars().all(|c| c.is_lowercase() || c.is_ascii_digit() || c == '_');

@@ -13,7 +13,7 @@ use super::bootstrap::{self, note, row};
 use super::{Flow, Session, judging};
 use crate::domain::{Address, Phase, Purpose, Score, ScorerName, Trajectory};
 use crate::score::{self, Critic, Evidence, Formula, Labelled};
-use crate::store::{CriticStage, StoredTree};
+use crate::store::{CriticStage, Scoring, StoredTree};
 
 pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result<Flow> {
     let policy = session.load(&session.incumbent_hash(iteration).await?).await?;
@@ -68,9 +68,13 @@ pub(super) async fn perform(session: &mut Session<'_>, iteration: u32) -> Result
     let covered = session.store.scored(run, iteration, &ScorerName::REWARD, &row.hash).await?;
     let missing: Vec<&Evidence> = evidence.iter().filter(|e| !covered.contains(&e.id)).collect();
     if !missing.is_empty() {
-        let scores = score(session, &critic, row.voting, &missing)?;
+        let config = &session.config.reward;
+        let formula = Formula::parse(if row.voting { &config.formula } else { &config.without_head })?;
+        let scores = score(&critic, &formula, &missing);
+        let spec = score::reward_spec(&critic, &formula, session.config.critic.rereads);
+        let scoring = Scoring { spec: Some(&spec), ..Scoring::from(&row.hash) };
         session.host.milestone();
-        session.store.write(run, iteration, async |unit| unit.put_scores(&row.hash, &scores).await).await?;
+        session.store.write(run, iteration, async |unit| unit.put_scores(scoring, &scores).await).await?;
         session.host.milestone();
     }
     session.host.advanced(1);
@@ -101,15 +105,7 @@ async fn annotate(session: &Session<'_>, iteration: u32, evidence: &[Evidence]) 
 }
 
 /// Every scorer's score of every trajectory, the reward last.
-fn score(
-    session: &Session,
-    critic: &Critic,
-    voting: bool,
-    evidence: &[&Evidence],
-) -> Result<Vec<(i64, Score)>> {
-    let config = &session.config.reward;
-    let formula = Formula::parse(if voting { &config.formula } else { &config.without_head })?;
-    let scored =
-        |e: &&Evidence| e.scored(critic, &formula).into_iter().map(|s| (e.id, s)).collect::<Vec<_>>();
-    Ok(evidence.iter().flat_map(scored).collect())
+fn score(critic: &Critic, formula: &Formula, evidence: &[&Evidence]) -> Vec<(i64, Score)> {
+    let scored = |e: &&Evidence| e.scored(critic, formula).into_iter().map(|s| (e.id, s)).collect::<Vec<_>>();
+    evidence.iter().flat_map(scored).collect()
 }

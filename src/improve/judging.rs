@@ -10,7 +10,7 @@ use super::critique::trajectories;
 use super::{Policy, Session};
 use crate::domain::{Score, ScorerName, Trajectory};
 use crate::score::{self, reference_scores};
-use crate::store::StoredTree;
+use crate::store::{Scoring, StoredTree};
 
 /// Trajectories judged and committed together: what a crash may cost.
 const UNIT: usize = 32;
@@ -34,9 +34,10 @@ pub(super) async fn perform(
     let models = &session.referees;
     if let Some(first) = models.asked().first() {
         let judge = models.judge(policy.engine(), &session.text);
-        let hash = judge.hash();
+        let (hash, spec) = (judge.hash(), judge.spec(models.asked()));
+        let scoring = Scoring { spec: Some(&spec), ..Scoring::from(&hash) };
         let ask = |unit: &[Trajectory]| judge.scores(models.asked(), unit);
-        let stopped = in_units(session, iteration, &trajectories, (first, &hash), &ask).await?;
+        let stopped = in_units(session, iteration, &trajectories, (first, scoring), &ask).await?;
         if stopped.is_some() {
             return Ok(stopped);
         }
@@ -46,8 +47,9 @@ pub(super) async fn perform(
             let scores = reference_scores(reference.engine(), reference.text(), unit)?;
             Ok(scores.into_iter().map(|score| vec![score]).collect())
         };
-        let hash = reference.engine().policy_hash();
-        return in_units(session, iteration, &trajectories, (&ScorerName::REFERENCE, hash), &ask).await;
+        let spec = score::reference_spec(reference.engine(), reference.text());
+        let scoring = Scoring { spec: Some(&spec), ..Scoring::from(reference.engine().policy_hash()) };
+        return in_units(session, iteration, &trajectories, (&ScorerName::REFERENCE, scoring), &ask).await;
     }
     Ok(None)
 }
@@ -77,11 +79,11 @@ async fn in_units(
     session: &Session<'_>,
     iteration: u32,
     trajectories: &[Trajectory<'_>],
-    (first, hash): (&ScorerName, &str),
+    (first, scoring): (&ScorerName, Scoring<'_>),
     ask: &dyn Fn(&[Trajectory]) -> Result<Given>,
 ) -> Result<Option<String>> {
     let run = session.run.id;
-    let covered = session.store.scored(run, iteration, first, hash).await?;
+    let covered = session.store.scored(run, iteration, first, scoring.scorer_hash).await?;
     let missing: Vec<Trajectory> =
         trajectories.iter().filter(|t| !covered.contains(&t.id)).copied().collect();
     for unit in missing.chunks(UNIT) {
@@ -95,7 +97,7 @@ async fn in_units(
             .flat_map(|(trajectory, scores)| scores.into_iter().map(|score| (trajectory.id, score)))
             .collect();
         session.host.milestone();
-        session.store.write(run, iteration, async |unit| unit.put_scores(hash, &rows).await).await?;
+        session.store.write(run, iteration, async |unit| unit.put_scores(scoring, &rows).await).await?;
         session.host.milestone();
         session.host.advanced(1);
     }

@@ -97,7 +97,12 @@ fn heat_is_shown_token_by_token_where_texts_are_known() {
 fn a_tree_is_an_outline_that_indents_only_at_forks() {
     block_on(async {
         let fixture = Fixture::new().await;
-        let ids = fixture.store.put_trees(1, 1, Purpose::Rollout, "p", &[forked()]).await.unwrap().concat();
+        let ids = fixture
+            .store
+            .write(1, 1, async |unit| unit.put_trees(Purpose::Rollout, "p", &[forked()]).await)
+            .await
+            .unwrap()
+            .concat();
         let report = report::trajectory(&fixture.store, ids[0], None, VERDICT).await.unwrap();
         let text = trajectory(&report, &PLAIN);
         let outline: Vec<&str> = text.lines().filter_map(|line| line.split("0.50  ").nth(1)).collect();

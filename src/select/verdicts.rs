@@ -87,10 +87,8 @@ impl<'t> Verdicts<'t> {
     pub fn into_selections(self, otherwise: SelectionReason) -> Vec<Selection> {
         let verdicts = self.trajectories.iter().zip(self.ranks).zip(self.reasons);
         verdicts
-            .map(|((trajectory, rank), reason)| Selection {
-                trajectory: trajectory.id,
-                rank,
-                reason: reason.unwrap_or(otherwise),
+            .map(|((trajectory, rank), reason)| {
+                Selection::new(trajectory.id, rank, reason.unwrap_or(otherwise))
             })
             .collect()
     }

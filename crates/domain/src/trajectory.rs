@@ -220,6 +220,7 @@ mod tests {
             hidden_f16: Vec::new(),
             value: None,
             pruned: None,
+            visits: None,
         }
     }
 

@@ -27,6 +27,7 @@ impl Store {
         alarm: &Alarm,
         at: &str,
     ) -> Result<bool> {
+        self.guard.check()?;
         let fail = |e| explain(&self.path, "record an alarm", e);
         let finite = |value: Option<f64>| value.filter(|v| v.is_finite());
         let alarm = Alarm { value: finite(alarm.value), threshold: finite(alarm.threshold), ..alarm.clone() };

@@ -14,8 +14,8 @@ use blake3::Hasher;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Column, Row, SqliteConnection, TypeInfo, ValueRef};
 
-use super::rows::{AlarmRow, NewRun, Provenance, SpecRow};
-use autodidact_domain::{LogprobKind, Purpose, Task, Tree};
+use super::rows::{AlarmRow, NewRun, Provenance};
+use autodidact_domain::{LogprobKind, Purpose, ScorerSpec, Task, Tree};
 
 pub(super) type Hash = [u8; 32];
 
@@ -226,8 +226,8 @@ pub(super) fn task_hash(task: &Task) -> Hash {
         .finish()
 }
 
-pub(super) fn spec_hash(spec: &SpecRow) -> Hash {
-    Canon::new("specs").text(&spec.hash).text(&spec.name).text(&spec.json).finish()
+pub(super) fn spec_hash(spec: &ScorerSpec) -> Hash {
+    Canon::new("specs").text(&spec.hash).text(spec.name.as_str()).text(&spec.json).finish()
 }
 
 /// An alarm of the run with this key.

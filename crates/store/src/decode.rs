@@ -134,8 +134,8 @@ pub(super) fn selection(row: &SqliteRow) -> Result<Selection> {
     })
 }
 
-pub(super) fn spec(row: &SqliteRow) -> Result<SpecRow> {
-    Ok(SpecRow { hash: row.try_get("hash")?, name: row.try_get("name")?, json: row.try_get("json")? })
+pub(super) fn spec(row: &SqliteRow) -> Result<ScorerSpec> {
+    Ok(ScorerSpec { name: named(row, "name")?, json: row.try_get("json")?, hash: row.try_get("hash")? })
 }
 
 pub(super) fn alarm(row: &SqliteRow) -> Result<AlarmRow> {

@@ -114,7 +114,8 @@ impl Store {
         iteration: u32,
         rows: impl AsyncFnOnce(&mut Unit) -> Result<T>,
     ) -> Result<T> {
-        let mut unit = Unit::begin(&self.writer, self.path.clone(), self.guard.clone(), run, iteration).await?;
+        let mut unit =
+            Unit::begin(&self.writer, self.path.clone(), self.guard.clone(), run, iteration).await?;
         let written = rows(&mut unit).await?;
         unit.commit().await?;
         Ok(written)

@@ -75,24 +75,13 @@ pub struct StoredTree {
     pub tree: Tree,
 }
 
-/// How a scorer was set up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpecRow {
-    /// blake3 of `json`, in hexadecimal.
-    pub hash: String,
-    /// The scorer's name.
-    pub name: String,
-    /// Everything that its scores depend on, apart from the trajectory.
-    pub json: String,
-}
-
 /// One act of scoring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scoring<'a> {
     /// Hash of the critic (and formula) that scored.
     pub scorer_hash: &'a str,
     /// `None` where how it was set up isn't recorded.
-    pub spec: Option<&'a SpecRow>,
+    pub spec: Option<&'a ScorerSpec>,
     /// Numbers deliberate later scorings of an iteration, from 1; `None` for the run's own.
     pub regrade: Option<u32>,
 }

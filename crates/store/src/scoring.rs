@@ -4,7 +4,7 @@
 //! trajectory that is scored again, by another scorer or spec or in a later regrade, gets new rows,
 //! and the last scoring counts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Result, bail, ensure};
 use sqlx::Row;
@@ -12,11 +12,11 @@ use sqlx::Row;
 use super::canon;
 use super::decode::{score, spec};
 use super::read::Reader;
-use super::rows::{Scoring, SpecRow};
+use super::rows::Scoring;
 use super::unit::{Unit, finite};
 use super::write::insert;
 use autodidact_domain::profile::{self, Operator};
-use autodidact_domain::{Reward, Score};
+use autodidact_domain::{Reward, Score, ScorerName, ScorerSpec};
 
 impl Unit {
     /// Stores the rows of one scoring, and its spec if that isn't stored.
@@ -56,7 +56,7 @@ impl Unit {
         let done = insert(self.db(), head, scores, |query, (trajectory, score)| {
             query
                 .bind(*trajectory)
-                .bind(score.scorer.name())
+                .bind(score.scorer.to_string())
                 .bind(id)
                 .bind(score.value.ok())
                 .bind(score.value.err().map(|e| e.name()))
@@ -66,7 +66,7 @@ impl Unit {
         self.refuse_repeated_scores(id, scoring).await
     }
 
-    async fn put_spec(&mut self, spec: &SpecRow) -> Result<()> {
+    async fn put_spec(&mut self, spec: &ScorerSpec) -> Result<()> {
         let hash = blake3::hash(spec.json.as_bytes()).to_hex();
         ensure!(
             spec.hash == hash.as_str(),
@@ -78,7 +78,7 @@ impl Unit {
             "INSERT INTO specs (hash, name, json, content_hash) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (hash) DO NOTHING",
         )
         .bind(&spec.hash)
-        .bind(&spec.name)
+        .bind(spec.name.as_str())
         .bind(&spec.json)
         .bind(canon::spec_hash(spec).as_slice())
         .execute(self.db())
@@ -91,7 +91,7 @@ impl Unit {
                 .await
                 .map_err(|e| self.failed("a spec", e))?;
             ensure!(
-                stored == spec.name,
+                stored == spec.name.as_str(),
                 "spec {} of `{}` is already stored, for the scorer `{stored}`; put the scorer's name into its JSON",
                 spec.hash,
                 spec.name
@@ -150,6 +150,30 @@ impl Reader {
         Ok(scores)
     }
 
+    /// The trajectories that have a score, or a failed one, by this scorer under this hash in an
+    /// iteration. Regrades don't count: the run's own scoring doesn't depend on them.
+    pub async fn scored(
+        &self,
+        run: i64,
+        iteration: u32,
+        scorer: &ScorerName,
+        scorer_hash: &str,
+    ) -> Result<HashSet<i64>> {
+        let _wait = profile::waiting(Operator::Store);
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "SELECT s.trajectory FROM scorings g JOIN scores s ON s.scoring = g.id
+             WHERE g.run = ?1 AND g.iteration = ?2 AND g.scorer_hash = ?3 AND s.scorer = ?4 AND g.regrade IS NULL",
+        )
+        .bind(run)
+        .bind(iteration)
+        .bind(scorer_hash)
+        .bind(scorer.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(self.fail("list scored trajectories"))?;
+        Ok(ids.into_iter().collect())
+    }
+
     /// The rewards given in an iteration, by trajectory; of repeated ones the last counts.
     pub async fn rewards(&self, run: i64, iteration: u32) -> Result<HashMap<i64, Reward>> {
         let _wait = profile::waiting(Operator::Store);
@@ -176,7 +200,7 @@ impl Reader {
     }
 
     /// Every spec that a stored score names, by its name and hash.
-    pub async fn specs(&self) -> Result<Vec<SpecRow>> {
+    pub async fn specs(&self) -> Result<Vec<ScorerSpec>> {
         let rows = sqlx::query("SELECT * FROM specs ORDER BY name, hash").fetch_all(&self.pool).await;
         rows.map_err(self.fail("list specs"))?.iter().map(spec).collect()
     }

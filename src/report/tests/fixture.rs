@@ -37,6 +37,7 @@ pub(crate) fn thought(parent: Option<u32>, text: &str) -> Thought {
         hidden_f16: vec![0; 4],
         value: None,
         pruned: None,
+        visits: None,
     }
 }
 
@@ -93,7 +94,10 @@ impl Fixture {
             trees.push(chain(Purpose::Evaluation, iteration, &task, 0, Some(answer)));
         }
         let hash = format!("policy{iteration}of{run}");
-        self.store.put_trees(run, iteration, Purpose::Evaluation, &hash, &trees).await.unwrap();
+        self.store
+            .write(run, iteration, async |unit| unit.put_trees(Purpose::Evaluation, &hash, &trees).await)
+            .await
+            .unwrap();
         let value = f64::from(right) / f64::from(HELDOUT);
         let (lo, hi) = stats::wilson(right as usize, HELDOUT as usize, 0.95);
         for (metric, level) in [("pass@1", None), ("pass@1", Some(10)), ("pass@1", Some(9)), ("pass@4", None)]
@@ -112,9 +116,15 @@ impl Fixture {
                 lo,
                 hi,
             };
-            self.store.put_evaluation(run, iteration, &row).await.unwrap();
+            self.store
+                .write(run, iteration, async |unit| unit.put_evaluations(std::slice::from_ref(&row)).await)
+                .await
+                .unwrap();
         }
-        self.store.finish_phase(run, iteration, Phase::Evaluate, 2.5, "{}").await.unwrap();
+        self.store
+            .write(run, iteration, async |unit| unit.finish_phase(Phase::Evaluate, 2.5, "{}").await)
+            .await
+            .unwrap();
     }
 
     /// Three rollouts per task: right and kept, wrong and kept, and one without an answer.
@@ -125,8 +135,12 @@ impl Fixture {
                 trees.push(chain(Purpose::Rollout, iteration, &task, branch, answer));
             }
         }
-        let ids =
-            self.store.put_trees(run, iteration, Purpose::Rollout, "policy0", &trees).await.unwrap().concat();
+        let ids = self
+            .store
+            .write(run, iteration, async |unit| unit.put_trees(Purpose::Rollout, "policy0", &trees).await)
+            .await
+            .unwrap()
+            .concat();
         let (mut scores, mut selections) = (Vec::new(), Vec::new());
         for (i, &trajectory) in ids.iter().enumerate() {
             let (reason, vote) = match (i % 3, arm) {
@@ -135,10 +149,13 @@ impl Fixture {
                 (..) => (SelectionReason::KeptRandom, Err(ScoreError::MissingInput)),
             };
             scores.push((trajectory, Score { scorer: ScorerName::VOTE, value: vote }));
-            selections.push(Selection { trajectory, rank: vote.is_ok().then_some(i as u32 % 3 + 1), reason });
+            selections.push(Selection::new(trajectory, vote.is_ok().then_some(i as u32 % 3 + 1), reason));
         }
-        self.store.put_scores(run, iteration, "critic-hash", &scores).await.unwrap();
-        self.store.put_selections(run, iteration, &selections).await.unwrap();
+        self.store
+            .write(run, iteration, async |unit| unit.put_scores("critic-hash", &scores).await)
+            .await
+            .unwrap();
+        self.store.write(run, iteration, async |unit| unit.put_selections(&selections).await).await.unwrap();
         ids
     }
 
@@ -153,8 +170,11 @@ impl Fixture {
             p_value: Some(0.01),
             reason: "no regression".into(),
         };
-        self.store.put_promotion(run, iteration, &row).await.unwrap();
-        self.store.finish_phase(run, iteration, Phase::Promote, 0.5, "{}").await.unwrap();
+        self.store.write(run, iteration, async |unit| unit.put_promotion(&row).await).await.unwrap();
+        self.store
+            .write(run, iteration, async |unit| unit.finish_phase(Phase::Promote, 0.5, "{}").await)
+            .await
+            .unwrap();
     }
 
     /// The loop gains 50 points in iteration 1 and is not promoted in iteration 2; the control
@@ -174,14 +194,24 @@ impl Fixture {
             annotated: 30,
             voting: true,
         };
-        fixture.store.put_critic(fixture.run, 1, CriticStage::Annotated, &critic).await.unwrap();
-        let bootstrap = CriticRow { auc: Some(0.5), voting: false, ..critic };
-        fixture.store.put_critic(fixture.run, 1, CriticStage::Bootstrap, &bootstrap).await.unwrap();
-        let step = StepRow { step: 3, loss: 0.5, examples: vec![ids[0]], ..StepRow::default() };
-        fixture.store.put_steps(fixture.run, 1, &[step]).await.unwrap();
         fixture
             .store
-            .put_parity(fixture.run, 1, &ParityRow { max_abs_diff: 2e-6, tokens: 640 })
+            .write(fixture.run, 1, async |unit| unit.put_critic(CriticStage::Annotated, &critic).await)
+            .await
+            .unwrap();
+        let bootstrap = CriticRow { auc: Some(0.5), voting: false, ..critic };
+        fixture
+            .store
+            .write(fixture.run, 1, async |unit| unit.put_critic(CriticStage::Bootstrap, &bootstrap).await)
+            .await
+            .unwrap();
+        let step = StepRow { step: 3, loss: 0.5, examples: vec![ids[0]], ..StepRow::default() };
+        fixture.store.write(fixture.run, 1, async |unit| unit.put_steps(&[step]).await).await.unwrap();
+        fixture
+            .store
+            .write(fixture.run, 1, async |unit| {
+                unit.put_parity(&ParityRow { max_abs_diff: 2e-6, tokens: 640 }).await
+            })
             .await
             .unwrap();
         fixture.evaluate(fixture.run, 1, 36).await;

@@ -30,7 +30,12 @@ fn the_json_is_what_it_was() {
         let unscored = trajectory(store, ids[2], None, VERDICT).await.unwrap();
         same(&unscored, include_str!("golden/unscored.json"));
         let fixture = Fixture::new().await;
-        let ids = fixture.store.put_trees(1, 1, Purpose::Rollout, "p", &[forked()]).await.unwrap().concat();
+        let ids = fixture
+            .store
+            .write(1, 1, async |unit| unit.put_trees(Purpose::Rollout, "p", &[forked()]).await)
+            .await
+            .unwrap()
+            .concat();
         let forked = trajectory(&fixture.store, ids[0], None, VERDICT).await.unwrap();
         same(&forked, include_str!("golden/forked.json"));
     });
@@ -207,7 +212,12 @@ fn token_texts_must_add_up_to_the_thought() {
 fn a_path_through_a_tree_is_marked() {
     block_on(async {
         let fixture = Fixture::new().await;
-        let ids = fixture.store.put_trees(1, 1, Purpose::Rollout, "p", &[forked()]).await.unwrap().concat();
+        let ids = fixture
+            .store
+            .write(1, 1, async |unit| unit.put_trees(Purpose::Rollout, "p", &[forked()]).await)
+            .await
+            .unwrap()
+            .concat();
         let report = trajectory(&fixture.store, ids[0], None, VERDICT).await.unwrap();
         let path: Vec<bool> = report.thoughts.iter().map(|thought| thought.on_path).collect();
         assert_eq!(path, [true, true, false, true, false]);

@@ -159,7 +159,7 @@ async fn critique(
     }
     store.write(run, iteration, async |unit| unit.put_scores("h1", &heads).await).await.or_else(already)?;
     after(store).await?;
-    let spec = spec("reward", "vote");
+    let spec = spec("vote");
     let scoring = Scoring { spec: Some(&spec), ..Scoring::from("h1") };
     store
         .write(run, iteration, async |unit| unit.put_scores(scoring, &rewards).await)
@@ -177,9 +177,8 @@ async fn critique(
 }
 
 /// A spec whose scores depend on `settings`.
-pub(super) fn spec(name: &str, settings: &str) -> SpecRow {
-    let json = format!(r#"{{"name":"{name}","settings":"{settings}"}}"#);
-    SpecRow { hash: blake3::hash(json.as_bytes()).to_hex().to_string(), name: name.into(), json }
+pub(super) fn spec(settings: &str) -> ScorerSpec {
+    ScorerSpec::new(ScorerName::REWARD, "a test's reward", &settings.into())
 }
 
 pub(super) fn alarm(rule: AlarmRule, threshold: Option<f64>) -> Alarm {

@@ -83,7 +83,7 @@ fn a_later_scoring_is_a_regrade_with_a_number() {
     block_on(async {
         let (dir, path) = drive::finished().await;
         let store = Store::open(&path).await.unwrap();
-        let spec = drive::spec("reward", "vote");
+        let spec = drive::spec("vote");
         assert_eq!(store.specs().await.unwrap(), std::slice::from_ref(&spec));
         assert_eq!((store.regrades(1, 1).await.unwrap(), store.regrades(1, 0).await.unwrap()), (1, 0));
         let id = store.scores(1, 1).await.unwrap()[0].0;
@@ -100,7 +100,7 @@ fn a_later_scoring_is_a_regrade_with_a_number() {
             let error = put(Scoring { regrade, ..own }, 0.5).await.unwrap_err().to_string();
             assert!(error.contains("already stored"), "{error}");
         }
-        let other = drive::spec("reward", "head");
+        let other = drive::spec("head");
         for (scoring, value) in [
             (Scoring { regrade: Some(2), ..own }, 0.5),
             (Scoring { spec: Some(&other), ..own }, 0.25),
@@ -110,15 +110,15 @@ fn a_later_scoring_is_a_regrade_with_a_number() {
             assert_eq!(store.rewards(1, 1).await.unwrap()[&id], Ok(value), "the last counts");
             let scores = store.scores(1, 1).await.unwrap();
             let found: Vec<_> =
-                scores.iter().filter(|(t, s)| (*t, s.scorer) == (id, ScorerName::REWARD)).collect();
+                scores.iter().filter(|(t, s)| *t == id && s.scorer == ScorerName::REWARD).collect();
             assert_eq!(found, [&(id, Score::new(ScorerName::REWARD, value))]);
         }
         let error = put(Scoring { regrade: Some(0), ..own }, 0.5).await.unwrap_err().to_string();
         assert!(error.contains("numbered from 1"), "{error}");
-        let false_hash = SpecRow { json: "{}".into(), ..other.clone() };
+        let false_hash = ScorerSpec { json: "{}".into(), ..other.clone() };
         let error = put(Scoring { spec: Some(&false_hash), ..own }, 0.5).await.unwrap_err().to_string();
         assert!(error.contains("the hash of its JSON is"), "{error}");
-        let renamed = SpecRow { name: "head".into(), ..other.clone() };
+        let renamed = ScorerSpec { name: ScorerName::HEAD, ..other.clone() };
         let error = put(Scoring { spec: Some(&renamed), ..own }, 0.5).await.unwrap_err().to_string();
         assert!(error.contains("already stored, for the scorer `reward`"), "{error}");
         assert_eq!(store.specs().await.unwrap().len(), 2);

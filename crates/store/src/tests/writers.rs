@@ -10,10 +10,14 @@ fn the_first_to_commit_goes_on_and_the_other_never_does() {
         let second = Store::open(&dir.path().join("run.db")).await.unwrap();
         let trees: Vec<_> = (0..4).map(|n| chain(Purpose::Rollout, 1, n, 5)).collect();
         let put = async |store: &Store, n: usize| {
-            store.put_trees(run, 1, Purpose::Rollout, "p0", std::slice::from_ref(&trees[n])).await
+            store
+                .write(run, 1, async |unit| {
+                    unit.put_trees(Purpose::Rollout, "p0", std::slice::from_ref(&trees[n])).await
+                })
+                .await
         };
         // A unit that isn't committed is none.
-        drop(second.unit(run, 1).await.unwrap());
+        second.write(run, 1, async |_| -> Result<()> { anyhow::bail!("stopped") }).await.unwrap_err();
         put(&second, 0).await.unwrap();
         for n in [1, 2] {
             let error = put(&first, n).await.unwrap_err().to_string();
@@ -28,12 +32,16 @@ fn the_first_to_commit_goes_on_and_the_other_never_does() {
 fn who_holds_the_run_is_asked_before_each_write() {
     block_on(async {
         let (_dir, store, run) = store().await;
-        let unit = store.unit(run, 1).await.unwrap();
-        store.hold(|| anyhow::bail!("no longer"));
         let before = store.digest().await.unwrap();
+        let lose = async |_: &mut Unit| {
+            store.hold(|| anyhow::bail!("no longer"));
+            Ok(())
+        };
+        let alarm = drive::alarm(AlarmRule::Memory, None);
         let errors = [
-            unit.commit().await.err(),
-            store.unit(run, 1).await.err(),
+            store.write(run, 1, lose).await.err(),
+            store.write(run, 1, async |_| Ok(())).await.err(),
+            store.put_alarm(run, None, None, &alarm, NOW).await.err(),
             store.put_event(Some(run), "info", "x", NOW).await.err(),
             store.set_run_state(run, RunState::Done, None, NOW).await.err(),
             store.set_run_iterations(run, 9).await.err(),
@@ -55,7 +63,7 @@ fn a_replaced_file_is_not_written_to() {
         let (dir, store, run) = store().await;
         let path = dir.path().join("run.db");
         std::fs::rename(&path, dir.path().join("moved.db")).unwrap();
-        let error = store.unit(run, 1).await.err().unwrap().to_string();
+        let error = store.write(run, 1, async |_| Ok(())).await.err().unwrap().to_string();
         assert!(error.contains("run.db") && error.contains("replaced"), "{error}");
         assert!(!path.exists());
         std::fs::write(&path, "").unwrap();
