@@ -202,18 +202,18 @@ fn files_that_come_and_go_end_no_run() {
     fs::create_dir(dir.join("lost+found")).unwrap();
     #[cfg(unix)]
     fs::set_permissions(dir.join("lost+found"), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    // What is somebody else's doesn't count, however large it is.
+    fs::File::create(dir.join("backup.tar")).unwrap().set_len(1 << 40).unwrap();
     let over = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| {
-            for n in 0.. {
-                let file = dir.join(format!(".{}.swp", n % 7));
-                let folder = dir.join("checkpoints").join(format!("rsync-{}", n % 5));
-                fs::write(&file, "swap").unwrap();
+            let swaps: Vec<PathBuf> = (0..500).map(|n| dir.join(format!(".{n}.swp"))).collect();
+            while !over.load(Ordering::Relaxed) {
+                swaps.iter().for_each(|path| fs::write(path, "").unwrap());
+                let folder = dir.join("checkpoints/rsync");
                 fs::create_dir_all(folder.join("below")).unwrap();
-                let _ = (fs::remove_file(&file), fs::remove_dir_all(&folder));
-                if over.load(Ordering::Relaxed) {
-                    return;
-                }
+                fs::remove_dir_all(folder).unwrap();
+                swaps.iter().for_each(|path| fs::remove_file(path).unwrap());
             }
         });
         let outcome = sandbox.run(&run_of("run.iterations=6"));
