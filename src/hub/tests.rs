@@ -98,7 +98,7 @@ fn what_cannot_be_used_is_refused_with_a_way_out() {
         (r#"{"weight_map": {}}"#, "no file"),
         (r#"{"weight_map": {"w": "../../x.safetensors"}}"#, "../../x"),
         (r#"{"weight_map": {"w": "x.bin"}}"#, "x.bin"),
-        ("[]", "no index"),
+        ("[]", "not an index"),
     ] {
         let error = format!("{:#}", shards(index).unwrap_err());
         assert!(error.contains(part), "{error}");

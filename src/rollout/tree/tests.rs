@@ -1,5 +1,6 @@
 //! The driver with other frontiers than the beam, and where thoughts draw from.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::frontier::{Child, Expand, Fate, Ruling};
@@ -12,7 +13,7 @@ use crate::rollout::{Limits, chains};
 
 fn searched(jobs: &[Job], limits: Limits, frontier: &dyn Fn() -> Box<dyn Frontier>) -> Result<Vec<Tree>> {
     let guide = Guide { valuing: Valuing::Scorer(&Judge), proposing: None };
-    with_tools(&policy(0.3, 8), limits, |tools| run(tools, jobs, &guide, frontier))
+    with_tools(&policy(0.3, 40), limits, |tools| run(tools, jobs, &guide, frontier))
 }
 
 /// The texts of a tree's thoughts by the sibling numbers along their paths, counted from the tree.
@@ -85,29 +86,30 @@ impl Frontier for DepthFirst {
 
 #[test]
 fn a_depth_first_frontier_needs_no_other_driver() {
-    let depth_first = |expansions| -> Vec<Tree> {
-        searched(&jobs(8), limits(), &|| {
-            Box::new(DepthFirst { open: vec![None], expansions_left: expansions })
-        })
-        .unwrap()
-    };
-    let trees = depth_first(20);
+    let depth_first = |expansions_left| Box::new(DepthFirst { open: vec![None], expansions_left });
+    let trees = searched(&jobs(40), limits(), &|| depth_first(20)).unwrap();
     for tree in &trees {
         assert_sound(tree, &stops(), &decode);
         assert_eq!(tree.leaves.len(), 1);
     }
-    let rounds = |tree: &Tree| tree.thoughts.len() / 3;
-    assert!(trees.iter().any(|tree| rounds(tree) != rounds(&trees[0])), "trees end in different rounds");
     assert!(trees.iter().any(|tree| tree.leaves[0].answer.as_deref() == Some("3")));
-    // A path that is cut by the budget claims nothing.
-    for tree in depth_first(1) {
+    // Trees that end in different rounds are the same as if each were searched by itself. A path that
+    // is cut by the budget claims nothing.
+    let budget = Cell::new(0);
+    let budgets = || -> Box<dyn Frontier> {
+        budget.set(budget.get() + 1);
+        depth_first(budget.get())
+    };
+    let jobs = jobs(4);
+    for (i, tree) in searched(&jobs, limits(), &budgets).unwrap().into_iter().enumerate() {
         assert_sound(&tree, &stops(), &decode);
-        if !tree.thoughts[tree.leaves[0].thought as usize].text.starts_with("A: ") {
-            assert_eq!(
-                (tree.leaves[0].finish, tree.leaves[0].answer.clone()),
-                (FinishReason::ThoughtsMax, None)
-            );
+        assert!(tree.thoughts.len() <= 3 * (i + 1));
+        let leaf = &tree.leaves[0];
+        if leaf.finish == FinishReason::ThoughtsMax {
+            assert_eq!((tree.thoughts.len(), leaf.answer.as_deref()), (3 * (i + 1), None));
         }
+        let own = || -> Box<dyn Frontier> { depth_first(i + 1) };
+        assert_eq!(searched(&jobs[i..=i], limits(), &own).unwrap(), [tree]);
     }
 }
 
