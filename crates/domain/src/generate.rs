@@ -171,8 +171,8 @@ impl Choice {
     }
 }
 
-/// What an engine can do besides generating token ids. A setting that needs what the engine lacks
-/// is refused when a run starts.
+/// What an engine can do in addition to generating token ids. A setting that needs what the engine
+/// lacks is refused when a run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Completions and readings hold final-norm hidden states.

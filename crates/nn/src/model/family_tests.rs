@@ -209,7 +209,7 @@ fn long_sequences_have_the_same_bits_in_both_forwards() {
         let (mut cache, mut scratch) = (KvCache::new(&model.page_pool()), Scratch::default());
         let span = Span { cache: &mut cache, ids: &sequences[0], wanted_from: 60 };
         let last = decode(&model, &mut [span], &mut scratch).unwrap();
-        assert!(last == &trained[60 * 32..61 * 32], "{}: the last row alone", case.name);
+        assert!(last == &trained[60 * 32..61 * 32], "{}: only the last row", case.name);
     }
 }
 

@@ -133,7 +133,7 @@ impl<'a> Checkpoint<'a> {
                 let rows = first..rows.min(first + ROWS);
                 ensure!(
                     self.rows(TIED_COPY, rows.clone())? == self.rows(config.output_name(), rows)?,
-                    "tensor `lm_head.weight` differs from the embeddings although config.json says \
+                    "tensor `lm_head.weight` differs from the embeddings although config.json has \
                      tie_word_embeddings; set it to false there"
                 );
             }

@@ -2,11 +2,11 @@
 //! quantised files. They are sampled and read, not trained.
 //!
 //! They serve as judges and references. Samples use the same sampler and the same addresses as
-//! [`super::native`]. Every sequence runs alone: its context in one forward pass, then token by
-//! token. So a completion is a function of (policy, context, sampling, address) here too, whatever
-//! else is in the call. The cost: candle's models return logits only for a sequence's last token
-//! and share no prefixes. Reading takes as long as generating, and sequences run one after another,
-//! each on all threads. There are no hidden states.
+//! [`super::native`]. Every sequence is a batch of one: its context in one forward pass, then token
+//! by token. So a completion is a function of (policy, context, sampling, address) here too,
+//! whatever else is in the call. The cost: candle's models return logits only for a sequence's last
+//! token and share no prefixes. Reading takes as long as generating, and sequences run one after
+//! another, each on all threads. There are no hidden states.
 //!
 //! Contexts are shorter than the model could read ([`CONTEXT_MAX`], and a family's sliding window).
 //! Attention in one pass takes memory with the square of the length, and candle's windows are a
