@@ -63,6 +63,7 @@ pub mod eval;
 pub mod hub;
 pub mod improve;
 pub mod inspect;
+pub mod policy;
 pub mod report;
 pub mod rollout;
 pub mod score;

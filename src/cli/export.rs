@@ -10,8 +10,9 @@ use super::policy::PolicyArgs;
 use super::{Common, block_on};
 use crate::config::Config;
 use crate::domain::Arm;
-use crate::improve::{self, ExportFormat, STORE_FILE};
+use crate::improve::STORE_FILE;
 use crate::model::GgufType;
+use crate::policy::{self, ExportFormat};
 
 #[derive(Args)]
 pub struct ExportArgs {
@@ -82,7 +83,7 @@ pub fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Result<Ex
         };
         args.policy.or_iteration(iteration).load(config, &text).await
     })?;
-    let notes = improve::export(&policy, config, &text, &args.out, format)?;
+    let notes = policy::export(&policy, config, &text, &args.out, format)?;
     let out = args.out.display();
     if common.json {
         let json =

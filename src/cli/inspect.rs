@@ -10,8 +10,9 @@ use super::{Common, block_on, colour};
 use crate::answer;
 use crate::config::Config;
 use crate::domain::Arm;
-use crate::improve::{PolicyKind, STORE_FILE};
+use crate::improve::STORE_FILE;
 use crate::inspect::{self, Style};
+use crate::policy::PolicyKind;
 use crate::report::{self, RunWithProfile, RunsReport, Verdict};
 use crate::store::{self, Reader};
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::domain::Arm;
-use crate::improve::{Policy, PolicyKind, Use, is_adapter};
+use crate::policy::{Policy, PolicyKind, Use, is_adapter};
 use crate::store::{CheckpointKind, Reader};
 use crate::text::Text;
 

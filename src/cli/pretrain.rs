@@ -10,8 +10,8 @@ use clap::Args;
 use crate::config::Config;
 use crate::data::Pretraining;
 use crate::domain::{Address, Purpose};
-use crate::improve::{self, PolicyKind};
 use crate::model::ModelConfig;
+use crate::policy::{PolicyKind, checkpoints};
 use crate::text::Text;
 use crate::train;
 
@@ -67,7 +67,7 @@ pub fn perform(config: &Config, args: &PretrainArgs) -> Result<ExitCode> {
         }
         Ok(())
     })?;
-    improve::write_checkpoint(&args.out, |dir| {
+    checkpoints::write(&args.out, |dir| {
         weights.save(dir)?;
         text.save(dir)
     })?;

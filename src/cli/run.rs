@@ -14,7 +14,8 @@ use super::progress::Progress;
 use super::{Common, EXIT_STOPPED, block_on};
 use crate::config::Config;
 use crate::domain::{Arm, RunState};
-use crate::improve::{self, Event, Host, Outcome, PolicyKind};
+use crate::improve::{self, Event, Host, Outcome};
+use crate::policy::{PolicyKind, checkpoints};
 use crate::profile::Report;
 use crate::report::{self, RunWithProfile};
 
@@ -122,6 +123,6 @@ fn next_steps(config: &Config) -> String {
          one of them,\n      `autodidact run --control random` for the same budget spent at random, `autodidact \
          verify` to check every hash.",
         improve::STORE_FILE,
-        improve::CHECKPOINTS_FOLDER
+        checkpoints::FOLDER
     )
 }

@@ -1,51 +1,32 @@
-//! The loop: rollout, critique, selection, training, evaluation, promotion, and round again.
+//! The loop: rollout, critique, selection, training, evaluation, promotion, and the next iteration.
 //!
-//! It owns no state but the store's: every phase asks the store what is missing, does it in bounded units, and
-//! commits each unit. What it remembers between phases saves time alone. Resuming is not a feature; it is the only way
-//! the loop runs. Control arms ([`crate::domain::Arm`]) are runs of their own beside the loop proper, in the same store.
+//! It owns no state but the store's. Every phase asks the store what is missing, does it in bounded
+//! units, and commits each unit. What the loop holds in memory between phases only saves time.
+//! Resuming is not a feature; it is the only way the loop runs. A control arm
+//! ([`crate::domain::Arm`]) is a separate run in the same store.
+//!
+//! `run/` holds what every phase needs: the open session and its parts. `phase/` holds one file for
+//! each phase.
 
-mod adapter;
-mod aux_models;
-mod bootstrap;
-mod checkpoints;
-mod critique;
-mod evaluate;
-mod export;
-mod gate;
-mod host;
-mod judging;
-mod lock;
-mod memory;
-mod needs;
-mod orphans;
-mod pace;
-mod policy;
-mod promote;
-mod recall;
-mod rollouts;
-mod selection;
-mod session;
-mod tasks;
-mod training;
+mod phase;
+mod run;
+#[cfg(test)]
+mod tests;
 
-pub use adapter::{is_adapter, trainable};
-pub use aux_models::check_aux_models;
-pub use checkpoints::{FOLDER as CHECKPOINTS_FOLDER, ensure_space, write as write_checkpoint};
-pub use export::{ExportFormat, export};
-pub use host::{Event, Host};
-pub use lock::RunLock;
-pub use memory::{Lengths, advice as memory_advice, memory_needed};
-pub use orphans::{Orphan, collect as collect_orphans, ensure_explained, orphans};
-pub use policy::{ModelPolicy, Policy, PolicyKind, Use, with_tools};
-pub use session::{STORE_FILE, Session};
-pub use tasks::{check_tasks, dataset, ensure_gradable, replay_notice};
+pub use run::{
+    Event, Host, Orphan, RunLock, STORE_FILE, check_aux_models, check_tasks, collect_orphans, dataset,
+    ensure_explained, ensure_gradable, orphans, replay_notice, with_tools,
+};
 
 use anyhow::Result;
 
+use self::phase::{PhaseOutcome, bootstrap, critique, evaluate, promote, rollout, select, train};
+use self::run::Session;
 use crate::config::Config;
 use crate::domain::{Arm, Phase, RunState, next_phase};
+use crate::policy::PolicyKind;
 
-/// How a session of the loop ended.
+/// How a call of [`run`] ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub run: i64,
@@ -54,35 +35,36 @@ pub struct Outcome {
     pub stopped: Option<String>,
 }
 
-/// What a phase came to.
-pub(crate) enum Flow {
-    /// Complete, with a line about it.
-    Done(String),
-    /// Stopped between two units, for this reason.
-    Stopped(String),
-}
-
-/// Runs `arm` to its end, or to the first limit; the same call goes on after any interruption.
+/// Runs `arm` to its end, or to the first limit. The same call resumes after any interruption.
+///
+/// # Errors
+/// The run in the folder has another identity, another process works on it, the disk is full, or a
+/// phase failed.
 pub async fn run(host: &Host<'_>, config: &Config, kind: PolicyKind, arm: Arm) -> Result<Outcome> {
     let mut session = Session::open(host, config, kind, arm).await?;
-    while let Some((iteration, phase)) = next_phase(&session.progress().await?) {
-        if let Some(reason) = session.limit_reached()? {
+    while let Some((iteration, phase)) = next_phase(&session.run.progress().await?) {
+        if let Some(reason) = session.limits.reached()? {
             return session.stop(reason).await;
         }
-        session.begin_phase();
-        let flow = match phase {
-            Phase::Bootstrap => bootstrap::perform(&mut session, iteration).await?,
-            Phase::Rollout => rollouts::perform(&mut session, iteration).await?,
-            Phase::Critique => critique::perform(&mut session, iteration).await?,
-            Phase::Select => selection::perform(&mut session, iteration).await?,
-            Phase::Train => training::perform(&mut session, iteration).await?,
-            Phase::Evaluate => evaluate::perform(&mut session, iteration).await?,
-            Phase::Promote => promote::perform(&mut session, iteration).await?,
+        let began = (host.seconds)();
+        let outcome = match phase {
+            Phase::Bootstrap => bootstrap::run(&mut session, iteration).await?,
+            Phase::Rollout => rollout::run(&mut session, iteration).await?,
+            Phase::Critique => critique::run(&mut session, iteration).await?,
+            Phase::Select => select::run(&mut session, iteration).await?,
+            Phase::Train => train::run(&mut session, iteration).await?,
+            Phase::Evaluate => evaluate::run(&mut session, iteration).await?,
+            Phase::Promote => promote::run(&mut session, iteration).await?,
         };
-        match flow {
-            Flow::Done(note) => session.finish_phase(iteration, phase, note).await?,
-            Flow::Stopped(reason) => return session.stop(reason).await,
-        }
+        let note = match outcome {
+            PhaseOutcome::Done(note) => note,
+            PhaseOutcome::Stopped(reason) => return session.stop(reason).await,
+            PhaseOutcome::RollBack { to, alarm, note } => {
+                session.roll_back(iteration, &to, alarm).await?;
+                note
+            }
+        };
+        session.finish_phase(iteration, phase, began, note).await?;
     }
     session.finish().await
 }

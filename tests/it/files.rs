@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use autodidact::config::Config;
 use autodidact::domain::TaskKind;
-use autodidact::improve::PolicyKind;
 use autodidact::model::ModelConfig;
+use autodidact::policy::PolicyKind;
 use autodidact::train;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -96,7 +96,7 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     let out = |format: &'static str, out: &'static str| {
         ["export", "policy", "--iteration", "0", "--format", format, "--out", out]
     };
-    fails(&out("gguf", "f16.gguf"), &["f16.gguf is there already"]);
+    fails(&out("gguf", "f16.gguf"), &["f16.gguf already exists"]);
     fails(&out("gguf", "model"), &["ends in .gguf"]);
     fails(&[&out("merged", "m")[..], &["--type", "f16"]].concat(), &["--type goes with --format gguf"]);
     assert_eq!(fs::read(sandbox.path().join(&file)).unwrap(), whole, "the file that was there");

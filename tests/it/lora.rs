@@ -56,8 +56,8 @@ fn a_quantised_base_is_sampled_and_trained() {
     }
     let own = logprobs(&sandbox, &["--iteration", "2", "--set", "model.quantize=q8_0"]);
     let outcome = sandbox.run(&["logprobs", "--iteration", "2", "lines.jsonl"]);
-    assert_eq!(outcome.code, Some(1), "an adapter beside other weights: {}", outcome.stdout);
-    assert!(outcome.stderr.contains("belongs to"), "{}", outcome.stderr);
+    assert_eq!(outcome.code, Some(1), "an adapter on other weights: {}", outcome.stdout);
+    assert!(outcome.stderr.contains("give the model that the adapter was trained on"), "{}", outcome.stderr);
     let plain = logprobs(&sandbox, &[]);
     let quantised = logprobs(&sandbox, &["--set", "model.quantize=q8_0"]);
     assert_ne!(plain, quantised, "eight bits are fewer");
@@ -255,7 +255,7 @@ fn a_policy_leaves_the_run_and_starts_another() {
             assert!(outcome.stderr.contains(part), "`{part}` is not in:\n{}", outcome.stderr);
         }
     };
-    refused(&["--out", "merged"], &["merged", "there already"]);
+    refused(&["--out", "merged"], &["merged", "already exists"]);
     refused(&["--iteration", "0", "--format", "peft", "--out", "none"], &["no adapter", "--format merged"]);
     refused(&["--iteration", "9", "--out", "none"], &["iteration 9"]);
     assert!(!sandbox.path().join("none").exists());

@@ -18,7 +18,7 @@ use super::Command;
 use super::policy::PolicyArgs;
 use crate::config::Config;
 use crate::hub::{Found, Hub, Want};
-use crate::improve::is_adapter;
+use crate::policy::is_adapter;
 use environment::settings;
 use key::{ModelKey, hub_id, looked_for};
 use progress::FetchProgress;

@@ -11,7 +11,7 @@ use source::{Source, sources};
 const FLOORS: &[&[&str]] = &[
     &["domain", "profile", "testing"],
     &["answer", "data", "text", "kernels", "ops", "model", "engine", "train", "store", "gguf", "hub"],
-    &["rollout", "score", "select"],
+    &["rollout", "score", "select", "policy"],
     &["config", "eval", "improve"],
     &["report"],
     &["inspect", "cli"],
@@ -20,6 +20,8 @@ const FLOORS: &[&[&str]] = &[
 /// Imports within a floor.
 const ALSO: &[(&str, &str)] = &[
     ("profile", "domain"),
+    // A policy is found, held and estimated by several sections at once.
+    ("policy", "config"),
     ("improve", "config"),
     ("kernels", "gguf"),
     ("ops", "kernels"),
@@ -42,6 +44,7 @@ const NEVER: &[(&str, &str)] = &[
     ("score", "store"),
     ("select", "store"),
     ("train", "store"),
+    ("policy", "store"),
     // What samples and reads a policy is a `Generate`, wherever it runs.
     ("rollout", "engine"),
     ("rollout", "model"),

@@ -1,0 +1,75 @@
+//! Selection: which of the iteration's trajectories are trained on, with the reason for each.
+
+use anyhow::{Context, Result};
+
+use super::PhaseOutcome;
+use crate::domain::{Address, Alarm, AlarmAction, AlarmRule, Arm, Phase, Purpose, Selection, Trajectory};
+use crate::improve::run::Session;
+use crate::score;
+use crate::select;
+use crate::store::StoredTree;
+
+pub(in crate::improve) async fn run(session: &mut Session<'_>, iteration: u32) -> Result<PhaseOutcome> {
+    session.host.announce(iteration, Phase::Select, 1);
+    let run = session.run.id;
+    let mut selections = session.run.store.selections(run, iteration).await?;
+    if selections.is_empty() {
+        let trees = session.cache.rollouts(&session.run, iteration).await?;
+        selections = select(session, iteration, &trees).await?;
+        session
+            .host
+            .durable(
+                session.run.store.write(run, iteration, async |unit| unit.put_selections(&selections).await),
+            )
+            .await?;
+        session.host.advanced(1);
+    }
+    let kept = selections.iter().filter(|s| s.reason.is_kept()).count();
+    if kept == 0 {
+        let message = format!(
+            "iteration {iteration}: nothing was kept of {} trajectories; training has only easy tasks with solutions \
+             (lower select.floor, or look at `autodidact inspect iteration`)",
+            selections.len()
+        );
+        let (rule, action) = (AlarmRule::Kept, AlarmAction::Warned);
+        session.raise(Alarm { rule, value: Some(0.0), threshold: Some(1.0), action, message }).await?;
+    }
+    Ok(PhaseOutcome::Done(format!("kept {kept} of {}", selections.len())))
+}
+
+async fn select(session: &Session<'_>, iteration: u32, trees: &[StoredTree]) -> Result<Vec<Selection>> {
+    let config = &session.run.config.select;
+    let address = Address::new(session.run.config.run.seed, Purpose::Selection, iteration, "", &[]);
+    let rewards = session.run.store.rewards(session.run.id, iteration).await?;
+    let trajectories = session.run.trajectories(trees)?;
+    match session.run.arm {
+        Arm::Reward => Ok(select::by_reward(&trajectories, &rewards, config)),
+        Arm::Random => {
+            let count = budget(session, iteration).await?;
+            Ok(select::at_random(&trajectories, &rewards, count, &address))
+        }
+        Arm::Oracle => {
+            let count = budget(session, iteration).await?;
+            Ok(select::by_gold(&trajectories, &rewards, is_right, count, config, &address))
+        }
+        Arm::EasyOnly => Ok(Vec::new()),
+    }
+}
+
+/// The verdict against gold. Only the oracle arm asks for it.
+fn is_right(trajectory: &Trajectory) -> bool {
+    score::grade(trajectory.task, trajectory.answer()).is_right()
+}
+
+/// How many trajectories the loop proper kept in this iteration: a control arm's budget.
+async fn budget(session: &Session<'_>, iteration: u32) -> Result<usize> {
+    let main = session.run.of_run.context("a control arm belongs to a run")?;
+    let done = session.run.store.done_phases(main).await?;
+    anyhow::ensure!(
+        done.contains(&(iteration, Phase::Select)),
+        "the control arm needs iteration {iteration} of the loop proper, which has not got that far: let \
+         `autodidact run` finish first"
+    );
+    let kept = session.run.store.selections(main, iteration).await?;
+    Ok(kept.iter().filter(|s| s.reason.is_kept()).count())
+}

@@ -1,0 +1,120 @@
+//! A run while it is worked on: what is fixed, what limits it, and what is held in memory between
+//! phases.
+//!
+//! A [`Session`] is the sum of these parts. A phase takes the session; its helpers take the parts
+//! that they need.
+
+mod aux_models;
+mod draw;
+mod graded;
+mod host;
+mod identity;
+mod limits;
+mod lock;
+pub(super) mod names;
+mod needs;
+mod open;
+mod orphans;
+mod pace;
+mod phase_cache;
+mod policy_cache;
+pub(super) mod retention;
+mod session;
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+pub use self::aux_models::check_aux_models;
+pub(super) use self::aux_models::search_prompts;
+pub use self::draw::with_tools;
+pub(super) use self::draw::{commit, draw_chains, draw_in_units, missing, plain_job, read_given, tools};
+pub(super) use self::graded::{DRAWN_IN, Graded, graded};
+pub use self::host::{Event, Host};
+pub use self::lock::RunLock;
+pub use self::orphans::{Orphan, collect as collect_orphans, ensure_explained, orphans};
+pub(super) use self::session::Session;
+pub use self::tasks::{check_tasks, dataset, ensure_gradable, replay_notice};
+use crate::config::Config;
+use crate::domain::{Arm, Progress, Split, Task, Trajectory};
+use crate::store::{Checkpoint, CheckpointKind, Store, StoredTree};
+use crate::text::Text;
+
+/// The store's file within the run's folder.
+pub const STORE_FILE: &str = "store.sqlite";
+
+/// What is fixed while a session lasts: the store, the run's row in it, and what the configuration
+/// names.
+pub(super) struct Run<'a> {
+    pub store: Store,
+    pub config: &'a Config,
+    pub text: Text,
+    pub arm: Arm,
+    /// The row's key.
+    pub id: i64,
+    /// The run whose budget a control arm spends; `None` for the loop proper.
+    pub of_run: Option<i64>,
+    /// Hash of the policy that the run starts from.
+    pub base_policy_hash: String,
+    /// The run's folder.
+    pub dir: PathBuf,
+    /// Tasks by the name of their split, each in the dataset's order.
+    tasks: BTreeMap<&'static str, Vec<Task>>,
+}
+
+impl Run<'_> {
+    /// The tasks of a split, in the dataset's order.
+    pub fn tasks(&self, split: Split) -> &[Task] {
+        self.tasks.get(split.name()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The task with this id, whatever its split.
+    pub fn task(&self, id: &str) -> Result<&Task> {
+        let found = self.tasks.values().flatten().find(|t| t.id == id);
+        found.with_context(|| format!("the store names the task `{id}`, which the dataset no longer has"))
+    }
+
+    /// Every trajectory of these trees, in order.
+    pub fn trajectories<'t>(&'t self, stored: &'t [StoredTree]) -> Result<Vec<Trajectory<'t>>> {
+        let mut trajectories = Vec::new();
+        for StoredTree { tree, trajectory_ids, .. } in stored {
+            let task = self.task(&tree.task_id)?;
+            let leaves = tree.leaves.iter().zip(trajectory_ids);
+            trajectories.extend(leaves.map(|(leaf, &id)| Trajectory { id, task, tree, leaf }));
+        }
+        Ok(trajectories)
+    }
+
+    /// The phases that the store has as complete.
+    pub async fn progress(&self) -> Result<Progress> {
+        let done = self.store.done_phases(self.id).await?;
+        Ok(Progress { arm: self.arm, iterations: self.config.run.iterations, done })
+    }
+
+    /// Hash of the policy that `iteration` starts from: the last promoted candidate before it, or
+    /// the base.
+    pub async fn incumbent_hash(&self, iteration: u32) -> Result<String> {
+        let promotions = self.store.promotions(self.id).await?;
+        let last = promotions.into_iter().rfind(|(i, p)| *i < iteration && p.promoted);
+        Ok(last.map_or_else(|| self.base_policy_hash.clone(), |(_, p)| p.candidate_hash))
+    }
+
+    /// The checkpoint of the policy that `iteration` trained, removed or not; `None` if it isn't
+    /// trained yet.
+    pub async fn candidate(&self, iteration: u32) -> Result<Option<Checkpoint>> {
+        let all = self.store.checkpoints(self.id).await?;
+        let is_candidate = |c: &Checkpoint| c.row.kind == CheckpointKind::Candidate;
+        Ok(all.into_iter().find(|c| c.iteration == iteration && is_candidate(c)))
+    }
+
+    /// Hash of the policy that `iteration` trained.
+    pub async fn candidate_hash(&self, iteration: u32) -> Result<String> {
+        let found = self.candidate(iteration).await?;
+        Ok(found
+            .with_context(|| format!("iteration {iteration} has no candidate checkpoint"))?
+            .row
+            .policy_hash)
+    }
+}
