@@ -150,24 +150,30 @@ impl Reader {
         Ok(scores)
     }
 
-    /// The trajectories that have a score, or a failed one, by this scorer under this hash in an
-    /// iteration. Regrades don't count: the run's own scoring doesn't depend on them.
+    /// The trajectories that have a score, or a failed one, by this scorer in an iteration, under
+    /// the hash and the spec of `scoring`.
+    ///
+    /// A stored scoring without a spec is from a build that had none, and counts. Regrades don't:
+    /// the run's own scoring doesn't depend on them.
     pub async fn scored(
         &self,
         run: i64,
         iteration: u32,
         scorer: &ScorerName,
-        scorer_hash: &str,
+        scoring: impl Into<Scoring<'_>>,
     ) -> Result<HashSet<i64>> {
+        let scoring = scoring.into();
         let _wait = profile::waiting(Operator::Store);
         let ids: Vec<i64> = sqlx::query_scalar(
             "SELECT s.trajectory FROM scorings g JOIN scores s ON s.scoring = g.id
-             WHERE g.run = ?1 AND g.iteration = ?2 AND g.scorer_hash = ?3 AND s.scorer = ?4 AND g.regrade IS NULL",
+             WHERE g.run = ?1 AND g.iteration = ?2 AND g.scorer_hash = ?3 AND s.scorer = ?4 AND g.regrade IS NULL
+             AND (?5 IS NULL OR g.spec IS NULL OR g.spec = ?5)",
         )
         .bind(run)
         .bind(iteration)
-        .bind(scorer_hash)
+        .bind(scoring.scorer_hash)
         .bind(scorer.as_str())
+        .bind(scoring.spec.map(|s| s.hash.as_str()))
         .fetch_all(&self.pool)
         .await
         .map_err(self.fail("list scored trajectories"))?;

@@ -11,10 +11,9 @@ use crate::cli::hub::HubReport;
 use crate::cli::lengths::{self, SplitLengths};
 use crate::config::{Config, Matmul};
 use crate::data::{Dataset, FileReport, Report};
-use crate::improve::{
-    Lengths, Policy, PolicyKind, Use, check_aux_models, check_tasks, dataset, ensure_space, memory_advice,
-    memory_needed, replay_notice, trainable,
-};
+use crate::improve::{check_aux_models, check_tasks, dataset, replay_notice};
+use crate::policy::checkpoints::ensure_space;
+use crate::policy::{Lengths, Policy, PolicyKind, Use, memory_advice, memory_needed, trainable};
 
 /// What a run will need, and whether it is there.
 #[derive(Serialize)]
@@ -92,7 +91,7 @@ pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis
     let tokens = lengths::measure(&tasks, &text)?;
 
     let dir = existing_parent(Path::new(&config.run.dir));
-    let trained_parameters = trainable(model, config, 1)?.element_count();
+    let trained_parameters = trainable(&model.body, config, 1)?.element_count();
     let prompt_tokens_max = tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0);
     let longest = prompt_tokens_max + config.rollout.tokens_max;
     let lengths = Lengths { longest, drawn: sampling.tokens_mean.ceil() as usize };

@@ -6,7 +6,8 @@ use anyhow::{Result, bail, ensure};
 
 use crate::config::Config;
 use crate::domain::{Address, Purpose, Sampling, Split, Task};
-use crate::improve::{Policy, trainable, with_tools};
+use crate::improve::with_tools;
+use crate::policy::{Policy, trainable};
 use crate::rollout::{self, Job};
 use crate::text::Text;
 use crate::train::{self, Group, Hyper, Trainer};
@@ -55,7 +56,7 @@ pub(super) fn training(config: &Config, text: &Text, policy: &Policy, tasks: &[T
     let Policy::Model(model) = policy else { bail!("only a model can be trained") };
     let groups = groups(text, tasks)?;
     let batch = batch(&groups, config.train.step_tokens);
-    let trainable = trainable(model, config, 1)?;
+    let trainable = trainable(&model.body, config, 1)?;
     let mut trainer = Trainer::new(trainable, Hyper::from(&config.train), config.train.steps)?
         .in_passes((&config.train).into());
     let began = Instant::now();

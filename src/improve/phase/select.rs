@@ -32,7 +32,8 @@ pub(in crate::improve) async fn run(session: &mut Session<'_>, iteration: u32) -
             selections.len()
         );
         let (rule, action) = (AlarmRule::Kept, AlarmAction::Warned);
-        session.raise(Alarm { rule, value: Some(0.0), threshold: Some(1.0), action, message }).await?;
+        let alarm = Alarm { rule, value: Some(0.0), threshold: Some(1.0), action, message };
+        session.raise(Some((iteration, Phase::Select)), alarm).await?;
     }
     Ok(PhaseOutcome::Done(format!("kept {kept} of {}", selections.len())))
 }

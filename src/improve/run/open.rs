@@ -69,7 +69,7 @@ impl<'a> Session<'a> {
         }
         orphans::sweep(&session.run.dir).await?;
         if let Some(shortage) = shortage {
-            session.raise(memory_alarm(&shortage)).await?;
+            session.raise(None, memory_alarm(&shortage)).await?;
         }
         Ok(session)
     }

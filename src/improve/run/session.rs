@@ -39,11 +39,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Stores an alarm, and shows it.
-    pub async fn raise(&self, alarm: Alarm) -> Result<()> {
-        // Rule, figure and action get columns with the store's table of alarms; until then the
-        // message is stored.
-        self.warn(alarm.message).await
+    /// Stores an alarm of a phase, or of the session if no phase is given, and shows it. A phase that was interrupted
+    /// after it raised an alarm raises the same one again: it is stored and shown once.
+    pub async fn raise(&self, at: Option<(u32, Phase)>, alarm: Alarm) -> Result<()> {
+        let (iteration, phase) = at.unzip();
+        let (store, now) = (&self.run.store, (self.host.now)());
+        let is_new = store.put_alarm(self.run.id, iteration, phase, &alarm, &now).await?;
+        if is_new || at.is_none() {
+            self.warn(alarm.message).await?;
+        }
+        Ok(())
     }
 
     /// Goes back to the policy `to` after `iteration` refused its candidate, and raises the alarm
@@ -58,7 +63,7 @@ impl Session<'_> {
             "iteration {iteration} was rolled back to policy {to:.16}, but the store names {next:.16} as the next \
              incumbent"
         );
-        self.raise(alarm).await
+        self.raise(Some((iteration, Phase::Promote)), alarm).await
     }
 
     /// Stores that a phase is complete; `began` is when it started, in the host's seconds.

@@ -67,11 +67,19 @@ fn scores_and_rewards() {
         let repeated = store.rewards(1, 1).await.unwrap();
         assert_eq!((repeated.len(), repeated[&id]), (rewards.len(), Ok(0.125)), "the last counts");
         // Who is scored is asked by name and by hash; a failed score is one.
-        let scored = async |scorer, hash| store.scored(1, 1, &scorer, hash).await.unwrap();
+        let scored = async |scorer, hash: &str| store.scored(1, 1, &scorer, hash).await.unwrap();
         assert_eq!(scored(ScorerName::REWARD, "h1").await, rewards.keys().copied().collect());
         assert_eq!(scored(ScorerName::REWARD, "h2").await, [id].into());
         assert!(scored(ScorerName::VOTE, "h1").await.is_empty());
         assert!(scored(ScorerName::REWARD, "h3").await.is_empty());
+        // Another spec covers nothing, except what was scored before there were specs.
+        let by = async |scorer, spec: &ScorerSpec| {
+            let scoring = Scoring { spec: Some(spec), ..Scoring::from("h1") };
+            store.scored(1, 1, &scorer, scoring).await.unwrap()
+        };
+        assert_eq!(by(ScorerName::REWARD, &drive::spec("vote")).await, rewards.keys().copied().collect());
+        assert!(by(ScorerName::REWARD, &drive::spec("head")).await.is_empty());
+        assert_eq!(by(ScorerName::HEAD, &drive::spec("head")).await.len(), 16);
         let unscorable: Vec<_> =
             scores.iter().filter(|(_, s)| s.value == Err(ScoreError::NoAnswer)).collect();
         assert!(unscorable.len() == 4 && unscorable.iter().all(|(id, _)| id % 4 == 0));

@@ -56,16 +56,14 @@ pub(super) async fn run(
 
 /// Scores by trajectory that [`run`] stored; of repeated ones the last counts.
 pub(super) async fn scores(session: &Session<'_>, iteration: u32) -> Result<HashMap<i64, Vec<Score>>> {
-    Ok(latest_by_models(session.run.store.scores(session.run.id, iteration).await?))
+    Ok(by_models(session.run.store.scores(session.run.id, iteration).await?))
 }
 
-/// The last score of each auxiliary scorer, by trajectory; `scores` are in order of scoring.
-fn latest_by_models(scores: Vec<(i64, Score)>) -> HashMap<i64, Vec<Score>> {
+/// The scores by auxiliary models, by trajectory.
+fn by_models(scores: Vec<(i64, Score)>) -> HashMap<i64, Vec<Score>> {
     let mut by_trajectory: HashMap<i64, Vec<Score>> = HashMap::new();
     for (id, score) in scores.into_iter().filter(|(_, score)| score::is_by_model(&score.scorer)) {
-        let known = by_trajectory.entry(id).or_default();
-        known.retain(|earlier| earlier.scorer != score.scorer);
-        known.push(score);
+        by_trajectory.entry(id).or_default().push(score);
     }
     by_trajectory
 }
@@ -73,7 +71,7 @@ fn latest_by_models(scores: Vec<(i64, Score)>) -> HashMap<i64, Vec<Score>> {
 /// Scores of each of several trajectories.
 type Given = Vec<Vec<Score>>;
 
-/// Asks unit by unit about the trajectories that no scoring under this hash covers yet, and commits
+/// Asks unit by unit about the trajectories that no scoring like this one covers yet, and commits
 /// each unit. `first` is a name that every scored trajectory has.
 async fn in_units(
     session: &Session<'_>,
@@ -83,7 +81,7 @@ async fn in_units(
     ask: &dyn Fn(&[Trajectory]) -> Result<Given>,
 ) -> Result<Option<String>> {
     let (store, run) = (&session.run.store, session.run.id);
-    let covered = store.scored(run, iteration, first, scoring.scorer_hash).await?;
+    let covered = store.scored(run, iteration, first, scoring).await?;
     let missing: Vec<Trajectory> =
         trajectories.iter().filter(|t| !covered.contains(&t.id)).copied().collect();
     for unit in missing.chunks(UNIT) {
@@ -111,21 +109,20 @@ mod tests {
     use crate::domain::ScoreError;
 
     #[test]
-    fn only_models_scores_are_kept_and_the_last_of_each_counts() {
+    fn only_the_scores_of_models_are_given_to_their_trajectory() {
         let scores = vec![
             (1, Score::new(ScorerName::HEAD, 0.9)),
-            (1, Score::new(ScorerName::JUDGE, 0.25)),
             (1, Score::failed(ScorerName::JUDGE, ScoreError::LowMass)),
             (1, Score::new(ScorerName::REFERENCE, -0.5)),
             (2, Score::new(ScorerName::JUDGE_DISAGREEMENT, 0.1)),
             (3, Score::new(ScorerName::REWARD, 1.0)),
         ];
-        let latest = latest_by_models(scores);
-        assert_eq!(latest.len(), 2, "trajectory 3 has only a reward");
+        let given = by_models(scores);
+        assert_eq!(given.len(), 2, "trajectory 3 has only a reward");
         assert_eq!(
-            latest[&1],
+            given[&1],
             [Score::failed(ScorerName::JUDGE, ScoreError::LowMass), Score::new(ScorerName::REFERENCE, -0.5)]
         );
-        assert_eq!(latest[&2], [Score::new(ScorerName::JUDGE_DISAGREEMENT, 0.1)]);
+        assert_eq!(given[&2], [Score::new(ScorerName::JUDGE_DISAGREEMENT, 0.1)]);
     }
 }

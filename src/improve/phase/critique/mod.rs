@@ -69,18 +69,19 @@ pub(in crate::improve) async fn run(session: &mut Session<'_>, iteration: u32) -
         );
         let threshold = Some(session.run.config.critic.auc_min);
         let (rule, action) = (AlarmRule::HeadAuc, AlarmAction::HeadMuted);
-        session.raise(Alarm { rule, value: row.auc, threshold, action, message }).await?;
+        let alarm = Alarm { rule, value: row.auc, threshold, action, message };
+        session.raise(Some((iteration, Phase::Critique)), alarm).await?;
     }
     session.host.part("score");
-    let covered = session.run.store.scored(run, iteration, &ScorerName::REWARD, &row.hash).await?;
+    let config = &session.run.config.reward;
+    let formula = Formula::parse(if row.voting { &config.formula } else { &config.without_head })?;
+    let spec = score::reward_spec(&critic, &formula, rereads);
+    let scoring = Scoring { spec: Some(&spec), ..Scoring::from(&row.hash) };
+    let store = &session.run.store;
+    let covered = store.scored(run, iteration, &ScorerName::REWARD, scoring).await?;
     let missing: Vec<&Evidence> = evidence.iter().filter(|e| !covered.contains(&e.id)).collect();
     if !missing.is_empty() {
-        let config = &session.run.config.reward;
-        let formula = Formula::parse(if row.voting { &config.formula } else { &config.without_head })?;
         let scores = score(&critic, &formula, &missing);
-        let spec = score::reward_spec(&critic, &formula, rereads);
-        let scoring = Scoring { spec: Some(&spec), ..Scoring::from(&row.hash) };
-        let store = &session.run.store;
         session
             .host
             .durable(store.write(run, iteration, async |unit| unit.put_scores(scoring, &scores).await))

@@ -51,8 +51,11 @@ impl NewCheckpoint {
         let known = run.store.steps(run.id, iteration).await?;
         let last = known.iter().map(|s| s.step).max().unwrap_or(0);
         let new: Vec<StepRow> = steps.iter().filter(|r| r.step > last).cloned().collect();
-        let written = run.store.put_training(run.id, iteration, &new, &row).await;
-        written.context("cannot store the checkpoint")?;
+        let written = run.store.write(run.id, iteration, async |unit| {
+            unit.put_steps(&new).await?;
+            unit.put_checkpoint(&row).await
+        });
+        written.await.context("cannot store the checkpoint")?;
         session.host.milestone();
         Ok(())
     }

@@ -88,6 +88,11 @@ fn step_row(report: &StepReport, batch: &[&Group]) -> StepRow {
     StepRow {
         step: report.step,
         loss: report.loss,
+        // A loss of one part is its total.
+        losses: match report.parts.len() {
+            0 | 1 => Vec::new(),
+            _ => report.parts.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+        },
         tokens: report.tokens as u64,
         target_tokens: report.target_tokens as u64,
         grad_norm: report.grad_norm,

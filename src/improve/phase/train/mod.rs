@@ -19,7 +19,7 @@ use self::local::train;
 use self::plan::{Candidate, Plan, Training};
 use self::states::States;
 use super::PhaseOutcome;
-use crate::domain::{Address, Alarm, AlarmAction, AlarmRule, Purpose, Split, Task};
+use crate::domain::{Address, Alarm, AlarmAction, AlarmRule, Phase, Purpose, Split, Task};
 use crate::improve::run::{Run, Session, names};
 use crate::policy::Policy;
 use crate::policy::checkpoints::ensure_space;
@@ -67,7 +67,8 @@ async fn plan<'a>(
         let message =
             format!("iteration {iteration}: there is nothing to train on, so the candidate is the incumbent");
         let (rule, action) = (AlarmRule::Examples, AlarmAction::Warned);
-        session.raise(Alarm { rule, value: Some(0.0), threshold: Some(1.0), action, message }).await?;
+        let alarm = Alarm { rule, value: Some(0.0), threshold: Some(1.0), action, message };
+        session.raise(Some((iteration, Phase::Train)), alarm).await?;
     }
     let config = &run.config.train;
     let address = Address::new(run.config.run.seed, Purpose::Training, iteration, "", &[]);

@@ -35,7 +35,7 @@ pub(super) async fn check(
     );
     if tokens > 0 && run.store.parity(run.id).await?.iter().all(|(i, _)| *i != iteration) {
         let row = ParityRow { max_abs_diff: f64::from(worst), tokens };
-        run.store.put_parity(run.id, iteration, &row).await?;
+        run.store.write(run.id, iteration, async |unit| unit.put_parity(&row).await).await?;
     }
     Ok(())
 }

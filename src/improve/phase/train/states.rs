@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::NewCheckpoint;
-use crate::domain::{Alarm, AlarmAction, AlarmRule};
+use crate::domain::{Alarm, AlarmAction, AlarmRule, Phase};
 use crate::improve::run::{Session, names};
 use crate::policy::checkpoints;
 use crate::store::{Checkpoint, CheckpointKind, StepRow};
@@ -32,7 +32,7 @@ impl States<'_> {
                     format!("{error:#}; iteration {} is trained again from its start", self.iteration);
                 let (rule, action) = (AlarmRule::TrainingState, AlarmAction::Restarted);
                 let alarm = Alarm { rule, value: None, threshold: None, action, message };
-                self.session.raise(alarm).await?;
+                self.session.raise(Some((self.iteration, Phase::Train)), alarm).await?;
                 run.store.forget_checkpoint(last.id, "damaged").await?;
                 checkpoints::discard(&path)?;
                 Ok(0)
