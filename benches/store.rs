@@ -151,11 +151,8 @@ async fn median<T>(
     ms
 }
 
-async fn queries(results: &mut Results) {
-    let count: u32 = std::env::var("STORE_TREES").ok().and_then(|s| s.parse().ok()).unwrap_or(100_000);
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, run) = open(folder.path()).await;
-    let start = Instant::now();
+/// Stores `count` trajectories with scores and selections.
+async fn fill(store: &Store, run: i64, count: u32) {
     for unit in 0..count.div_ceil(1000) {
         let iteration = 1 + unit % 10;
         let trees: Vec<Tree> = (0..1000).map(|n| chain(iteration, unit * 1000 + n, 5, 16)).collect();
@@ -184,6 +181,14 @@ async fn queries(results: &mut Results) {
             .await
             .expect("selections");
     }
+}
+
+async fn queries(results: &mut Results) {
+    let count: u32 = std::env::var("STORE_TREES").ok().and_then(|s| s.parse().ok()).unwrap_or(100_000);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, run) = open(folder.path()).await;
+    let start = Instant::now();
+    fill(&store, run, count).await;
     println!(
         "{count} trajectories of 5 thoughts with scores and selections: {:.1} s",
         start.elapsed().as_secs_f64()
