@@ -241,12 +241,12 @@ fn a_broken_download_goes_on_and_a_damaged_one_is_thrown_away() {
 
     // It never gets further: nothing is at its place, and what came is kept.
     server.fault("signed", 99, Fault::Truncated(100));
-    user.refused(&["eval", "--model", ID], &[WEIGHTS, "500 of", "5 attempts", "goes on from there"]);
+    user.refused(&["eval", "--model", ID], &[WEIGHTS, "500 of", "5 attempts", "resumes from there"]);
     assert_eq!(fs::read(&incomplete).unwrap(), seed()[WEIGHTS][..500]);
     assert!(!blob.exists() && !user.repo().join("refs").exists());
     server.heal();
 
-    // The same command goes on from there, over another break.
+    // The same command resumes from there, over another break.
     server.take_log();
     server.fault("signed", 1, Fault::Truncated(700));
     let said = user.run(&["eval", "--model", ID, "--tasks", "2"]);
@@ -266,7 +266,7 @@ fn a_broken_download_goes_on_and_a_damaged_one_is_thrown_away() {
     // Wrong bytes are noticed, and not gone on with.
     let user = User::of(&server);
     server.fault("signed", 1, Fault::Garbled);
-    user.refused(&["eval", "--model", ID], &["hash", "thrown away"]);
+    user.refused(&["eval", "--model", ID], &["hash", "deleted"]);
     let left = user.repo().join("blobs").join(sha256(&seed()[WEIGHTS]));
     assert!(!left.exists() && !left.with_extension("incomplete").exists());
     // A hub that always begins anew is borne with.

@@ -201,7 +201,7 @@ fn files_that_come_and_go_end_no_run() {
     // What may not be read: the superuser reads it all the same.
     fs::create_dir(dir.join("lost+found")).unwrap();
     #[cfg(unix)]
-    fs::set_permissions(dir.join("lost+found"), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(dir.join("lost+found"), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     // What is somebody else's doesn't count, however large it is.
     fs::File::create(dir.join("backup.tar")).unwrap().set_len(1 << 40).unwrap();
     let over = AtomicBool::new(false);

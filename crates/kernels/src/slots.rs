@@ -49,7 +49,7 @@ impl<'a> From<&'a mut [f32]> for Slots<'a> {
 
 impl<'a> Slots<'a> {
     #[inline(always)]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
