@@ -337,7 +337,7 @@ impl Tile<'_> {
         let Block { b, stride, c_stride, .. } = *self.whole;
         let n = b.n();
         let column = self.vector * LANES;
-        debug_assert!(self.row + MR <= self.whole.rows.1 && column + (NV - 1) * LANES < n, "a tile inside C");
+        checked!(self.row + MR <= self.whole.rows.1 && column + (NV - 1) * LANES < n, "a tile inside C");
         let last = if COLUMNS { (self.length - 1) * stride + MR } else { (MR - 1) * stride + self.length };
         assert!(last <= self.a.len(), "tile of {MR} rows and {} inner elements", self.length);
         let offset = self.row * c_stride + (self.vector - self.whole.c_first) * LANES;

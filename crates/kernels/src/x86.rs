@@ -166,7 +166,7 @@ impl Simd for Avx512 {
 /// The lowest `n` of 16 bits.
 #[inline(always)]
 fn mask(n: usize) -> __mmask16 {
-    debug_assert!(n <= LANES, "{n} of 16 lanes");
+    checked!(n <= LANES, "{n} of 16 lanes");
     ((1u32 << n) - 1) as __mmask16
 }
 

@@ -55,7 +55,7 @@ impl HeldTiles {
     }
 
     fn bits(&self, output: usize, i: usize) -> u16 {
-        debug_assert_eq!(self.parts, 1, "single numbers are read only of bf16");
+        checked!(self.parts == 1, "single numbers are read only of bf16");
         let (panel, o) = (output / PANEL, output % PANEL);
         let tile = &self.tiles[(panel * self.blocks() + i / BLOCK) * 2 + o / LANES];
         tile.0[i % BLOCK / 2][o % LANES * 2 + i % 2]
@@ -77,7 +77,7 @@ impl HeldTiles {
 
     /// Writes tiles (block, half) of the transposed weight: its panels are of inputs, its blocks of outputs.
     pub fn transposed(&self, panel: usize, blocks: Range<usize>, tiles: &mut [Tile]) {
-        debug_assert_eq!(self.parts, 1, "blocks of bf16 are turned round");
+        checked!(self.parts == 1, "blocks of bf16 are turned round");
         for (block, to) in blocks.zip(tiles.as_chunks_mut::<2>().0) {
             let from = self.of_panel(block, panel..panel + 1);
             from.as_chunks::<2>().0.iter().for_each(|from| steps::transpose(from, to));

@@ -96,7 +96,7 @@ impl Moment {
 
     /// Lends the buffer in shares of `share` elements, an even number.
     pub(super) fn shares(&mut self, length: usize) -> Vec<Share<'_>> {
-        debug_assert!(length.is_multiple_of(2), "shares of {length} elements");
+        assert!(length.is_multiple_of(2), "shares of {length} elements");
         let parts: Vec<Part> = match self {
             Self::F32(values) => values.chunks_mut(length).map(Part::F32).collect(),
             Self::Bf16(bits) => bits.chunks_mut(length).map(Part::Bf16).collect(),
