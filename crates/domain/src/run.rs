@@ -1,6 +1,7 @@
-//! A run as a sequence of phases, and the pure function that says what comes next.
+//! A run as a sequence of phases, and the pure function that decides which phase comes next.
 //!
-//! The loop asks the store which phases are done and calls [`next_phase`]; resuming is that same call.
+//! The loop asks the store which phases are done and calls [`next_phase`]; resuming is that same
+//! call.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,8 @@ pub enum Arm {
     Reward,
     /// As many trajectories as the loop proper keeps, drawn at random.
     Random,
-    /// As many trajectories as the loop proper keeps, from those whose answer is right. Reads gold answers.
+    /// As many trajectories as the loop proper keeps, from those whose answer is right. Reads gold
+    /// answers.
     Oracle,
     /// Trains only on the labelled easy tasks.
     EasyOnly,

@@ -1,7 +1,8 @@
 //! Statistics of correctness: intervals, paired tests, calibration, pass@k and maj@k.
 //!
-//! Pure functions over plain numbers. The only randomness, the bootstrap's, has an [`Address`], so that a report
-//! can be computed again to the last bit. Left out: anything that assumes normal data.
+//! Pure functions over plain numbers. The only randomness, the bootstrap's, has an [`Address`], so
+//! that a report can be computed again to the last bit. Left out: anything that assumes normal
+//! data.
 
 use std::collections::HashMap;
 
@@ -30,7 +31,7 @@ impl Interval {
 
 /// The score interval of a proportion (Wilson 1927), at a two-sided `confidence` such as 0.95.
 ///
-/// Nothing observed says nothing: `n = 0` gives (0, 1).
+/// Without observations (`n = 0`) the interval is (0, 1).
 ///
 /// # Panics
 /// If there are more successes than trials, or `confidence` isn't strictly between 0 and 1.
@@ -47,8 +48,8 @@ pub fn wilson(successes: usize, n: usize, confidence: f64) -> (f64, f64) {
     (((centre - spread) / norm).max(0.0), ((centre + spread) / norm).min(1.0))
 }
 
-/// The mean of `after[i] - before[i]` over paired observations, with a percentile bootstrap interval (Efron 1979)
-/// of [`BOOTSTRAP_RESAMPLES`] resamples of the pairs, drawn from `address`.
+/// The mean of `after[i] - before[i]` over paired observations, with a percentile bootstrap
+/// interval (Efron 1979) of [`BOOTSTRAP_RESAMPLES`] resamples of the pairs, drawn from `address`.
 ///
 /// # Panics
 /// If the two differ in length or are empty, or `confidence` isn't strictly between 0 and 1.
@@ -71,8 +72,8 @@ pub fn paired_bootstrap(before: &[f64], after: &[f64], confidence: f64, address:
     }
 }
 
-/// The two-sided exact p-value of McNemar's test (1947) from the discordant pairs: `b` were right only before,
-/// `c` only after. 1 when there are none.
+/// The two-sided exact p-value of McNemar's test (1947) from the discordant pairs: `b` were right
+/// only before, `c` only after. 1 when there are none.
 pub fn mcnemar_exact(b: usize, c: usize) -> f64 {
     let n = b + c;
     // Twice the lower tail of Binomial(n, 1/2), in logarithms: 2^-n underflows from n = 1075 on.
@@ -87,8 +88,8 @@ pub fn mcnemar_exact(b: usize, c: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
-/// The area under the ROC curve: the probability that a positive outranks a negative, ties counting half
-/// (Mann–Whitney, by mid-ranks). `None` unless both labels occur.
+/// The area under the ROC curve: the probability that a positive outranks a negative, ties counting
+/// half (Mann–Whitney, by mid-ranks). `None` unless both labels occur.
 ///
 /// # Panics
 /// If scores and labels differ in number.
@@ -111,8 +112,9 @@ pub fn auc(scores: &[f64], labels: &[bool]) -> Option<f64> {
     Some((rank_sum - p * (p + 1.0) / 2.0) / (p * n))
 }
 
-/// The expected calibration error over `bins` bins of equal width (Guo et al. 2017, arXiv:1706.04599): the mean
-/// gap between stated probability and observed share, weighted by the bins' counts. `None` without observations.
+/// The expected calibration error over `bins` bins of equal width (Guo et al. 2017,
+/// arXiv:1706.04599): the mean gap between stated probability and observed share, weighted by the
+/// bins' counts. `None` without observations.
 ///
 /// # Panics
 /// If the two differ in number, or `bins` is 0.
@@ -138,8 +140,8 @@ pub fn brier(probabilities: &[f64], labels: &[bool]) -> Option<f64> {
     (!labels.is_empty()).then(|| sum / labels.len() as f64)
 }
 
-/// The probability that at least one of `k` of the `n` drawn trajectories is right when `c` of the `n` are:
-/// the unbiased estimator of Chen et al. 2021 (arXiv:2107.03374).
+/// The probability that at least one of `k` of the `n` drawn trajectories is right when `c` of the
+/// `n` are: the unbiased estimator of Chen et al. 2021 (arXiv:2107.03374).
 ///
 /// # Panics
 /// Unless 1 ≤ k ≤ n and c ≤ n: fewer than `k` trajectories can't estimate pass@k.
@@ -151,8 +153,9 @@ pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
     1.0 - (n - c + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
 }
 
-/// Whether the majority answer is the gold one, 1 or 0 (Wang et al. 2022, arXiv:2203.11171). Trajectories without
-/// an answer don't vote; among equally frequent answers the first seen wins; no vote at all is wrong.
+/// Whether the majority answer is the gold one, 1 or 0 (Wang et al. 2022, arXiv:2203.11171).
+/// Trajectories without an answer don't vote; among equally frequent answers the first seen wins;
+/// no vote at all is wrong.
 pub fn maj_at_k(answers: &[Option<&str>], gold: &str) -> f64 {
     f64::from(majority(answers) == Some(gold))
 }
@@ -172,7 +175,8 @@ pub fn majority<'a>(answers: &[Option<&'a str>]) -> Option<&'a str> {
         .map(|(answer, _)| answer)
 }
 
-/// The `q`-quantile of values in rising order, interpolated linearly between neighbours (Hyndman & Fan's type 7).
+/// The `q`-quantile of values in rising order, interpolated linearly between neighbours (Hyndman &
+/// Fan's type 7).
 ///
 /// # Panics
 /// If there are no values, or `q` is not in [0, 1].
@@ -183,7 +187,8 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64)
 }
 
-/// A uniform draw from `0..n` with one word of the stream: the high word of a 64-bit word times `n`. Its bias, n / 2^64, is beneath notice.
+/// A uniform draw from `0..n` with one word of the stream: the high word of a 64-bit word times
+/// `n`. Its bias, n / 2^64, is negligible.
 pub fn uniform(stream: &mut impl Rng, n: usize) -> usize {
     ((u128::from(stream.next_u64()) * n as u128) >> 64) as usize
 }
@@ -193,7 +198,8 @@ fn two_sided_z(confidence: f64) -> f64 {
     normal_quantile(0.5 + confidence / 2.0)
 }
 
-/// The standard normal's quantile function, to about 16 digits: algorithm AS 241, PPND16 (Wichura 1988).
+/// The standard normal's quantile function, to about 16 digits: algorithm AS 241, PPND16 (Wichura
+/// 1988).
 fn normal_quantile(p: f64) -> f64 {
     let q = p - 0.5;
     if q.abs() <= 0.425 {
@@ -354,7 +360,8 @@ mod tests {
 
     #[test]
     fn calibration_matches_scikit_learn() {
-        // scikit-learn 1.9.1: roc_auc_score(y, s), brier_score_loss(y, s); ECE by its definition in numpy 2.4.6.
+        // scikit-learn 1.9.1: roc_auc_score(y, s), brier_score_loss(y, s); ECE by its definition in
+        // numpy 2.4.6.
         let s = [0.1, 0.4, 0.4, 0.35, 0.8, 0.4, 0.9, 0.1];
         let y = [0, 0, 1, 0, 1, 1, 1, 1].map(|l| l == 1);
         close(auc(&s, &y).unwrap(), 0.766666666666667, 1e-14);
@@ -366,7 +373,7 @@ mod tests {
 
     #[test]
     fn pass_at_k_equals_enumeration() {
-        // Python: the share of itertools.combinations([1] * c + [0] * (n - c), k) with any one in it.
+        // Python: the share of itertools.combinations([1] * c + [0] * (n - c), k) that hold a 1.
         let known =
             [(10, 3, 1, 0.3), (10, 3, 4, 0.833333333333333), (8, 8, 3, 1.0), (8, 0, 2, 0.0), (8, 2, 7, 1.0)];
         for (n, c, k, p) in known {
@@ -385,8 +392,8 @@ mod tests {
 
     #[test]
     fn the_bootstrap_interval_is_the_known_one_and_repeats() {
-        // scipy 1.17.1: bootstrap((after - before,), np.mean, n_resamples=200000, method="percentile",
-        // random_state=0) gave [0.1, 0.3] around 0.2.
+        // scipy 1.17.1: bootstrap((after - before,), np.mean, n_resamples=200000,
+        // method="percentile", random_state=0) gave [0.1, 0.3] around 0.2.
         let before: Vec<f64> = (0..100).map(|i| f64::from(i < 60)).collect();
         let after: Vec<f64> = (0..100).map(|i| f64::from(!(55..60).contains(&i) && i < 85)).collect();
         let interval = paired_bootstrap(&before, &after, 0.95, &address(1));
@@ -403,7 +410,8 @@ mod tests {
 
     #[test]
     fn the_bootstrap_covers_the_truth_about_as_often_as_it_says() {
-        // 400 studies of 100 pairs whose true gain is 0.2: the 90 % interval must cover it in 85 to 95 % of them.
+        // 400 studies of 100 pairs whose true gain is 0.2: the 90 % interval must cover it in 85 to
+        // 95 % of them.
         let mut covered = 0;
         for study in 0..400 {
             let mut stream = address(1000 + study).stream();

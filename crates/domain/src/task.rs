@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Address;
 use crate::named_enum;
 
-/// What a split is for. It alone decides who may read a task's gold answer.
+/// What a split is for. Only the split decides who may read a task's gold answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Split {
     /// Labelled easy tasks: replayed in training, and the critique head's bootstrap.
@@ -45,7 +45,8 @@ pub enum TaskKind {
     Math,
     /// From a file: the answer is a text that is compared word for word.
     Exact,
-    /// From a file: the answer is any expression that reaches a target with the given numbers (Game of 24).
+    /// From a file: the answer is any expression that reaches a target with the given numbers (Game
+    /// of 24).
     Game24,
     /// From a file: the answer is code that unit tests judge.
     Code,
@@ -81,7 +82,7 @@ pub struct Task {
     pub level: u32,
     /// The question, before any prompt template.
     pub question: String,
-    /// Gold answer, normalised by the kind. [`Split`] says who may read it.
+    /// Gold answer, normalised by the kind. [`Split`] decides who may read it.
     pub answer: Option<String>,
     /// A gold chain of thought. Only labelled easy tasks carry one.
     pub solution: Option<String>,

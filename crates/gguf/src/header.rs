@@ -1,5 +1,6 @@
-//! Reading a GGUF header. Whatever the bytes are, the outcome is a header that fits the file or an error that names
-//! the key or tensor it stands at, and memory stays within a small multiple of the file's length.
+//! Reading a GGUF header. Whatever the bytes are, the outcome is a header that fits the file or an
+//! error that names the key or tensor it stands at, and memory stays within a small multiple of the
+//! file's length.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -10,7 +11,8 @@ use super::Dtype;
 use super::value::{Metadata, Value};
 
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";
-/// Where tensors begin is rounded up to this, unless `general.alignment` says otherwise.
+/// The start of the tensors is rounded up to a multiple of this, unless `general.alignment` sets
+/// another number.
 pub(super) const ALIGNMENT: u64 = 32;
 const ALIGNMENT_KEY: &str = "general.alignment";
 const ALIGNMENT_MAX: u64 = 1 << 20;
@@ -104,11 +106,13 @@ impl<R: Read> Bytes<R> {
         self.take(length)?;
         let mut bytes = vec![0; length as usize];
         self.reader.read_exact(&mut bytes)?;
-        // Vocabularies hold pieces of characters too; what isn't UTF-8 can't be matched by a text anyway.
+        // Vocabularies hold pieces of characters too; what isn't UTF-8 can't be matched by a text
+        // anyway.
         Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
     }
 
-    /// `count` elements that take at least `bytes_min` each: refused before anything is allocated for them.
+    /// `count` elements that take at least `bytes_min` each: refused before anything is allocated
+    /// for them.
     fn list<T>(
         &mut self,
         count: u64,
@@ -209,7 +213,8 @@ impl Header {
             "GGUF version {version} is not supported; supported: 2 and 3, little-endian"
         );
         let (tensors, values) = (bytes.u64()?, bytes.u64()?);
-        // A tensor takes 32 bytes at least, a value 13: what doesn't fit is refused before it is looked for.
+        // A tensor takes 32 bytes at least, a value 13: what doesn't fit is refused before it is
+        // looked for.
         let needed = tensors.saturating_mul(32).saturating_add(values.saturating_mul(13));
         ensure!(
             needed <= bytes.left,

@@ -1,12 +1,13 @@
 //! The GGUF container: metadata under keys, tensors under names, and nothing about what they mean.
 //!
-//! [`File`] reads versions 2 and 3; [`write()`] makes version 3. The whole header is checked when a file is opened: no
-//! count or length in it is believed beyond what the file's own length allows, and every tensor must lie within the
-//! file. Tensors stay on disk until [`File::read`] fetches one's bytes, quantized blocks as they are.
+//! [`File`] reads versions 2 and 3; [`write()`] makes version 3. The whole header is checked when a
+//! file is opened: no count or length in it is believed beyond what the file's own length allows,
+//! and every tensor must lie within the file. Tensors stay on disk until [`File::read`] fetches
+//! one's bytes, quantized blocks as they are.
 //!
-//! It is a separate room because both `model` and `text` read these files and may not know each other. Format:
-//! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Left out: version 1 (2023), big-endian files, files
-//! split in several.
+//! It is a separate room because both `model` and `text` read these files and may not know each
+//! other. Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Left out: version 1
+//! (2023), big-endian files, files split in several.
 
 mod dtype;
 mod header;
@@ -30,7 +31,7 @@ pub use write::{TensorSpec, write};
 /// What every GGUF file's name ends with.
 const EXTENSION: &str = "gguf";
 
-/// Whether the name says that this is a GGUF file.
+/// Whether the file's name ends like that of a GGUF file, in upper or lower case.
 pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(EXTENSION))
 }
@@ -39,7 +40,7 @@ pub fn is_gguf(path: &Path) -> bool {
 pub struct File {
     path: PathBuf,
     header: Header,
-    // Behind a lock, because a read moves the place in the file.
+    // A lock guards it, because a read moves the position in the file.
     file: Mutex<std::fs::File>,
 }
 
@@ -71,7 +72,8 @@ impl File {
         info.with_context(|| format!("tensor `{name}` is missing from {}", self.path.display()))
     }
 
-    /// The bytes of `rows` of a tensor whose rows (its innermost dimension) are counted across all outer dimensions.
+    /// The bytes of `rows` of a tensor whose rows (its innermost dimension) are counted across all
+    /// outer dimensions.
     pub fn read_rows(&self, name: &str, rows: std::ops::Range<usize>) -> Result<Vec<u8>> {
         let info = self.tensor(name)?;
         let row = info.row_bytes(name)?;

@@ -1,8 +1,9 @@
-//! What this machine can do at most: multiply-adds without memory, and reading memory without arithmetic. A profile says
-//! how near operators come.
+//! What this machine can do at most: multiply-adds without memory, and reading memory without
+//! arithmetic. A profile reports how near operators come to it.
 //!
-//! Each unit that computes products has its own peak; another one is another [`Unit`] and another kernel here.
-//! The clock is handed in. A figure is the best of a few short turns: whatever disturbs one only makes it slower.
+//! Each unit that computes products has its own peak; another one is another [`Unit`] and another
+//! kernel here. The clock is handed in. A figure is the best of a few short turns: whatever
+//! disturbs one only makes it slower.
 
 use std::hint::black_box;
 
@@ -21,8 +22,8 @@ const ROUNDS: usize = 1 << 16;
 /// Bytes that are read: more than most last-level caches have for one process.
 const BUFFER: usize = 256 << 20;
 
-/// Measures the machine with all threads of the pool it is called from, in about half a second. `clock` gives
-/// nanoseconds.
+/// Measures the machine with all threads of the pool it is called from, in about half a second.
+/// `clock` gives nanoseconds.
 pub fn measure(clock: fn() -> u64) -> Machine {
     Machine {
         threads: rayon::current_num_threads(),
@@ -68,7 +69,8 @@ fn peak(unit: Unit, clock: fn() -> u64, work: impl Fn() -> usize + Sync) -> Peak
     Peak { unit, one_thread_flops_per_s: best(alone), all_threads_flops_per_s: best(together) }
 }
 
-/// Independent chains of multiply-adds in registers; gives how many floating-point operations that was.
+/// Independent chains of multiply-adds in registers; gives how many floating-point operations that
+/// was.
 struct Chains {
     rounds: usize,
 }

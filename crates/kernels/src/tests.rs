@@ -1,4 +1,5 @@
-//! A single row and a row in a batch, one instruction set and another, decoding and training: the same bits.
+//! A single row and a row in a batch, one instruction set and another, decoding and training: the
+//! same bits.
 
 use std::marker::PhantomData;
 
@@ -89,7 +90,7 @@ fn empty_products_are_zero() {
     }
 }
 
-/// Parts of wider matrices are packed as if they were matrices of their own.
+/// A part of a wider matrix is packed as a copy of that part is.
 #[test]
 fn panels_of_a_part_are_those_of_a_copy() {
     let (k, n, stride) = (37, 45, 100);

@@ -78,8 +78,8 @@ impl Store {
         Ok(Self { writer, reader, path: path.to_owned(), guard: Arc::new(guard) })
     }
 
-    /// Asks `held` before each write: its error says why this process may no longer write, and
-    /// nothing is written.
+    /// Asks `held` before each write. If `held` returns an error, nothing is written; the error
+    /// states why this process may no longer write.
     pub fn hold(&self, held: impl Fn() -> Result<()> + Send + Sync + 'static) {
         self.guard.hold(Box::new(held));
     }

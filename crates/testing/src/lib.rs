@@ -1,6 +1,8 @@
-//! What tests of all crates share. A test that can't run here says so, and fails where it must run.
+//! What tests of all crates share. A test that can't run here prints that it is skipped. Where it
+//! must run, it fails.
 
-/// The variable that names what must be there, separated by commas: `AUTODIDACT_REQUIRE=amx,shared-data`.
+/// The variable that names what must be there, separated by commas:
+/// `AUTODIDACT_REQUIRE=amx,shared-data`.
 pub const REQUIRE: &str = "AUTODIDACT_REQUIRE";
 
 /// Whether a test has to be skipped because `need` is not there; prints `skipped: needs …` then.

@@ -228,7 +228,8 @@ struct Began {
     ns: u64,
 }
 
-/// Measures `operator` until the wait is dropped. Not exclusive: neither spans nor other waits belong within.
+/// Measures `operator` until the wait is dropped. Not exclusive: neither spans nor other waits
+/// belong within.
 #[inline]
 pub fn waiting(operator: Operator) -> Waiting {
     Waiting(CLOCK.get().map(|&clock| Began { operator, clock, ns: clock() }))
@@ -262,8 +263,9 @@ impl Work {
         Self { unit, flops: 2 * m * n * k, bytes }
     }
 
-    /// Of attention in f32: `seen` keys over all query rows, each scored and each value weighed, by `products` products
-    /// (two forward; five backward, which computes the scores again). Keys and values are read as numbers of that many bytes.
+    /// Of attention in f32: `seen` keys over all query rows, each scored and each value weighed, by
+    /// `products` products (two forward; five backward, which computes the scores again). Keys and
+    /// values are read as numbers of that many bytes.
     pub fn attention(
         products: usize,
         [heads, kv_heads, head_dim]: [usize; 3],
@@ -321,19 +323,22 @@ impl Drop for Named {
     }
 }
 
-/// Says what the products to come are part of; without it they are [`Operator::LinearForward`].
+/// Sets the operator of the thread's next products, until the returned value is dropped.
+/// Without it the operator is [`Operator::LinearForward`].
 #[inline]
 pub fn named(operator: Operator) -> Named {
     Named::replace(Some(operator))
 }
 
-/// Puts the name aside, around waiting for other threads: a thread that waits may be lent other work.
+/// Puts the name aside, around waiting for other threads: a thread that waits may be lent other
+/// work.
 #[inline]
 pub fn unnamed() -> Named {
     Named::replace(None)
 }
 
-/// A matrix product under way: measures its pieces on whatever thread they run. The name is put aside meanwhile.
+/// A matrix product under way: measures its pieces on whatever thread they run. The name is put
+/// aside meanwhile.
 pub struct Product {
     operator: Option<Operator>,
     _aside: Named,

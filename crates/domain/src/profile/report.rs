@@ -1,8 +1,8 @@
 //! What is written of a profile: times, work, and shares of what the machine can do.
 //!
-//! An operator's seconds are thread-seconds of wall-clock time, so on a machine that others use they hold the time that
-//! a thread had to wait for a core, too. What of `threads × seconds` no operator has is "other": threads without work,
-//! and code that isn't measured apart.
+//! An operator's seconds are thread-seconds of wall-clock time, so on a machine that others use
+//! they hold the time that a thread had to wait for a core, too. What of `threads × seconds` no
+//! operator has is "other": threads without work, and code that isn't measured apart.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,8 @@ pub struct Report {
     pub run: Option<i64>,
     /// Whether the run had begun in an earlier process, whose time is not in here.
     pub resumed: bool,
-    /// Whether the process has ended; a file of one that was killed says what was known at its last finished phase.
+    /// Whether the process has ended. If it was killed, the file holds what was known at its last
+    /// finished phase.
     pub ended: bool,
     pub engine_version: String,
     pub machine: Machine,
@@ -66,7 +67,7 @@ pub struct PhaseLine {
     /// Empty for what the phase did before its first part.
     pub part: String,
     pub seconds: f64,
-    /// Processor time of the whole process, where the system says.
+    /// Processor time of the whole process; null where the system doesn't report it.
     pub cpu_seconds: Option<f64>,
     /// Of `threads * seconds`, what no operator has.
     pub other_seconds: f64,
@@ -90,7 +91,8 @@ pub struct OperatorLine {
     pub pieces: u64,
     pub flops: u64,
     pub flops_per_s: f64,
-    /// Of a thread's share of the peak while all threads compute; null without floating-point operations.
+    /// Of a thread's share of the peak while all threads compute; null without floating-point
+    /// operations.
     pub of_peak: Option<f64>,
     /// Weights, keys and values that were read, some of them from caches.
     pub bytes: u64,

@@ -6,7 +6,7 @@ use super::record::{self, Totals};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Moment {
     pub ns: u64,
-    /// Processor time of the whole process, where the system says.
+    /// Processor time of the whole process; `None` where the system doesn't report it.
     pub cpu_ns: Option<u64>,
     pub totals: Totals,
 }

@@ -1,5 +1,5 @@
-//! Against the processor manual's description of the operation, bit for bit, and against f64. Where the processor has
-//! no tiles there is nothing to run, and asking for them is an error.
+//! Against the processor manual's description of the operation, bit for bit, and against f64. Where
+//! the processor has no tiles there is nothing to run, and asking for them is an error.
 
 use autodidact_gguf::Dtype;
 use autodidact_testing::is_skipped;
@@ -36,7 +36,8 @@ fn bf16_parts(x: f32, parts: usize) -> Vec<f32> {
     (0..parts).map(part).collect()
 }
 
-/// One element by the definition in the module's documentation; a and b are parts of all inner positions.
+/// One element by the definition in the module's documentation; a and b are parts of all inner
+/// positions.
 fn element(a: &[Vec<f32>], b: &[Vec<f32>], wanted: usize, c: f32) -> f32 {
     let (k, parts) = (a.len(), b.first().map_or(0, Vec::len));
     let mut c = c;
@@ -205,7 +206,7 @@ fn no_bit_hangs_on_threads_or_neighbours(out: usize, inp: usize, m: usize) {
     }
 }
 
-/// So many rows that A is taken a few blocks at a time.
+/// With this many rows, A is packed a few blocks at a time.
 #[test]
 fn a_tall_product_has_the_bits_of_its_rows() {
     if is_skipped("amx", has_tiles()) {

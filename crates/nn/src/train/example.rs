@@ -1,7 +1,8 @@
-//! Examples: token sequences with a mask that says which tokens are targets of the loss.
+//! Examples: token sequences with a mask that marks the targets of the loss.
 //!
-//! The prompt is never a target. A thought that several kept trajectories of one tree share is a target once,
-//! in the first example that holds it; later examples read it as context (a shared node trains once).
+//! The prompt is never a target. A thought that several kept trajectories of one tree share is a
+//! target once, in the first example that holds it; later examples read it as context (a shared
+//! node trains once).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -33,8 +34,8 @@ impl fmt::Display for Source {
 pub struct Example {
     /// Prompt and completion.
     pub ids: Vec<u32>,
-    /// For each token, whether its log-probability is part of the loss; of the same length as `ids`. The
-    /// first token is predicted by nothing, so it is never a target.
+    /// For each token, whether its log-probability is part of the loss; of the same length as
+    /// `ids`. The first token is predicted by nothing, so it is never a target.
     pub trains: Vec<bool>,
     pub source: Source,
 }
@@ -93,8 +94,8 @@ impl Group {
     }
 }
 
-/// The example that teaches a gold solution: `prompt_ids` is context, `completion_ids` (end-of-sequence token
-/// included) is the target.
+/// The example that teaches a gold solution: `prompt_ids` is context, `completion_ids`
+/// (end-of-sequence token included) is the target.
 pub fn example_from_solution(prompt_ids: &[u32], completion_ids: &[u32], task_id: &str) -> Example {
     Example {
         ids: [prompt_ids, completion_ids].concat(),
@@ -106,8 +107,8 @@ pub fn example_from_solution(prompt_ids: &[u32], completion_ids: &[u32], task_id
 
 /// One example per kept leaf of `tree`, in the order of `kept` (indices into `tree.leaves`).
 ///
-/// `trajectory_ids` holds the store's row id of every leaf of the tree. A kept leaf whose thoughts are all
-/// shared with earlier ones would have no target and gives no example.
+/// `trajectory_ids` holds the store's row id of every leaf of the tree. A kept leaf whose thoughts
+/// are all shared with earlier ones would have no target and gives no example.
 pub fn examples_from_tree(tree: &Tree, kept: &[usize], trajectory_ids: &[i64]) -> Result<Vec<Example>> {
     ensure!(
         trajectory_ids.len() == tree.leaves.len(),

@@ -17,10 +17,12 @@ const F32: usize = 4;
 /// Logits that exist at a time, and their slopes or the weight's slab: what `ops` allows itself.
 const LOGITS: usize = (1 << 23) * F32;
 
-/// How an update's examples are divided into micro-batches, and what of a forward pass is kept for the backward one.
+/// How an update's examples are divided into micro-batches, and what of a forward pass is kept for
+/// the backward one.
 #[derive(Clone, Copy, Debug)]
 pub struct Passes {
-    /// Tokens a micro-batch aims for. Gradients are summed micro-batch by micro-batch, so it decides last bits.
+    /// Tokens a micro-batch aims for. Gradients are summed micro-batch by micro-batch, so it
+    /// decides last bits.
     pub tokens: usize,
     /// Changes memory and time, but no bit.
     pub checkpointing: Checkpointing,
@@ -39,7 +41,8 @@ impl From<&TrainConfig> for Passes {
 }
 
 impl Passes {
-    /// Of how many of the first layers only the inputs are kept, in one of `at_once` passes over `tokens` tokens.
+    /// Of how many of the first layers only the inputs are kept, in one of `at_once` passes over
+    /// `tokens` tokens.
     pub(super) fn recomputed(self, config: &ModelConfig, tokens: usize, at_once: usize) -> usize {
         let layers = config.layers.len();
         match self.checkpointing {
@@ -68,8 +71,9 @@ fn per_layer(config: &ModelConfig) -> usize {
     6 * d + 3 * q + 3 * kv + mlp
 }
 
-/// Most memory, in bytes, that training takes in addition to the policy: the trained copy, its gradient and moments,
-/// and passes over micro-batches, `at_once` at a time, of which each may hold an example of `longest` tokens.
+/// Most memory, in bytes, that training takes in addition to the policy: the trained copy, its
+/// gradient and moments, and passes over micro-batches, `at_once` at a time, of which each may hold
+/// an example of `longest` tokens.
 pub fn memory_bytes(
     trainable: &Trainable,
     hyper: &Hyper,
@@ -100,9 +104,10 @@ pub fn memory_bytes(
                 Arithmetic::Tiles { parts } => 2 * parts,
             };
             let count = config.vocab_size * config.hidden_size;
-            // The output layer is packed twice, and has its gradient before any layer; in the backward pass gradients take the
-            // place of activations. The embedding's comes last, in addition to what tied weights have of it already: added in
-            // place, but where layers are computed again.
+            // The output layer is packed twice, and has its gradient before any layer; in the
+            // backward pass gradients take the place of activations. The embedding's comes last, in
+            // addition to what tied weights have of it already: added in place, but where layers
+            // are computed again.
             let (packed, output) = (2 * element * count, F32 * count);
             let last = output * if recomputed > 0 { 2 } else { 1 };
             let pass = ((kept + output).max(trained) + working).max(trained + last);
@@ -147,7 +152,7 @@ mod tests {
         let layers = small.layers.len();
         assert_eq!(auto.recomputed(&small, 1024, 2), 0);
         assert_eq!(auto.recomputed(&small, 1 << 20, 2), layers);
-        // So many tokens that two layers fit.
+        // With this many tokens, two layers fit.
         let tokens = KEPT_MAX / (F32 * per_layer(&small) * 5 / 2);
         assert_eq!(auto.recomputed(&small, tokens, 1), layers - 2);
         assert_eq!(auto.recomputed(&small, tokens / 2, 2), layers - 2);

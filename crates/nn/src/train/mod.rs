@@ -1,11 +1,11 @@
 //! Training: kept trajectories and gold solutions in, better weights out.
 //!
-//! An [`Objective`] says what an update minimises; replay of labelled easy tasks is mixed in, and weight decay is
-//! decoupled. Token ids and masks arrive ready. This room never tokenizes, never reads the store and never decides what
-//! is worth learning.
+//! An [`Objective`] defines what an update minimises. Replay of labelled easy tasks is mixed in.
+//! Weight decay is decoupled. Token ids and masks arrive ready. This room never tokenizes, never
+//! reads the store and never decides what is worth learning.
 //!
-//! Same weights, hyper-parameters and examples give the same new weights, bit for bit, for any thread count and
-//! however often the work was interrupted: see [`Trainer`].
+//! Same weights, hyper-parameters and examples give the same new weights, bit for bit, for any
+//! thread count and however often the work was interrupted: see [`Trainer`].
 
 mod example;
 mod gradient;

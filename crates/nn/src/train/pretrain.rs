@@ -1,7 +1,7 @@
 //! Pretraining: a seed model from an endless stream of easy examples.
 //!
-//! One pass, no replay, no held-out decision: every update sees fresh examples. The same configuration and
-//! stream give the same weights, bit for bit.
+//! One pass, no replay, no held-out decision: every update sees fresh examples. The same
+//! configuration and stream give the same weights, bit for bit.
 
 use std::collections::VecDeque;
 
@@ -12,14 +12,15 @@ use super::{Example, Group, Hyper, StepReport, Trainer};
 use crate::domain::{Address, Purpose};
 use crate::model::{ModelConfig, Weights};
 
-/// Updates whose mean loss says whether the easy levels have converged.
+/// The number of updates whose mean loss decides whether the easy levels have converged.
 const CONVERGENCE_STEPS: usize = 10;
 
-/// Trains a model of shape `model` from its initial weights (seeded by `config.seed`) with updates of about
-/// `config.step_tokens` tokens, prompts included, until the loss has converged and the learning rate has fallen,
-/// at most `config.steps` updates.
+/// Trains a model of shape `model` from its initial weights (seeded by `config.seed`) with updates
+/// of about `config.step_tokens` tokens, prompts included, until the loss has converged and the
+/// learning rate has fallen, at most `config.steps` updates.
 ///
-/// `next_example` yields the stream; `on_step` is called after every update and may stop the work with an error.
+/// `next_example` yields the stream; `on_step` is called after every update and may stop the work
+/// with an error.
 pub fn pretrain(
     config: &PretrainConfig,
     model: &ModelConfig,

@@ -1,7 +1,7 @@
 //! The order of training examples, and the course of the learning rate.
 //!
-//! Both are pure functions: which groups an update sees depends only on the address, so a phase that was
-//! interrupted resumes with exactly the updates that were left.
+//! Both are pure functions: which groups an update sees depends only on the address, so a phase
+//! that was interrupted resumes with exactly the updates that were left.
 
 use rand_chacha::rand_core::Rng;
 
@@ -10,11 +10,11 @@ use crate::domain::Address;
 
 /// Which groups each of `steps` updates trains on, as indices into `kept` followed by `replay`.
 ///
-/// An update is filled until the next group would exceed `step_tokens` (prompts included; one group always fits). Both
-/// sets are walked in shuffled passes: every group comes once before any comes again. Whichever set lags behind its
-/// share of all tokens so far gives the next group, so `replay_share` holds over the
-/// whole schedule and nearly in every update. If one set is empty the other fills everything; if both are, the
-/// schedule is empty.
+/// An update is filled until the next group would exceed `step_tokens` (prompts included; one group
+/// always fits). Both sets are walked in shuffled passes: every group comes once before any comes
+/// again. The next group comes from the set that has had less than its share of all tokens so far.
+/// So `replay_share` holds over the whole schedule and nearly in every update. If one set is empty
+/// the other fills everything; if both are, the schedule is empty.
 pub fn schedule(
     kept: &[Group],
     replay: &[Group],
@@ -56,7 +56,8 @@ pub fn schedule(
     schedule
 }
 
-/// Endless shuffled passes over a set of indices; pass `p` is shuffled by the stream at `address.child(p)`.
+/// Endless shuffled passes over a set of indices; pass `p` is shuffled by the stream at
+/// `address.child(p)`.
 struct Passes {
     indices: Vec<usize>,
     address: Address,
@@ -84,8 +85,8 @@ impl Passes {
         }
     }
 
-    /// Fisher–Yates over the sorted indices. A draw below `n` is the high word of `n · u64`: its bias, below
-    /// 2⁻⁴⁰ for any set that fits in memory, buys independence from library versions.
+    /// Fisher–Yates over the sorted indices. A draw below `n` is the high word of `n · u64`: its
+    /// bias, below 2⁻⁴⁰ for any set that fits in memory, buys independence from library versions.
     fn shuffle(&mut self) {
         self.indices.sort_unstable();
         let mut stream = self.address.child(self.pass).stream();
@@ -100,7 +101,8 @@ impl Passes {
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum LearningRate {
-    /// Linear warm-up, then half a cosine down to `floor` of the base rate (Loshchilov and Hutter 2017).
+    /// Linear warm-up, then half a cosine down to `floor` of the base rate (Loshchilov and Hutter
+    /// 2017).
     Cosine { warmup_steps: u32, floor: f64 },
     /// Linear warm-up, constant, then a linear fall towards zero over the last `decay_steps` steps
     /// (warm-up-stable-decay, Hu et al. 2024).
@@ -126,8 +128,8 @@ impl LearningRate {
     }
 }
 
-/// (1 + cos πp)/2 for p in [0, 1], as (1 + sin x)/2 with x = π(½ − p), by sine's series: libm libraries don't
-/// agree on the last bit, and that bit would end up in the weights.
+/// (1 + cos πp)/2 for p in [0, 1], as (1 + sin x)/2 with x = π(½ − p), by sine's series: libm
+/// libraries don't agree on the last bit, and that bit would end up in the weights.
 fn half_cosine(p: f64) -> f64 {
     let x = std::f64::consts::PI * (0.5 - p);
     let square = x * x;

@@ -20,7 +20,8 @@ use crate::domain::{Address, Purpose};
 use crate::model::{self, ModelConfig, Weights};
 use crate::ops::kernels::{Arithmetic, has_tiles};
 
-/// The same shape as in tests/golden/sft_adamw.py: a windowed rotary layer and a full one without positions.
+/// The same shape as in tests/golden/sft_adamw.py: a windowed rotary layer and a full one without
+/// positions.
 const CONFIG: &str = r#"{
     "model_type": "smollm3", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 24,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_act": "silu",
@@ -45,7 +46,8 @@ fn trainer(weights: &Weights, hyper: Hyper, steps: u32, threads: usize) -> Train
     pool.install(|| Trainer::new(weights.clone(), hyper, steps)).unwrap()
 }
 
-/// Example `index` of update `step`, by the formula of tests/golden/sft_adamw.py, `stretch` times as long.
+/// Example `index` of update `step`, by the formula of tests/golden/sft_adamw.py, `stretch` times
+/// as long.
 fn example(step: usize, index: usize, stretch: usize) -> Example {
     let tokens = stretch * (6 + 3 * index + step);
     let ids: Vec<u32> =
@@ -118,7 +120,8 @@ fn the_gradient_agrees_with_finite_differences() {
     assert_differences_agree(&weights.tensors, &analytic, || gradient_of(&weights, &batch).loss);
 }
 
-/// Each tensor's largest gradient against the central difference of `loss`, which reads the tensors again.
+/// Each tensor's largest gradient against the central difference of `loss`, which reads the tensors
+/// again.
 fn assert_differences_agree(
     tensors: &BTreeMap<String, Var>,
     analytic: &StepGradient,
@@ -251,7 +254,7 @@ fn going_on_from_a_saved_state_gives_the_same_bits() {
         let values = file.len() - 8 - u64::from_le_bytes(*file.first_chunk().unwrap()) as usize;
         let trained = straight.trainable().tensors();
         let expected = 4 * straight.trainable().element_count() + moments_bytes(&hyper, trained);
-        // Beside them AdamW's number of steps, for every tensor.
+        // The state also holds AdamW's number of steps for each tensor that AdamW trains.
         assert!((expected..=expected + 4 * trained.len()).contains(&values), "{values}, not {expected}");
         let mut resumed = trainer(&weights(6), hyper.clone(), 6, 1);
         resumed.load_state(&dir).unwrap();
@@ -399,8 +402,8 @@ fn three_updates_agree_with_pytorch() {
     for (name, var) in trainer.trainable().tensors() {
         let ours: Vec<f32> = var.flatten_all().unwrap().to_vec1().unwrap();
         let differences = ours.iter().zip(values(&format!("after.{name}"))).map(|(a, b)| (a - b).abs());
-        // A step moves an element by up to the learning rate, 0.01; Adam divides near-zero gradients by their
-        // own size, so the last digits of those differ most.
+        // A step moves an element by up to the learning rate, 0.01; Adam divides near-zero
+        // gradients by their own size, so the last digits of those differ most.
         let largest = differences.fold(0.0, f32::max);
         assert!(largest < 2e-4, "{name}: {largest}");
     }

@@ -138,7 +138,7 @@ fn lists_and_search() {
         // Punctuation separates words, whatever it means to FTS5.
         assert_eq!(search("\"chain 7\" -Step*").await, search("chain 7 step").await);
         let found = search("chain 15").await;
-        // One says it in its thoughts, the other answers it.
+        // One trajectory has 15 in its thoughts; the other has it as its answer.
         let tasks: Vec<&str> = found.iter().map(|l| &l.task_id[l.task_id.len() - 6..]).collect();
         assert_eq!(tasks, ["000002", "000003"]);
         assert_eq!(search("42").await.len(), 6, "answers, by tree");

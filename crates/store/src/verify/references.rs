@@ -62,7 +62,8 @@ pub(super) async fn lineage(db: &mut SqliteConnection) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// What a finished phase must have left behind, as a count for (run, iteration).
+/// The rows that a finished phase must have left: their name, and a query that counts them for
+/// (run, iteration).
 fn remains(phase: Phase) -> (&'static str, &'static str) {
     match phase {
         Phase::Bootstrap => (
