@@ -1,8 +1,8 @@
 //! Measuring a policy on tasks: graded completions in, pass@1, pass@k and maj@k with intervals out.
 //!
-//! Pure: it neither draws nor stores. pass@1 carries a Wilson interval (Wilson 1927); pass@k is the unbiased
-//! estimator of Chen et al. 2021 (arXiv:2107.03374); maj@k is the share of tasks whose most frequent answer
-//! among the k drawn is right (Wang et al. 2022, arXiv:2203.11171).
+//! This module is pure: it neither samples nor stores. pass@1 has a Wilson interval (Wilson 1927);
+//! pass@k is the unbiased estimator of Chen et al. 2021 (arXiv:2107.03374); maj@k is the share of
+//! tasks whose most frequent answer among k samples is right (Wang et al. 2022, arXiv:2203.11171).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ pub struct Figure {
     pub metric: String,
     /// `None` for the whole split.
     pub level: Option<u32>,
-    /// Tasks behind the figure.
+    /// How many tasks the figure is computed from.
     pub tasks: usize,
     /// Share in [0, 1].
     pub value: f64,
@@ -84,8 +84,8 @@ pub fn sampled(split: Split, attempts: &[Attempts]) -> Vec<Figure> {
     figures
 }
 
-/// Whether the most frequent answer is right; the first seen wins a tie, trajectories without an answer don't
-/// vote.
+/// Whether the most frequent answer is right. The first seen wins a tie; trajectories without an
+/// answer don't vote.
 fn majority_is_right(answers: &[(Option<String>, bool)]) -> bool {
     let mut counts: Vec<(&str, bool, usize)> = Vec::new();
     for (answer, right) in answers {

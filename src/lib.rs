@@ -32,7 +32,7 @@
 //! ## Floors
 //!
 //! Nouns travel, rooms don't visit: rooms exchange the nouns of [`domain`], and only [`improve`] knows every room.
-//! No import runs from a lower floor to a higher one. Rooms in *italics* are crates of their own below `crates/`;
+//! No import runs from a lower floor to a higher one. Rooms in *italics* are separate crates below `crates/`;
 //! [`ops`], [`model`], [`engine`] and [`train`] are one, `nn`.
 //!
 //! | floor | rooms |

@@ -1,4 +1,4 @@
-//! The command line: arguments in, exit code out. The only place, with `main`, that reads the clock, the
+//! The command line: arguments in, exit code out. Only this module and `main` read the clock, the
 //! environment and the terminal.
 //!
 //! Exit codes: 0 done, 1 error, 2 usage, 3 stopped early and resumable.
@@ -69,7 +69,7 @@ pub struct Common {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a run, or go on with it: the same command after any interruption
+    /// Start a run, or resume it: the same command after any interruption
     #[command(visible_alias = "resume")]
     Run(run::RunArgs),
     /// Write a commented configuration and the prompts, to edit

@@ -1,4 +1,5 @@
-//! Which policy a command works with: a checkpoint folder or GGUF file, an iteration of the run, or the configured model.
+//! Which policy a command works with: a checkpoint folder or GGUF file, an iteration of the run, or
+//! the configured model.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,8 @@ use crate::text::Text;
 
 #[derive(Args, Clone)]
 pub struct PolicyArgs {
-    /// Checkpoint folder, GGUF file or a model of the hub (org/name), or an adapter to model.path (default: model.path of
-    /// the configuration)
+    /// Checkpoint folder, GGUF file or a model of the hub (org/name), or an adapter to model.path
+    /// (default: model.path of the configuration)
     #[arg(long, value_name = "MODEL", conflicts_with = "iteration")]
     model: Option<PathBuf>,
     /// The candidate that this iteration of the run trained
@@ -23,17 +24,17 @@ pub struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// Whether the command line says which.
+    /// Whether the command line names a policy.
     pub fn is_given(&self) -> bool {
         self.model.is_some() || self.iteration.is_some()
     }
 
-    /// Where --model says that it is.
+    /// The value of `--model`, if it is given.
     pub fn model_mut(&mut self) -> Option<&mut PathBuf> {
         self.model.as_mut()
     }
 
-    /// The same, or `iteration` where it says nothing.
+    /// The same, with `iteration` if `--iteration` is not given.
     pub fn or_iteration(&self, iteration: Option<u32>) -> Self {
         Self { model: self.model.clone(), iteration: self.iteration.or(iteration) }
     }

@@ -21,8 +21,8 @@ use crate::report::{self, RunWithProfile};
 
 #[derive(Args)]
 pub struct RunArgs {
-    /// Run a control arm at the same budget beside the loop proper: random, oracle (reads gold answers) or
-    /// easy-only
+    /// Run a control arm in addition to the loop proper, at the same budget: random, oracle (reads
+    /// gold answers) or easy-only
     #[arg(long, value_name = "ARM", value_parser = control_arm)]
     control: Option<Arm>,
     /// What produces tokens: the model, or a script without weights that exercises the loop

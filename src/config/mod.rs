@@ -1,8 +1,9 @@
 //! The configuration: TOML text in, one validated [`Config`] out.
 //!
-//! The commented `default.toml` beside this file is the only place defaults live. A user's file, `AUTODIDACT_*`
-//! variables and `--set` are laid over it in that order; unknown keys are refused; every problem is reported at
-//! once. This module reads no file and no environment: text and pairs come from the caller.
+//! Defaults are set only in the commented `default.toml` in this folder. A user's file,
+//! `AUTODIDACT_*` variables and `--set` override them, in that order. Unknown keys are refused. All
+//! problems are reported at once. This module reads no file and no environment: its caller passes
+//! text and pairs.
 
 mod identity;
 mod validate;
@@ -85,10 +86,11 @@ pub struct CheckpointsConfig {
 }
 
 impl Config {
-    /// Lays `file` (TOML text), then every `key=value` pair, over the defaults and validates the result.
+    /// Overrides the defaults with `file` (TOML text), then with every `key=value` pair, and
+    /// validates the result.
     ///
-    /// `overrides` are in rising precedence: environment first, `--set` last. A value is read as TOML
-    /// (`3`, `0.5`, `[1, 4]`, `"text"`) and, if it isn't valid TOML, as a plain string.
+    /// `overrides` are in rising precedence: environment first, `--set` last. A value is read as
+    /// TOML (`3`, `0.5`, `[1, 4]`, `"text"`) and, if it isn't valid TOML, as a plain string.
     pub fn load(file: Option<&str>, overrides: &[(String, String)]) -> Result<Self> {
         let mut table: toml::Table = DEFAULT_TOML.parse().context("the built-in configuration is broken")?;
         if let Some(text) = file {

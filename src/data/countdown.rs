@@ -1,9 +1,10 @@
 //! Countdown with three numbers: `3 5 7 make 56?`
 //!
-//! Two steps, each joining two numbers by `+ - * /`, reach the target; every number is used exactly once.
-//! A solution has one step per line (`3+5=8`), then the whole expression (`A: (3+5)*7`). The expression is the
-//! answer, and it is checked by evaluating it: any expression that is right counts, not only the gold one.
-//! The level says how large the largest number is, so tasks of different levels never coincide.
+//! Two steps, each joining two numbers by `+ - * /`, reach the target; every number is used exactly
+//! once. A solution has one step per line (`3+5=8`), then the whole expression (`A: (3+5)*7`). The
+//! expression is the answer, and it is checked by evaluating it: any expression that is right
+//! counts, not only the gold one. The level determines the largest number, so tasks of different
+//! levels never coincide.
 
 use anyhow::{Result, bail};
 use rand_chacha::ChaCha8Rng;
@@ -26,7 +27,8 @@ const ATTEMPTS_MAX: u32 = 1000;
 
 const OPERATORS: [Operator; 4] = [Operator::Add, Operator::Subtract, Operator::Multiply, Operator::Divide];
 
-/// `left operator right` as generated tasks have it; `None` for results that are not whole numbers from 1 to 99.
+/// `left operator right` as generated tasks have it; `None` for results that are not whole numbers
+/// from 1 to 99.
 fn join(operator: Operator, left: u32, right: u32) -> Option<u32> {
     let result = match operator {
         Operator::Add => left.checked_add(right)?,
@@ -130,8 +132,8 @@ pub(super) fn variant(text: &str, rng: &mut ChaCha8Rng) -> Option<String> {
     Some(question(&numbers, target))
 }
 
-/// A wrong solution: right arithmetic that misses the target, a result that is claimed and false, or no second
-/// step. `None` if none was found.
+/// A wrong solution: right arithmetic that misses the target, a result that is claimed and false,
+/// or no second step. `None` if none was found.
 pub(super) fn corrupted(text: &str, rng: &mut ChaCha8Rng) -> Option<String> {
     let (numbers, target) = parse_question(text)?;
     let numbers: [u32; 3] = numbers.try_into().ok()?;

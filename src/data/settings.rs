@@ -17,7 +17,8 @@ pub enum TaskSource {
 }
 
 impl TaskSource {
-    /// The kind every task of this source has; tasks from a file may be of others, see [`TasksConfig::task_kind`].
+    /// The kind every task of this source has. Tasks from a file may be of other kinds, see
+    /// [`TasksConfig::task_kind`].
     pub fn kind(self) -> TaskKind {
         match self {
             Self::Relations => TaskKind::Relations,
@@ -62,7 +63,7 @@ impl TaskFormat {
         }
     }
 
-    /// The kind of its tasks, where the format alone decides.
+    /// The kind of its tasks, if the format determines it.
     pub const fn kind(self) -> Option<TaskKind> {
         match self {
             Self::Auto | Self::Jsonl | Self::Bbh => None,
@@ -100,8 +101,8 @@ impl AnswerForm {
     }
 }
 
-/// Where a JSONL file of somebody else's keeps what a task needs: keys, with dots for nested ones; empty for what
-/// isn't there.
+/// The keys under which somebody else's JSONL file has what a task needs. Dots lead to nested keys;
+/// an empty key stands for what the file lacks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FieldNames {

@@ -3,7 +3,7 @@
 use super::render::{Style, line, visible};
 use crate::report::SqlReport;
 
-/// The rows as text. NULL is shown as such; if rows were cut off, the last line says so.
+/// The rows as text. NULL is shown as such; the last line states whether rows were cut off.
 pub fn sql(report: &SqlReport, style: &Style) -> String {
     let header: Vec<&str> = report.columns.iter().map(String::as_str).collect();
     let mut table = style.table(&header, header.len());

@@ -8,8 +8,8 @@
 //! run is live. The room draws nothing, knows no terminal, and reads no clock or environment.
 //!
 //! Some figures measure how well the loop judged itself by reading gold answers. They are marked
-//! so, and nothing in the loop reads them. The room computes no verdict of its own: its caller
-//! passes a [`Verdict`].
+//! so, and nothing in the loop reads them. The room computes no verdict: its caller passes a
+//! [`Verdict`].
 
 mod compare;
 mod iteration;

@@ -1,6 +1,6 @@
 //! The section `model`: which model a run starts from, and how its questions are asked.
 //!
-//! A model of the hub is stored with its commit: a name alone can mean other weights tomorrow.
+//! A model of the hub is stored with its commit, because a name can mean other weights tomorrow.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ pub enum ChatMode {
     Plain,
 }
 
-/// What a chat template is told as `enable_thinking`.
+/// The value that is passed to a chat template as `enable_thinking`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Thinking {
@@ -64,7 +64,8 @@ pub enum Quantize {
 /// How products with the model's matrices are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matmul {
-    /// For the command line to settle, by the processor and by what a run began with; unsettled it is `F32`.
+    /// The command line resolves it, from the processor and from what a run began with. Unresolved
+    /// it is `F32`.
     Auto,
     F32,
     /// Tiles of bf16, numbers as sums of three of them.

@@ -1,8 +1,8 @@
 //! Parquet, the format of datasets on the Hugging Face hub, turned into the JSON lines that the
 //! other readers take.
 //!
-//! It needs the feature `parquet`. Without it a Parquet file is refused with an error that says
-//! what to do.
+//! It needs the feature `parquet`. Without it a Parquet file is refused, and the error names the
+//! remedies.
 
 use anyhow::Result;
 

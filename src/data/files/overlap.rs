@@ -23,7 +23,7 @@ use crate::domain::{Split, Task};
 /// A run of words that more rows have than this is common wording.
 const COMMON_ROWS: usize = 10;
 
-/// Overlapping rows share at least one of this many of their own words.
+/// Rows overlap if they share at least one in this many of either row's own words.
 const OWN_WORDS_PART: usize = 2;
 
 /// Most words of an overlap that are quoted.

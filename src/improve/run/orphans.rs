@@ -1,9 +1,9 @@
 //! Orphans: entries of the run's `checkpoints/` folder that no live row of the store names.
 //!
 //! Contract: nothing is removed because a row is missing. A start removes two things only:
-//! temporaries of this run, and folders that a row says the run gave up, if they still hold the
-//! bytes that the row recorded. Every other orphan stays, `verify` lists it, and `gc` removes it if
-//! it is the program's own.
+//! temporaries of this run, and folders that a row marks as given up by the run, if they still hold
+//! the bytes that the row recorded. Every other orphan stays, `verify` lists it, and `gc` removes
+//! it if it is the program's own.
 //!
 //! One crash leaves at most one complete folder per arm that the store does not know: training
 //! renames a folder into place, then commits its row. It belongs to the iteration whose training is
@@ -119,7 +119,7 @@ pub async fn sweep(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a row says that the run gave up this folder, and it holds what the row recorded.
+/// Whether a row marks this folder as given up, and the folder holds what the row recorded.
 /// Otherwise somebody has put it there since.
 fn was_given_up(path: &Path, name: &str, store: &Outline) -> bool {
     let rows = store.checkpoints.iter().filter(|row| row.removed && named(&row.path) == Some(name));

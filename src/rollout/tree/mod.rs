@@ -1,7 +1,7 @@
 //! Tree of thoughts (Yao et al. 2023, arXiv:2305.10601): propose next thoughts, value them, keep
 //! the best.
 //!
-//! All searches of a call advance in rounds. In a round each tree's [`Frontier`] says what to
+//! All searches of a call advance in rounds. In a round each tree's [`Frontier`] decides what to
 //! expand; all proposals of all trees are drawn in one engine call and valued in one scorer call;
 //! then each frontier rules on its own tree. A tree doesn't depend on the other trees of the call.
 //!

@@ -14,7 +14,7 @@ use crate::rollout::Job;
 use crate::rollout::chain::claimed;
 use crate::rollout::thought::added_text;
 
-/// The sibling number that stands for a propose prompt; no tree has so many thoughts.
+/// The sibling number that stands for a propose prompt; no tree has this many thoughts.
 const PROPOSE_PROMPT: u32 = u32::MAX;
 
 /// A thought that may be added to a tree.

@@ -1,7 +1,7 @@
 //! Plain English: phrases that may not occur in what people read, each with its better word.
 //!
-//! Looked at: README, CHANGELOG, `docs/`, prompts, migrations, the commented configuration, and comments
-//! and strings of Rust code. Text between backticks is code and isn't looked at.
+//! Looked at: README, CHANGELOG, `docs/`, prompts, migrations, the commented configuration, and
+//! comments and strings of Rust code. Text between backticks is code and isn't looked at.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ const PHRASES: &[(&str, &str)] = &[
 ];
 
 /// Folders whose Rust code isn't clean yet; to be emptied.
-const NOT_YET: &[&str] = &["src/", "crates/"];
+const NOT_YET: &[&str] = &["crates/"];
 
 /// Where phrases stay, and why.
 const STAYS: &[(&str, &[&str], &str)] = &[
@@ -63,6 +63,8 @@ const STAYS: &[(&str, &[&str], &str)] = &[
         &["alone", "beside", "hang on", "how-manieth", "says", "told", "what was said"],
         "it quotes the migrations to put them in other words",
     ),
+    ("src/data/files/tests/overlap.rs", &["beside"], "a question whose hash decides its split"),
+    ("src/text/tests.rs", &["alone"], "it quotes a prompt"),
 ];
 
 /// Path and numbered lines of everything that is looked at, but Rust code that isn't clean yet.
