@@ -38,9 +38,6 @@ const PHRASES: &[(&str, &str)] = &[
     ("what was said", "the completion"),
 ];
 
-/// Folders whose Rust code isn't clean yet; to be emptied.
-const NOT_YET: &[&str] = &["crates/"];
-
 /// Where phrases stay, and why.
 const STAYS: &[(&str, &[&str], &str)] = &[
     (
@@ -67,7 +64,7 @@ const STAYS: &[(&str, &[&str], &str)] = &[
     ("src/text/tests.rs", &["alone"], "it quotes a prompt"),
 ];
 
-/// Path and numbered lines of everything that is looked at, but Rust code that isn't clean yet.
+/// Path and lines of everything that is looked at.
 fn texts() -> Vec<(String, Vec<String>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = documents();
@@ -84,9 +81,7 @@ fn texts() -> Vec<(String, Vec<String>)> {
     let lines = |text: &str| text.lines().map(str::to_owned).collect();
     let mut texts: Vec<_> = files.iter().map(|(path, text)| (path.clone(), lines(text))).collect();
     for source in ["src", "crates", "benches"].into_iter().flat_map(sources) {
-        if !NOT_YET.iter().any(|folder| source.path.starts_with(folder)) {
-            texts.push((source.path.clone(), prose(&source.lines.join("\n"))));
-        }
+        texts.push((source.path.clone(), prose(&source.lines.join("\n"))));
     }
     texts
 }
