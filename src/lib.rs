@@ -64,7 +64,7 @@
 //! - Randomness has an address ([`domain::Address`]), and a row of a batch never depends on its neighbours: batch
 //!   size, thread count, interruptions and resuming can't change a bit of what is stored or trained. On other devices
 //!   than the CPU ([`engine::device`]) only the addresses hold.
-//! - Training reads gold answers of easy tasks only; the gate reads those of its own split; the held-out split
+//! - Training reads gold answers of easy tasks only; the gate reads those of the gate split; the held-out split
 //!   decides nothing. The oracle control arm is the one exception, and is named so.
 
 pub mod answer;
