@@ -166,7 +166,7 @@ impl Text {
 
     /// The same tokenizer, with `prompts` for questions of `kind`.
     ///
-    /// [`Text::embedded`] and [`Text::load`] use the prompt of the built-in tasks: the question and
+    /// [`Text::embedded`] and [`Text::load_as`] use the prompt of the built-in tasks: the question and
     /// a line break.
     pub fn asking(mut self, kind: TaskKind, prompts: Prompts) -> Self {
         self.kind = kind;

@@ -14,7 +14,7 @@ pub const STATISTICS: usize = 6;
 /// Surprise below which tokens count as equally sure, in nats.
 const SURPRISE_MIN: f32 = 1e-3;
 
-/// The features of one thought: its hidden state, then [`STATISTICS`] of its tokens'
+/// The features of one thought: its hidden state, then `STATISTICS` of its tokens'
 /// log-probabilities, averaged over the draw itself and the `rereadings` (its log-probabilities
 /// under other prompts, a row each).
 pub fn features(thought: &Thought, rereadings: &[Vec<f32>]) -> Vec<f32> {
