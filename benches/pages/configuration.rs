@@ -21,7 +21,7 @@ autodidact run --config night.toml
 ```
 
 A run must be resumed with the configuration that it started with. Only the keys of `run` (except `run.seed`),
-`engine` and `checkpoints` may change: see [resuming](operations.md#resume).
+`engine`, `checkpoints` and `pretrain`, and `train.checkpointing`, may change: see [resuming](operations.md#resume).
 ";
 
 /// The whole page.

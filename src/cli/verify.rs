@@ -28,7 +28,7 @@ pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
         for orphan in &orphans {
             // A name that somebody else gave may hold anything.
             let (path, bytes) = (orphan.path.escape_debug(), orphan.bytes);
-            let remedy = if orphan.own { "; `autodidact gc` removes it" } else { "" };
+            let remedy = if orphan.own { "; see `autodidact gc`" } else { "" };
             super::print(&format!("note: the store does not name {path} ({bytes} bytes){remedy}\n"))?;
         }
         let verdict = if report.ok { "everything checks out" } else { "problems were found" };

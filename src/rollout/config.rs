@@ -1,8 +1,6 @@
 //! The sections `rollout` and `tree`: how trajectories are sampled, and how trees of thoughts grow.
 //!
-//! `src/config` composes these sections and holds their defaults. Keys that came later are left out
-//! of the stored form while they have their default, so a run that started before they existed
-//! keeps its identity.
+//! `src/config` composes these sections and holds their defaults.
 
 use serde::{Deserialize, Serialize};
 

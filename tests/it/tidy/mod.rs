@@ -90,7 +90,7 @@ const NEVER: &[(&str, &str)] = &[
     ("inspect", "text"),
 ];
 
-const TENSOR_ROOMS: &[&str] = &["ops", "model", "engine", "score", "train"];
+const TENSOR_ROOMS: &[&str] = &["ops", "model", "engine", "train"];
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
