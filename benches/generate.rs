@@ -12,6 +12,8 @@
 //! `cargo bench --bench generate -- DIR REQUESTS.json [none|q8_0|q4_k] [f32|1|2|3]` samples from a
 //! checkpoint instead, for `benches/peers/generate.py`, and prints one line of JSON.
 
+#![allow(clippy::unwrap_used, reason = "the peers' numbers are read from files of its own")]
+
 #[path = "measure/mod.rs"]
 mod measure;
 
@@ -34,6 +36,7 @@ const PROMPT: usize = 170;
 const DRAWN: usize = 190;
 const BATCH_TOKENS: usize = 32_768;
 
+#[allow(unsafe_code, reason = "the first statement of the process prepares it")]
 fn main() -> Result<()> {
     // SAFETY: the first statement of the process.
     unsafe { autodidact::cli::prepare() };

@@ -22,6 +22,7 @@ use serde_json::json;
 const UPDATES: u32 = 3;
 const RANK: usize = 16;
 
+#[allow(unsafe_code, reason = "the first statement of the process prepares it")]
 fn main() -> Result<()> {
     // SAFETY: the first statement of the process.
     unsafe { autodidact::cli::prepare() };

@@ -33,6 +33,7 @@ const SHAPE: AttentionShape = AttentionShape {
 
 type Operator<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 
+#[allow(unsafe_code, reason = "the first statement of the process prepares it")]
 fn main() -> Result<()> {
     // SAFETY: the first statement of the process.
     unsafe { autodidact::cli::prepare() };

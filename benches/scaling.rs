@@ -38,6 +38,7 @@ const UPDATE: usize = 8192;
 const UNIT: u32 = 1000;
 const WINDOW: u32 = 20;
 
+#[allow(unsafe_code, reason = "the first statement of the process prepares it")]
 fn main() -> Result<()> {
     // SAFETY: the first statement of the process.
     unsafe { autodidact::cli::prepare() };

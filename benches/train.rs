@@ -35,6 +35,7 @@ const SEQUENCES: usize = 17;
 /// Timed repetitions; the fastest counts, since other work on the machine only ever slows down.
 const REPETITIONS: usize = 8;
 
+#[allow(unsafe_code, reason = "the first statement of the process prepares it")]
 fn main() -> Result<()> {
     // SAFETY: the first statement of the process.
     unsafe { autodidact::cli::prepare() };

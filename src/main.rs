@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // SAFETY: the first statement of the process, before any other thread exists.
-    unsafe { autodidact::cli::prepare() };
+    #[allow(unsafe_code, reason = "no other thread runs yet")]
+    unsafe {
+        autodidact::cli::prepare()
+    };
     autodidact::cli::main()
 }

@@ -1,6 +1,6 @@
 //! How benches time themselves, and what those that `benches/peers` drives report.
 
-pub mod results;
+pub(crate) mod results;
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const REPEATED_SECONDS: f64 = 30.0;
 
 /// Repeats some work, at most `times`, and reports its best. The work returns the number of its tokens.
-pub fn repeated(times: usize, mut work: impl FnMut() -> Result<usize>) -> Result<Value> {
+pub(crate) fn repeated(times: usize, mut work: impl FnMut() -> Result<usize>) -> Result<Value> {
     let (mut seconds, mut least_cpu, mut tokens) = (Vec::<f64>::new(), f64::INFINITY, 0);
     while seconds.len() < times && seconds.iter().sum::<f64>() < REPEATED_SECONDS {
         let (start, cpu_start) = (Instant::now(), cpu_seconds());
@@ -32,7 +32,7 @@ pub fn repeated(times: usize, mut work: impl FnMut() -> Result<usize>) -> Result
 }
 
 /// The arithmetic of products, from the command line: "f32", or how many parts of bf16 a number has.
-pub fn arithmetic(option: Option<&String>) -> Result<Arithmetic> {
+pub(crate) fn arithmetic(option: Option<&String>) -> Result<Arithmetic> {
     Ok(match option.map(String::as_str) {
         None | Some("f32") => Arithmetic::F32,
         Some(parts) => Arithmetic::Tiles { parts: parts.parse().context("f32, 1, 2 or 3")? },
@@ -40,7 +40,7 @@ pub fn arithmetic(option: Option<&String>) -> Result<Arithmetic> {
 }
 
 /// Processor time of this process, in seconds; NaN where there is no /proc.
-pub fn cpu_seconds() -> f64 {
+pub(crate) fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     // utime and stime, in hundredths of a second.

@@ -5,7 +5,7 @@
 //! document knows nothing about what its figures mean.
 
 // Each bench, and the page that shows the documents, uses a part of this file.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::fmt::Write;
 use std::path::Path;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 /// The results of one bench on one machine.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Results {
+pub(crate) struct Results {
     /// Name of the bench: which section of the page shows it.
     pub bench: String,
     /// `None`: not recorded.
@@ -35,7 +35,7 @@ pub struct Results {
 /// Rows with a value for each column: a text, a number, or null for what wasn't measured.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Table {
+pub(crate) struct Table {
     pub title: String,
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Value>>,
@@ -43,7 +43,7 @@ pub struct Table {
 
 impl Results {
     /// Empty results of `bench`, measured now, on this machine, by this process.
-    pub fn of(bench: &str) -> Self {
+    pub(crate) fn of(bench: &str) -> Self {
         let is_own = |arg: &String| arg != "--bench";
         let mut args: Vec<String> = std::env::args().skip(1).filter(is_own).collect();
         if let Some(at) = args.iter().position(|arg| arg == "--json") {
@@ -66,7 +66,7 @@ impl Results {
     }
 
     /// Adds a row to the table `title`, which begins with its first row.
-    pub fn row(&mut self, title: &str, cells: &[(&str, Value)]) {
+    pub(crate) fn row(&mut self, title: &str, cells: &[(&str, Value)]) {
         let known = self.tables.iter().position(|table| table.title == title);
         let at = known.unwrap_or_else(|| {
             let columns = cells.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -77,7 +77,7 @@ impl Results {
     }
 
     /// Writes the file that `--json FILE` asks for, if it does.
-    pub fn write_if_asked(&self) -> Result<()> {
+    pub(crate) fn write_if_asked(&self) -> Result<()> {
         let Some(path) = std::env::args().skip_while(|arg| arg != "--json").nth(1) else {
             return Ok(());
         };
@@ -85,7 +85,7 @@ impl Results {
     }
 
     /// Reads a document and checks that every row fits its table.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let name = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
         let results: Self = serde_json::from_str(&text).with_context(|| format!("in {name}"))?;
@@ -132,7 +132,7 @@ impl Results {
 }
 
 /// A measured number, rounded to four significant digits; null if it isn't finite.
-pub fn figure(value: f64) -> Value {
+pub(crate) fn figure(value: f64) -> Value {
     if value == 0.0 || !value.is_finite() {
         return if value == 0.0 { json!(0) } else { Value::Null };
     }
@@ -146,7 +146,7 @@ pub fn figure(value: f64) -> Value {
 }
 
 /// Arguments that are no options, without the file of `--json`.
-pub fn positional() -> Vec<String> {
+pub(crate) fn positional() -> Vec<String> {
     let mut args = std::env::args().skip(1);
     let mut found = Vec::new();
     while let Some(arg) = args.next() {

@@ -25,7 +25,7 @@ A run must be resumed with the configuration that it started with. Only the keys
 ";
 
 /// The whole page.
-pub fn page(defaults: &str) -> String {
+pub(super) fn page(defaults: &str) -> String {
     let mut out = HEADER.to_owned();
     let (mut section, mut comment, mut is_first) = ("", Vec::new(), true);
     // What comes before the first section is the file's own header.

@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use results::Results;
 
 /// Path below the root and text of every generated page.
-pub fn pages(root: &Path) -> Result<Vec<(&'static str, String)>> {
+pub(super) fn pages(root: &Path) -> Result<Vec<(&'static str, String)>> {
     let results: Vec<Results> = files(&root.join("docs/performance"), "json")?
         .iter()
         .map(|path| Results::read(path))
@@ -59,7 +59,7 @@ fn cell(text: &str) -> String {
 }
 
 /// The anchor that GitHub gives a heading.
-pub fn anchor(heading: &str) -> String {
+pub(crate) fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).flat_map(char::to_lowercase).collect()
 }

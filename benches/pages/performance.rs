@@ -72,7 +72,7 @@ cargo bench --bench pages
 ";
 
 /// The whole page.
-pub fn page(results: &[Results]) -> Result<String> {
+pub(super) fn page(results: &[Results]) -> Result<String> {
     let known = |r: &&Results| !SECTIONS.iter().any(|(bench, ..)| *bench == r.bench);
     if let Some(stranger) = results.iter().find(known) {
         bail!("no section for the bench `{}`: add it to SECTIONS in benches/pages", stranger.bench);
@@ -175,7 +175,7 @@ const GAIN_FROM: &str = "<!-- gain: written by `cargo bench --bench pages` -->\n
 const GAIN_TO: &str = "<!-- /gain -->\n";
 
 /// The README with the table of the gain as it was measured last: the embedded model, run seed 0.
-pub fn with_gain(readme: &str, results: &[Results]) -> Result<String> {
+pub(super) fn with_gain(readme: &str, results: &[Results]) -> Result<String> {
     let marks = readme.split_once(GAIN_FROM).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(GAIN_TO)?;
         Some((before, after))

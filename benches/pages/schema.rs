@@ -61,7 +61,7 @@ struct Column {
 }
 
 /// The whole page.
-pub fn page(migrations: &str) -> String {
+pub(super) fn page(migrations: &str) -> String {
     let relations = relations(migrations);
     let mut out = HEADER.to_owned();
     for (title, is_view) in [("Tables", false), ("Views", true)] {

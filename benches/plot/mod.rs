@@ -10,10 +10,10 @@ const RIGHT: f64 = 430.0;
 const BOTTOM: f64 = 270.0;
 
 /// Colours of a legend's entries, in order.
-pub const COLOURS: [&str; 4] = ["#1a7f37", "#9a6700", "#8c959f", "#0969da"];
+pub(crate) const COLOURS: [&str; 4] = ["#1a7f37", "#9a6700", "#8c959f", "#0969da"];
 
 /// One chart.
-pub struct Panel {
+pub(crate) struct Panel {
     pub title: String,
     pub x_title: String,
     pub x_ticks: Vec<f64>,
@@ -24,7 +24,7 @@ pub struct Panel {
     pub lines: Vec<Line>,
 }
 
-pub struct Line {
+pub(crate) struct Line {
     /// Place in the legend.
     pub entry: usize,
     pub points: Vec<(f64, f64)>,
@@ -32,7 +32,7 @@ pub struct Line {
 }
 
 /// The panels in rows of `columns`.
-pub fn svg(panels: &[Panel], columns: usize) -> String {
+pub(crate) fn svg(panels: &[Panel], columns: usize) -> String {
     let (width, height) = (WIDTH * columns as f64, HEIGHT * panels.len().div_ceil(columns) as f64);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \

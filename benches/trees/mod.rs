@@ -5,10 +5,10 @@ use autodidact::store::*;
 
 const NOW: &str = "2026-11-21T22:00:00Z";
 /// Of a thought.
-pub const TOKENS: u32 = 16;
+pub(crate) const TOKENS: u32 = 16;
 
 /// The `n`-th chain of thoughts of its iteration; each thought has `hidden` hidden values.
-pub fn chain(iteration: u32, n: u32, thoughts: u32, hidden: u32) -> Tree {
+pub(crate) fn chain(iteration: u32, n: u32, thoughts: u32, hidden: u32) -> Tree {
     const NAMES: [&str; 16] = [
         "Anna", "Bert", "Carl", "Dora", "Emil", "Fay", "Gus", "Hope", "Ivan", "Jude", "Kim", "Lea", "Max",
         "Nia", "Olaf", "Pia",
@@ -67,7 +67,7 @@ fn tasks() -> Vec<Task> {
 }
 
 /// An empty store in a folder, and a run of it.
-pub async fn open(folder: &std::path::Path) -> (Store, i64) {
+pub(crate) async fn open(folder: &std::path::Path) -> (Store, i64) {
     let store = Store::open(&folder.join("run.db")).await.expect("a store");
     store.put_tasks(&tasks()).await.expect("tasks");
     let run = NewRun {

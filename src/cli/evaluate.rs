@@ -18,7 +18,7 @@ use crate::score;
 use crate::text::Text;
 
 #[derive(Args)]
-pub struct EvalArgs {
+pub(super) struct EvalArgs {
     #[command(flatten)]
     pub policy: PolicyArgs,
     /// Split to measure on: easy, anchor, train, gate or heldout
@@ -34,7 +34,7 @@ pub struct EvalArgs {
     profile: ProfileArgs,
 }
 
-pub fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Result<ExitCode> {
+pub(super) fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Result<ExitCode> {
     let profiler = Profiler::start(args.profile);
     let text = args.policy.text(config)?;
     let policy = block_on(args.policy.load(config, &text))?;

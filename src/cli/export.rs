@@ -15,7 +15,7 @@ use crate::model::GgufType;
 use crate::policy::{self, ExportFormat};
 
 #[derive(Args)]
-pub struct ExportArgs {
+pub(super) struct ExportArgs {
     #[command(subcommand)]
     what: What,
 }
@@ -66,13 +66,13 @@ enum Kind {
 
 impl ExportArgs {
     /// Which policy is taken away.
-    pub fn policy(&mut self) -> &mut PolicyArgs {
+    pub(super) fn policy(&mut self) -> &mut PolicyArgs {
         let What::Policy(args) = &mut self.what;
         &mut args.policy
     }
 }
 
-pub fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Result<ExitCode> {
+pub(super) fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Result<ExitCode> {
     let What::Policy(args) = &args.what;
     let format = format(args)?;
     let text = args.policy.text(config)?;

@@ -20,7 +20,7 @@ use crate::improve::{self, Orphan, RunLock, STORE_FILE};
     after_help = "A crash may leave a checkpoint that the store does not name. A run keeps it: it is removed only \
                         by this command. Files and folders that are not checkpoints of this program are never removed."
 )]
-pub struct GcArgs {
+pub(super) struct GcArgs {
     /// List what would be removed, with sizes, and remove nothing (the default)
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
@@ -34,7 +34,7 @@ pub struct GcArgs {
 /// # Errors
 /// No store, a store that holds no run or is older than the checkpoints, a run that is live (with
 /// `--yes`).
-pub fn perform(common: &Common, config: &Config, args: &GcArgs) -> Result<ExitCode> {
+pub(super) fn perform(common: &Common, config: &Config, args: &GcArgs) -> Result<ExitCode> {
     let dir = Path::new(&config.run.dir);
     let store = dir.join(STORE_FILE);
     // The lock's file must not be the first thing in a folder that holds no run.

@@ -22,7 +22,7 @@ use crate::text::Text;
 const LINES_MAX: usize = 1_000_000;
 
 #[derive(Args)]
-pub struct GenerateArgs {
+pub(super) struct GenerateArgs {
     #[command(flatten)]
     pub policy: PolicyArgs,
     /// JSON lines with "question", "prompt" or "prompt_ids", or plain text, a question a line (default:
@@ -40,7 +40,7 @@ pub struct GenerateArgs {
 }
 
 #[derive(Args)]
-pub struct LogprobsArgs {
+pub(super) struct LogprobsArgs {
     #[command(flatten)]
     pub policy: PolicyArgs,
     /// JSON lines with "ids" (and "from"), or with "prompt" and "completion" (default: standard input)
@@ -71,7 +71,7 @@ struct Generated<'a> {
     scores: serde_json::Map<String, serde_json::Value>,
 }
 
-pub fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> {
+pub(super) fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> {
     ensure!(args.samples > 0, "--samples is 0; give at least 1");
     let profiler = Profiler::start(args.profile);
     let text = args.policy.text(config)?;
@@ -192,7 +192,7 @@ struct Read1<'a> {
     sum: f32,
 }
 
-pub fn logprobs(config: &Config, args: &LogprobsArgs) -> Result<ExitCode> {
+pub(super) fn logprobs(config: &Config, args: &LogprobsArgs) -> Result<ExitCode> {
     let text = args.policy.text(config)?;
     let policy = block_on(args.policy.load(config, &text))?;
     let (mut numbers, mut requests) = (Vec::new(), Vec::new());

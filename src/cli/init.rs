@@ -10,7 +10,7 @@ use crate::config::DEFAULT_TOML;
 use crate::text;
 
 #[derive(Args)]
-pub struct InitArgs {
+pub(super) struct InitArgs {
     /// Folder to write into
     #[arg(default_value = ".")]
     dir: PathBuf,
@@ -19,7 +19,7 @@ pub struct InitArgs {
     force: bool,
 }
 
-pub fn perform(args: &InitArgs) -> Result<ExitCode> {
+pub(super) fn perform(args: &InitArgs) -> Result<ExitCode> {
     let prompts = args.dir.join("prompts");
     // The configuration that is written uses the prompts that are written.
     let config = DEFAULT_TOML.replace("\nprompts = \"\"\n", "\nprompts = \"prompts\"\n");

@@ -20,7 +20,7 @@ use crate::store::{self, Reader};
 const SQL_ROWS_MAX: usize = 1000;
 
 #[derive(Args)]
-pub struct InspectArgs {
+pub(super) struct InspectArgs {
     #[command(subcommand)]
     what: What,
 }
@@ -50,12 +50,12 @@ enum What {
 
 impl InspectArgs {
     /// Whether what is shown has tokens in it.
-    pub fn needs_tokenizer(&self) -> bool {
+    pub(super) fn needs_tokenizer(&self) -> bool {
         matches!(self.what, What::Trajectory { .. })
     }
 }
 
-pub fn perform(common: &Common, config: &Config, args: &InspectArgs) -> Result<ExitCode> {
+pub(super) fn perform(common: &Common, config: &Config, args: &InspectArgs) -> Result<ExitCode> {
     block_on(async {
         let (reader, style) = (reader(config).await?, style());
         let json = common.json;
@@ -91,7 +91,7 @@ pub fn perform(common: &Common, config: &Config, args: &InspectArgs) -> Result<E
 }
 
 /// How reports learn who was right: they compare no answers themselves.
-pub const VERDICT: Verdict<'static> = &answer::is_right;
+pub(super) const VERDICT: Verdict<'static> = &answer::is_right;
 
 /// The report with the run's profile, if there is one. A report is still whole without it.
 fn with_profile(config: &Config, report: report::RunReport) -> RunWithProfile {
@@ -104,7 +104,7 @@ fn with_profile(config: &Config, report: report::RunReport) -> RunWithProfile {
 }
 
 /// A run's report as text, and where its time went if that was measured.
-pub fn run_text(run: &RunWithProfile, style: &Style) -> String {
+pub(super) fn run_text(run: &RunWithProfile, style: &Style) -> String {
     let mut text = inspect::run(&run.report, style);
     if let Some(profile) = &run.profile {
         text += "\n";
@@ -114,22 +114,22 @@ pub fn run_text(run: &RunWithProfile, style: &Style) -> String {
 }
 
 /// JSON as every report prints it.
-pub fn pretty<T: serde::Serialize>(report: &T) -> Result<String> {
+pub(super) fn pretty<T: serde::Serialize>(report: &T) -> Result<String> {
     Ok(serde_json::to_string_pretty(report)? + "\n")
 }
 
 /// Colour if a terminal wants it, and its width.
-pub fn style() -> Style {
+pub(super) fn style() -> Style {
     Style { color: colour(), width: comfy_table::Table::new().width() }
 }
 
 /// The store of the configured run, for reading.
-pub async fn reader(config: &Config) -> Result<Reader> {
+pub(super) async fn reader(config: &Config) -> Result<Reader> {
     Reader::open(&Path::new(&config.run.dir).join(STORE_FILE)).await
 }
 
 /// The configuration that the run in `run.dir` began with, if there is one.
-pub fn begun_with(config: &Config) -> Result<Option<serde_json::Value>> {
+pub(super) fn begun_with(config: &Config) -> Result<Option<serde_json::Value>> {
     let path = Path::new(&config.run.dir).join(STORE_FILE);
     if !path.exists() {
         return Ok(None);

@@ -8,7 +8,7 @@ use crate::text::Text;
 
 /// Token lengths of one split.
 #[derive(Serialize)]
-pub struct SplitLengths {
+pub(super) struct SplitLengths {
     pub split: Split,
     pub tasks: usize,
     /// Of the whole prompt, chat template included.
@@ -18,7 +18,7 @@ pub struct SplitLengths {
 }
 
 #[derive(Serialize)]
-pub struct Lengths {
+pub(super) struct Lengths {
     pub min: usize,
     pub median: usize,
     pub p95: usize,
@@ -35,7 +35,7 @@ impl Lengths {
 }
 
 /// The splits that have tasks, in their order.
-pub fn measure(tasks: &[Task], text: &Text) -> Result<Vec<SplitLengths>> {
+pub(super) fn measure(tasks: &[Task], text: &Text) -> Result<Vec<SplitLengths>> {
     let mut all = Vec::new();
     for &split in Split::ALL {
         let (mut prompts, mut solutions) = (Vec::new(), Vec::new());
@@ -54,7 +54,7 @@ pub fn measure(tasks: &[Task], text: &Text) -> Result<Vec<SplitLengths>> {
 }
 
 /// Lines for the terminal.
-pub fn lines(all: &[SplitLengths]) -> Vec<String> {
+pub(super) fn lines(all: &[SplitLengths]) -> Vec<String> {
     let show = |l: &Lengths| format!("{:5} {:6} {:5} {:5}", l.min, l.median, l.p95, l.max);
     let head =
         "tokens       split     tasks   prompt: min median   p95   max   solution: min median   p95   max";

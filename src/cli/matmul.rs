@@ -8,7 +8,7 @@ use crate::config::{Config, Matmul};
 use crate::ops::kernels::has_tiles;
 
 /// Replaces "auto" by what it means, for commands that run a model.
-pub fn settle(config: &mut Config, command: &Command) -> Result<()> {
+pub(super) fn settle(config: &mut Config, command: &Command) -> Result<()> {
     let runs_a_model = match command {
         Command::Run(_)
         | Command::Eval(_)

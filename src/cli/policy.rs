@@ -13,7 +13,7 @@ use crate::store::{CheckpointKind, Reader};
 use crate::text::Text;
 
 #[derive(Args, Clone)]
-pub struct PolicyArgs {
+pub(super) struct PolicyArgs {
     /// Checkpoint folder, GGUF file or a model of the hub (org/name), or an adapter to model.path
     /// (default: model.path of the configuration)
     #[arg(long, value_name = "MODEL", conflicts_with = "iteration")]
@@ -25,22 +25,22 @@ pub struct PolicyArgs {
 
 impl PolicyArgs {
     /// Whether the command line names a policy.
-    pub fn is_given(&self) -> bool {
+    pub(super) fn is_given(&self) -> bool {
         self.model.is_some() || self.iteration.is_some()
     }
 
     /// The value of `--model`, if it is given.
-    pub fn model_mut(&mut self) -> Option<&mut PathBuf> {
+    pub(super) fn model_mut(&mut self) -> Option<&mut PathBuf> {
         self.model.as_mut()
     }
 
     /// The same, with `iteration` if `--iteration` is not given.
-    pub fn or_iteration(&self, iteration: Option<u32>) -> Self {
+    pub(super) fn or_iteration(&self, iteration: Option<u32>) -> Self {
         Self { model: self.model.clone(), iteration: self.iteration.or(iteration) }
     }
 
     /// Tokenizer and prompts that belong to the policy.
-    pub fn text(&self, config: &Config) -> Result<Text> {
+    pub(super) fn text(&self, config: &Config) -> Result<Text> {
         let mut config = config.clone();
         if let Some(dir) = self.model.as_ref().filter(|dir| !is_adapter(dir)) {
             config.model.path = dir.display().to_string();
@@ -49,7 +49,7 @@ impl PolicyArgs {
         PolicyKind::Model.text(&config)
     }
 
-    pub async fn load(&self, config: &Config, text: &Text) -> Result<Policy> {
+    pub(super) async fn load(&self, config: &Config, text: &Text) -> Result<Policy> {
         match (&self.model, self.iteration) {
             (Some(path), _) => Policy::to_read(path, config),
             (None, None | Some(0)) => PolicyKind::Model.base(config, text, Use::Read, None),

@@ -16,7 +16,7 @@ use crate::text::Text;
 use crate::train;
 
 #[derive(Args)]
-pub struct PretrainArgs {
+pub(super) struct PretrainArgs {
     /// Folder to write the checkpoint to: config.json, model.safetensors and the tokenizer
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -34,7 +34,7 @@ fn shape(args: &PretrainArgs, text: &Text) -> Result<ModelConfig> {
     ModelConfig::parse(&json).with_context(|| format!("cannot use {}", path.display()))
 }
 
-pub fn perform(config: &Config, args: &PretrainArgs) -> Result<ExitCode> {
+pub(super) fn perform(config: &Config, args: &PretrainArgs) -> Result<ExitCode> {
     if args.out.exists() {
         bail!("{} exists already; choose another folder or remove it", args.out.display());
     }

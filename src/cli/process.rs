@@ -1,6 +1,8 @@
 //! Threads and memory of the whole process. Both are set up before anything else happens; freed
 //! memory is given back between phases.
 
+#![allow(unsafe_code, reason = "the environment and the C allocator are set")]
+
 /// Prepares this process to compute: threads and memory.
 ///
 /// # Safety

@@ -20,7 +20,7 @@ use crate::profile::{self, Machine, Report, Timeline};
 use crate::report::profile_path;
 
 #[derive(Args, Clone, Copy)]
-pub struct ProfileArgs {
+pub(super) struct ProfileArgs {
     /// Measure where the time goes: per phase and per operator, with tokens, floating-point operations and their share
     /// of this machine's measured peak; printed at the end, and of a run written to profile.json in its folder
     #[arg(long)]
@@ -28,7 +28,7 @@ pub struct ProfileArgs {
 }
 
 /// Cuts the process's time into phases.
-pub struct Profiler {
+pub(super) struct Profiler {
     machine: Machine,
     /// The file that the report is written to, in addition to the terminal.
     path: Option<PathBuf>,
@@ -63,7 +63,7 @@ fn cpu_ns() -> Option<u64> {
 
 impl Profiler {
     /// Measures the machine, then starts recording; `None` if that wasn't asked for.
-    pub fn start(args: ProfileArgs) -> Option<Self> {
+    pub(super) fn start(args: ProfileArgs) -> Option<Self> {
         if !args.profile {
             return None;
         }
@@ -75,12 +75,12 @@ impl Profiler {
     }
 
     /// The same, writing the file of a run of this arm.
-    pub fn of_arm(self, config: &Config, arm: Arm) -> Self {
+    pub(super) fn of_arm(self, config: &Config, arm: Arm) -> Self {
         Self { path: Some(profile_path(Path::new(&config.run.dir), arm)), ..self }
     }
 
     /// What a run tells of itself.
-    pub fn on_event(&self, event: &Event) {
+    pub(super) fn on_event(&self, event: &Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Started { run, resumed, .. } => {
@@ -101,13 +101,13 @@ impl Profiler {
     }
 
     /// What was done since the last phase was this one, of a command that isn't a run.
-    pub fn phase(&self, name: &str) {
+    pub(super) fn phase(&self, name: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.timeline.phase(None, name, cpu_ns());
     }
 
     /// Ends a run's profile and writes it.
-    pub fn finish(&self) -> Report {
+    pub(super) fn finish(&self) -> Report {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.open.take() {
             Some((iteration, phase)) => state.timeline.phase(Some(iteration), phase.name(), cpu_ns()),
@@ -117,7 +117,7 @@ impl Profiler {
     }
 
     /// Prints the profile of a command that isn't a run, to standard error: its output belongs to the command.
-    pub fn show(&self, last: &str) {
+    pub(super) fn show(&self, last: &str) {
         self.phase(last);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let report = Report { ended: true, ..Report::of(&self.machine, state.timeline.segments()) };

@@ -10,7 +10,7 @@ use crate::domain::{Arm, Phase};
 use crate::improve::Event;
 
 /// Turns the loop's events into lines and bars on standard error.
-pub struct Progress {
+pub(super) struct Progress {
     state: Mutex<State>,
     quiet: bool,
 }
@@ -29,13 +29,13 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Progress {
     /// `quiet` shows nothing at all (`--json`).
-    pub fn new(quiet: bool) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         let now = Instant::now();
         let state = State { bar: None, tokens: 0, phase_started: now, last_line: now, iteration: 0 };
         Self { state: Mutex::new(state), quiet }
     }
 
-    pub fn on_event(&self, event: Event) {
+    pub(super) fn on_event(&self, event: Event) {
         if self.quiet {
             return;
         }

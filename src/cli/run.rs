@@ -20,7 +20,7 @@ use crate::profile::Report;
 use crate::report::{self, RunWithProfile};
 
 #[derive(Args)]
-pub struct RunArgs {
+pub(super) struct RunArgs {
     /// Run a control arm in addition to the loop proper, at the same budget: random, oracle (reads
     /// gold answers) or easy-only
     #[arg(long, value_name = "ARM", value_parser = control_arm)]
@@ -37,7 +37,7 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// Whether the run is one of the configured model.
-    pub fn needs_model(&self) -> bool {
+    pub(super) fn needs_model(&self) -> bool {
         self.policy == "model"
     }
 }
@@ -51,7 +51,7 @@ fn control_arm(text: &str) -> Result<Arm, String> {
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-pub fn perform(common: &Common, config: &Config, args: &RunArgs) -> Result<ExitCode> {
+pub(super) fn perform(common: &Common, config: &Config, args: &RunArgs) -> Result<ExitCode> {
     on_interrupt()?;
     let progress = Progress::new(common.json);
     let arm = args.control.unwrap_or(Arm::Reward);

@@ -12,7 +12,7 @@ use crate::store;
 
 /// Prints `{"ok", "digest", "problems", "orphans"}`; exit code 1 when there are problems. Orphans
 /// are no problem.
-pub fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
+pub(super) fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
     let dir = Path::new(&config.run.dir);
     let report = block_on(store::verify(&dir.join(STORE_FILE), dir))?;
     let orphans = block_on(improve::orphans(dir))?;

@@ -28,6 +28,7 @@ pub use crate::train::settings::{
 /// The built-in defaults, commented: what `autodidact init` writes.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
 
+/// All sections, each owned by the room that reads it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -50,6 +51,7 @@ pub struct Config {
     pub pretrain: PretrainConfig,
 }
 
+/// The section `[run]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
@@ -62,6 +64,7 @@ pub struct RunConfig {
     pub disk_max_mib: u64,
 }
 
+/// The section `[gate]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateConfig {
@@ -69,6 +72,7 @@ pub struct GateConfig {
     pub confidence: f64,
 }
 
+/// The section `[eval]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalConfig {
@@ -77,6 +81,7 @@ pub struct EvalConfig {
     pub temperature: f32,
 }
 
+/// The section `[checkpoints]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointsConfig {

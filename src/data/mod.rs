@@ -232,6 +232,7 @@ pub struct Pretraining {
 }
 
 impl Pretraining {
+    /// A stream of pretraining tasks whose draws begin at `address`.
     pub fn new(cfg: &TasksConfig, address: &Address) -> Result<Self> {
         if cfg.kind == TaskSource::File {
             bail!(

@@ -101,7 +101,8 @@ impl Relation {
 
 /// Reads a line of a solution, `Paul minus 5 is Tina 11`: the relation it quotes and the value it
 /// claims for the second person; `None` if it is anything else.
-pub fn parse_line(line: &str) -> Option<(Relation, u32)> {
+#[cfg(test)]
+pub(super) fn parse_line(line: &str) -> Option<(Relation, u32)> {
     let (relation, value) = line.trim_end_matches('\n').rsplit_once(' ')?;
     Some((Relation::parse(relation)?, number(value)?))
 }

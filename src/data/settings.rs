@@ -115,11 +115,13 @@ pub struct FieldNames {
 }
 
 impl FieldNames {
+    /// Whether no field has another name.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
+/// The section `[tasks]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TasksConfig {

@@ -22,22 +22,22 @@ pub(super) struct Repo {
 }
 
 impl Repo {
-    pub fn new(cache: &Path, repo: &str) -> Self {
+    pub(super) fn new(cache: &Path, repo: &str) -> Self {
         let name = format!("models--{}", repo.replace('/', "--"));
         Self { path: cache.join(&name), locks: cache.join(".locks").join(name) }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The commit that a revision was when it was fetched.
-    pub fn commit_of(&self, revision: &str) -> Option<String> {
+    pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
         let text = fs::read_to_string(self.path.join("refs").join(revision)).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    pub fn write_ref(&self, revision: &str, commit: &str) -> Result<()> {
+    pub(super) fn write_ref(&self, revision: &str, commit: &str) -> Result<()> {
         let path = self.path.join("refs").join(revision);
         if self.commit_of(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -49,15 +49,15 @@ impl Repo {
         fs::rename(&new, &path).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    pub fn snapshot(&self, commit: &str) -> PathBuf {
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.path.join("snapshots").join(commit)
     }
 
-    pub fn file(&self, commit: &str, name: &str) -> PathBuf {
+    pub(super) fn file(&self, commit: &str, name: &str) -> PathBuf {
         self.snapshot(commit).join(name)
     }
 
-    pub fn has(&self, commit: &str, name: &str) -> bool {
+    pub(super) fn has(&self, commit: &str, name: &str) -> bool {
         self.file(commit, name).is_file()
     }
 
@@ -66,33 +66,33 @@ impl Repo {
     }
 
     /// Whether the hub did not have the file when it was asked.
-    pub fn is_absent(&self, commit: &str, name: &str) -> bool {
+    pub(super) fn is_absent(&self, commit: &str, name: &str) -> bool {
         self.absence(commit, name).exists()
     }
 
-    pub fn mark_absent(&self, commit: &str, name: &str) -> Result<()> {
+    pub(super) fn mark_absent(&self, commit: &str, name: &str) -> Result<()> {
         let path = self.absence(commit, name);
         create_parent(&path)?;
         fs::write(&path, "").with_context(|| format!("cannot write {}", path.display()))
     }
 
-    pub fn blob(&self, etag: &str) -> PathBuf {
+    pub(super) fn blob(&self, etag: &str) -> PathBuf {
         self.path.join("blobs").join(etag)
     }
 
     /// Where a blob is written. It stays after a crash, and a later fetch resumes it.
-    pub fn incomplete(&self, etag: &str) -> PathBuf {
+    pub(super) fn incomplete(&self, etag: &str) -> PathBuf {
         self.path.join("blobs").join(format!("{etag}.incomplete"))
     }
 
     /// How many bytes of a blob are on the disk, complete or not.
-    pub fn bytes_here(&self, etag: &str) -> u64 {
+    pub(super) fn bytes_here(&self, etag: &str) -> u64 {
         let bytes = |path: PathBuf| path.metadata().map(|data| data.len());
         bytes(self.blob(etag)).or_else(|_| bytes(self.incomplete(etag))).unwrap_or(0)
     }
 
     /// The file that is locked by the process that fetches the blob.
-    pub fn lock_file(&self, etag: &str) -> Result<(PathBuf, File)> {
+    pub(super) fn lock_file(&self, etag: &str) -> Result<(PathBuf, File)> {
         let path = self.locks.join(format!("{etag}.lock"));
         create_parent(&path)?;
         let open = File::options().write(true).create(true).truncate(false).open(&path);
@@ -100,7 +100,7 @@ impl Repo {
     }
 
     /// Links a complete blob into a snapshot.
-    pub fn link(&self, commit: &str, name: &str, etag: &str) -> Result<()> {
+    pub(super) fn link(&self, commit: &str, name: &str, etag: &str) -> Result<()> {
         let path = self.file(commit, name);
         create_parent(&path)?;
         // From the folder of the file up to the model's folder.

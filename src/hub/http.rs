@@ -82,7 +82,7 @@ impl Answer {
 }
 
 impl Client {
-    pub fn new(endpoint: &str, token: Option<String>) -> Self {
+    pub(super) fn new(endpoint: &str, token: Option<String>) -> Self {
         let config = Agent::config_builder()
             .max_redirects(0)
             .http_status_as_error(false)
@@ -94,12 +94,12 @@ impl Client {
         Self { agent: config.into(), endpoint: endpoint.to_owned(), token }
     }
 
-    pub fn file_url(&self, id: &HubId, commit: &str, name: &str) -> String {
+    pub(super) fn file_url(&self, id: &HubId, commit: &str, name: &str) -> String {
         format!("{}/{}/resolve/{commit}/{name}", self.endpoint, id.repo)
     }
 
     /// The files of a revision.
-    pub fn info(&self, id: &HubId, revision: &str) -> Result<Info> {
+    pub(super) fn info(&self, id: &HubId, revision: &str) -> Result<Info> {
         let url =
             format!("{}/api/models/{}/revision/{}", self.endpoint, id.repo, revision.replace('/', "%2F"));
         let text = self.read_text(&url, id)?;
@@ -108,7 +108,7 @@ impl Client {
     }
 
     /// The contents of a small file.
-    pub fn text(&self, id: &HubId, commit: &str, name: &str) -> Result<String> {
+    pub(super) fn text(&self, id: &HubId, commit: &str, name: &str) -> Result<String> {
         self.read_text(&self.file_url(id, commit, name), id)
     }
 
@@ -122,7 +122,7 @@ impl Client {
     }
 
     /// Size and hash of a file, without its contents.
-    pub fn head(&self, id: &HubId, commit: &str, name: &str) -> Result<Remote> {
+    pub(super) fn head(&self, id: &HubId, commit: &str, name: &str) -> Result<Remote> {
         let url = self.file_url(id, commit, name);
         retried(|| {
             let answer = self.send("HEAD", &url, 0)?;
@@ -138,7 +138,7 @@ impl Client {
 
     /// The contents of a file from byte `from` on, or from byte 0 if the server doesn't support
     /// ranges. The first value is the byte at which the contents begin.
-    pub fn contents(&self, url: &str, from: u64) -> Attempt<(u64, Body)> {
+    pub(super) fn contents(&self, url: &str, from: u64) -> Attempt<(u64, Body)> {
         let answer = self.send("GET", url, from)?;
         let status = answer.response.status();
         if status == StatusCode::PARTIAL_CONTENT {

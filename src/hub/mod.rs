@@ -97,11 +97,13 @@ struct Remote {
 }
 
 impl<'a> Hub<'a> {
+    /// A hub that reports its progress to `on_event`.
     pub fn new(settings: Settings, on_event: &'a dyn Fn(Event)) -> Self {
         let client = Client::new(&settings.endpoint, settings.token.clone());
         Self { settings, client, on_event }
     }
 
+    /// The address, the token and the time limits.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -29,7 +29,7 @@ const SMALL: &[(&str, &str)] = &[
 ];
 
 /// A folder, a configuration, and a host whose clock and stop request the test sets.
-pub struct World {
+pub(super) struct World {
     _dir: TempDir,
     pub config: Config,
     pub stop: AtomicBool,
@@ -43,7 +43,7 @@ pub struct World {
 
 impl World {
     /// The small loop, changed by `pairs`.
-    pub fn new(pairs: &[(&str, &str)]) -> Self {
+    pub(super) fn new(pairs: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("run").display().to_string();
         let all = SMALL.iter().chain(pairs).map(|(key, value)| (key.to_string(), value.to_string()));
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    pub fn host(&self) -> Host<'_> {
+    pub(super) fn host(&self) -> Host<'_> {
         Host {
             now: &*self.now,
             seconds: &*self.seconds,
@@ -76,17 +76,17 @@ impl World {
     }
 
     /// Lets `seconds` pass.
-    pub fn wait(&self, seconds: u64) {
+    pub(super) fn wait(&self, seconds: u64) {
         self.clock.fetch_add(seconds, Ordering::Relaxed);
     }
 
     /// What was shown since the last call.
-    pub fn shown(&self) -> Vec<Event> {
+    pub(super) fn shown(&self) -> Vec<Event> {
         std::mem::take(&mut *self.events.lock().unwrap())
     }
 
     /// The warnings that were shown since the last call.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(super) fn warnings(&self) -> Vec<String> {
         let message = |event| match event {
             Event::Warning { message } => Some(message),
             _ => None,
@@ -95,13 +95,13 @@ impl World {
     }
 
     /// Runs the loop with the scripted policy.
-    pub fn run(&self) -> Outcome {
+    pub(super) fn run(&self) -> Outcome {
         block_on(run(&self.host(), &self.config, PolicyKind::Scripted, Arm::Reward)).unwrap()
     }
 }
 
 /// Waits for a future of the store.
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 

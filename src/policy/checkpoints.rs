@@ -154,6 +154,8 @@ pub fn ensure_space(dir: &Path, needed: u64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use autodidact_testing::assert_refused;
+
     use super::*;
 
     #[test]
@@ -165,7 +167,7 @@ mod tests {
             fs::write(dir.join("f"), "half")?;
             bail!("no space")
         };
-        assert!(write(&root.path().join("a"), failing).is_err());
+        assert_refused(write(&root.path().join("a"), failing), "no space");
         assert_eq!(fs::read_to_string(root.path().join("a/f")).unwrap(), "old");
         write(&root.path().join("a"), put("new")).unwrap();
         assert_eq!(fs::read_to_string(root.path().join("a/f")).unwrap(), "new");
@@ -177,8 +179,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("below/f");
         let put = |out: &mut BufWriter<File>| Ok(std::io::Write::write_all(out, b"new")?);
-        assert!(write_file(&target, put, |_| bail!("not good enough")).is_err());
-        assert!(write_file(&target, |_| bail!("no space"), |_| Ok(())).is_err());
+        assert_refused(write_file(&target, put, |_| bail!("not good enough")), "not good enough");
+        assert_refused(write_file(&target, |_| bail!("no space"), |_| Ok(())), "no space");
         assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 0);
         write_file(&target, put, |_| Ok(())).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "new");

@@ -9,7 +9,7 @@ use super::{Job, Tools};
 use crate::domain::{Boundary, Completion, FinishReason, Leaf, Request, Strategy, TaskKind, Thought, Tree};
 
 /// One tree for each job, in order.
-pub fn chains(tools: &Tools, jobs: &[Job]) -> Result<Vec<Tree>> {
+pub(super) fn chains(tools: &Tools, jobs: &[Job]) -> Result<Vec<Tree>> {
     let request = |job: &Job| Request {
         context_ids: job.prompt_ids.clone(),
         address: job.address.clone(),
@@ -44,7 +44,7 @@ fn chain(tools: &Tools, job: &Job, mut completion: Completion) -> Result<Tree> {
 }
 
 /// A completion as a tree with one branch and one leaf.
-pub fn laid_out(tools: &Tools, job: &Job, completion: Completion) -> Result<Tree> {
+pub(super) fn laid_out(tools: &Tools, job: &Job, completion: Completion) -> Result<Tree> {
     check(&completion)?;
     let Completion { token_ids, logprobs, finish, boundaries } = completion;
     let ends: Vec<usize> = boundaries.iter().map(|b| b.end).collect();
@@ -80,12 +80,12 @@ pub fn laid_out(tools: &Tools, job: &Job, completion: Completion) -> Result<Tree
 }
 
 /// The answer that a trajectory claims. One that was cut off claims none.
-pub fn claimed(tools: &Tools, kind: TaskKind, finish: FinishReason, text: &str) -> Option<String> {
+pub(super) fn claimed(tools: &Tools, kind: TaskKind, finish: FinishReason, text: &str) -> Option<String> {
     if finish.is_complete() { (tools.answer)(kind, text) } else { None }
 }
 
 /// Refuses a completion that no engine may return, before it is indexed.
-pub fn check(completion: &Completion) -> Result<()> {
+pub(super) fn check(completion: &Completion) -> Result<()> {
     let tokens = completion.token_ids.len();
     ensure!(
         tokens > 0,

@@ -15,7 +15,7 @@ const INCOMPLETE: char = '\u{FFFD}';
 ///
 /// Bytes of an unfinished character at the end belong to the next thought, unless this one is the
 /// `last`.
-pub fn added_text(
+pub(super) fn added_text(
     decode: Decode,
     before_ids: &[u32],
     before: &str,
@@ -34,7 +34,7 @@ pub fn added_text(
 }
 
 /// The texts of a whole completion's thoughts; thought `i` ends before token `ends[i]`.
-pub fn texts(decode: Decode, ids: &[u32], ends: &[usize]) -> Result<Vec<String>> {
+pub(super) fn texts(decode: Decode, ids: &[u32], ends: &[usize]) -> Result<Vec<String>> {
     let starts = || std::iter::once(0).chain(ends.iter().copied());
     let pieces: Vec<String> = starts().zip(ends).map(|(a, &b)| decode(&ids[a..b])).collect::<Result<_>>()?;
     // The pieces nearly always concatenate, and decoding every prefix costs the square of the

@@ -5,7 +5,7 @@ use crate::domain::{
 };
 
 /// A chain of thought with all that a [`Trajectory`] borrows.
-pub struct Owned {
+pub(super) struct Owned {
     pub id: i64,
     pub task: Task,
     pub tree: Tree,
@@ -13,7 +13,7 @@ pub struct Owned {
 
 impl Owned {
     /// A chain of these thoughts, without tokens, that claims no answer.
-    pub fn thinking(id: i64, question: &str, texts: &[&str]) -> Self {
+    pub(super) fn thinking(id: i64, question: &str, texts: &[&str]) -> Self {
         let task = Task {
             id: "t/1".into(),
             kind: TaskKind::Text,
@@ -50,7 +50,7 @@ impl Owned {
     }
 
     /// An attempt at this task that claims this answer.
-    pub fn answering(id: i64, task: &str, answer: Option<&str>) -> Self {
+    pub(super) fn answering(id: i64, task: &str, answer: Option<&str>) -> Self {
         let mut owned = Self::thinking(id, "?", &["."]);
         (owned.task.id, owned.tree.task_id) = (task.to_owned(), task.to_owned());
         owned.tree.leaves[0].answer = answer.map(str::to_owned);
@@ -58,7 +58,7 @@ impl Owned {
     }
 
     /// The same with one token of this log-probability in each thought, and a hidden state.
-    pub fn drawn_with(mut self, logprob: f32) -> Self {
+    pub(super) fn drawn_with(mut self, logprob: f32) -> Self {
         for thought in &mut self.tree.thoughts {
             (thought.token_ids, thought.logprobs) = (vec![1], vec![logprob]);
             thought.hidden_f16 = [logprob, 1.0, -1.0].map(|h| half::f16::from_f32(h).to_bits()).to_vec();
@@ -66,7 +66,7 @@ impl Owned {
         self
     }
 
-    pub fn trajectory(&self) -> Trajectory<'_> {
+    pub(super) fn trajectory(&self) -> Trajectory<'_> {
         Trajectory { id: self.id, task: &self.task, tree: &self.tree, leaf: &self.tree.leaves[0] }
     }
 }

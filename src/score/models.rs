@@ -17,14 +17,17 @@ pub struct AuxModel {
 }
 
 impl AuxModel {
+    /// A model with the tokenizer that it reads.
     pub fn new(engine: Box<dyn Generate + Send>, text: Text) -> Self {
         Self { engine, text }
     }
 
+    /// What reads and samples.
     pub fn engine(&self) -> &dyn Generate {
         &*self.engine
     }
 
+    /// The tokenizer and the prompts.
     pub fn text(&self) -> &Text {
         &self.text
     }

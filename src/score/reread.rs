@@ -52,7 +52,7 @@ pub fn reread(
 
 /// The trajectory's mean log-probability over all of its `rereadings`: (thoughts, rereadings,
 /// tokens).
-pub fn reread_score(rereadings: &[Vec<Vec<f32>>]) -> Score {
+pub(super) fn reread_score(rereadings: &[Vec<Vec<f32>>]) -> Score {
     let logprobs = || rereadings.iter().flatten().flatten().map(|&l| f64::from(l));
     match logprobs().count() {
         0 => Score::failed(ScorerName::REREAD, ScoreError::MissingInput),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::domain::{SelectionReason, Trajectory};
 
 /// The places that one task has, and the texts that have taken one.
-pub struct Places<'a> {
+pub(super) struct Places<'a> {
     free: usize,
     /// A variant's question (empty for the task's own) and a text: the same text under another
     /// variant is no duplicate.
@@ -13,12 +13,12 @@ pub struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    pub fn new(free: usize) -> Self {
+    pub(super) fn new(free: usize) -> Self {
         Self { free, taken: HashSet::new() }
     }
 
     /// Gives the trajectory a place, or returns why it can't have one.
-    pub fn take(&mut self, trajectory: &Trajectory<'a>) -> Option<SelectionReason> {
+    pub(super) fn take(&mut self, trajectory: &Trajectory<'a>) -> Option<SelectionReason> {
         let variant = trajectory.tree.variant.as_ref().map_or("", |variant| &variant.question);
         let key = (variant, normalised(&trajectory.text()));
         if self.taken.contains(&key) {

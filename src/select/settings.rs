@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::check::Check;
 
+/// The section `[select]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelectConfig {

@@ -16,7 +16,7 @@ fn defect(trajectory: &Trajectory) -> Option<SelectionReason> {
 }
 
 /// What has been decided so far. An index means a place among the trajectories in order of row id.
-pub struct Verdicts<'t> {
+pub(super) struct Verdicts<'t> {
     trajectories: Vec<Trajectory<'t>>,
     /// Rewards that can be ranked.
     rewards: Vec<Option<f64>>,
@@ -26,7 +26,7 @@ pub struct Verdicts<'t> {
 
 impl<'t> Verdicts<'t> {
     /// Trajectories with a defect are decided from the start.
-    pub fn new(trajectories: &[Trajectory<'t>], rewards: &Rewards) -> Self {
+    pub(super) fn new(trajectories: &[Trajectory<'t>], rewards: &Rewards) -> Self {
         let mut trajectories = trajectories.to_vec();
         trajectories.sort_by_key(|t| t.id);
         let rankable = |t: &Trajectory| rewards.get(&t.id)?.ok().filter(|reward| reward.is_finite());
@@ -35,23 +35,23 @@ impl<'t> Verdicts<'t> {
         Self { ranks: vec![None; trajectories.len()], trajectories, rewards, reasons }
     }
 
-    pub fn trajectory(&self, i: usize) -> Trajectory<'t> {
+    pub(super) fn trajectory(&self, i: usize) -> Trajectory<'t> {
         self.trajectories[i]
     }
 
     /// The reward as a number that can be ranked.
-    pub fn reward(&self, i: usize) -> Option<f64> {
+    pub(super) fn reward(&self, i: usize) -> Option<f64> {
         self.rewards[i]
     }
 
     /// Trajectories without a reason yet.
-    pub fn open(&self) -> Vec<usize> {
+    pub(super) fn open(&self) -> Vec<usize> {
         (0..self.trajectories.len()).filter(|&i| self.reasons[i].is_none()).collect()
     }
 
     /// Ranks the open trajectories that have a reward within their tasks; returns each task's, best
     /// first.
-    pub fn rank_tasks(&mut self) -> BTreeMap<&'t str, Vec<usize>> {
+    pub(super) fn rank_tasks(&mut self) -> BTreeMap<&'t str, Vec<usize>> {
         let mut tasks: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for i in self.open() {
             if self.rewards[i].is_some() {
@@ -68,23 +68,23 @@ impl<'t> Verdicts<'t> {
         tasks
     }
 
-    pub fn by_rising_reward(&self, a: usize, b: usize) -> Ordering {
+    pub(super) fn by_rising_reward(&self, a: usize, b: usize) -> Ordering {
         let reward = |i: usize| self.rewards[i].unwrap_or(f64::NEG_INFINITY);
         // Adding 0 makes -0 equal to 0, which differ for `total_cmp`.
         (reward(a) + 0.0).total_cmp(&(reward(b) + 0.0))
     }
 
     /// How trajectories of equal reward are ordered across tasks.
-    pub fn order(&self, i: usize) -> (Option<u32>, i64) {
+    pub(super) fn order(&self, i: usize) -> (Option<u32>, i64) {
         (self.ranks[i], self.trajectories[i].id)
     }
 
-    pub fn decide(&mut self, i: usize, reason: SelectionReason) {
+    pub(super) fn decide(&mut self, i: usize, reason: SelectionReason) {
         self.reasons[i] = Some(reason);
     }
 
     /// Trajectories that nothing was decided about get `otherwise`.
-    pub fn into_selections(self, otherwise: SelectionReason) -> Vec<Selection> {
+    pub(super) fn into_selections(self, otherwise: SelectionReason) -> Vec<Selection> {
         let verdicts = self.trajectories.iter().zip(self.ranks).zip(self.reasons);
         verdicts
             .map(|((trajectory, rank), reason)| {

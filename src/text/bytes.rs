@@ -33,7 +33,7 @@ pub(super) enum Spelling {
 }
 
 impl Spelling {
-    pub fn of(tokenizer: &Tokenizer) -> Self {
+    pub(super) fn of(tokenizer: &Tokenizer) -> Self {
         tokenizer.get_decoder().map_or(Self::Opaque, Self::of_decoder)
     }
 

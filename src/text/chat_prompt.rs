@@ -24,7 +24,7 @@ pub(super) struct ChatPrompt {
 
 impl ChatPrompt {
     /// `None` if the checkpoint has no chat template, or if `model.chat` is `plain`.
-    pub fn new(files: &[TokenizerFile], cfg: &ModelSource) -> Result<Option<Self>> {
+    pub(super) fn new(files: &[TokenizerFile], cfg: &ModelSource) -> Result<Option<Self>> {
         if cfg.chat == ChatMode::Plain {
             return Ok(None);
         }
@@ -51,18 +51,18 @@ impl ChatPrompt {
     }
 
     /// Everything that decides the text of a prompt, apart from the question.
-    pub fn identity(&self) -> &str {
+    pub(super) fn identity(&self) -> &str {
         &self.identity
     }
 
     /// The conversation up to the assistant's answer, special tokens included.
-    pub fn prompt(&self, question: &str) -> Result<String> {
+    pub(super) fn prompt(&self, question: &str) -> Result<String> {
         self.template.render(&self.messages(question, None), &self.request)
     }
 
     /// The text that the template writes after an answer, which begins with the token that ends a
     /// turn. `None` if the answer is not found in what the template writes.
-    pub fn after_answer(&self) -> Option<String> {
+    pub(super) fn after_answer(&self) -> Option<String> {
         let request = ChatRequest { add_generation_prompt: false, ..self.request.clone() };
         let text = self.template.render(&self.messages("?", Some(ANSWER)), &request).ok()?;
         text.rfind(ANSWER).map(|at| text[at + ANSWER.len()..].to_owned())

@@ -14,6 +14,7 @@ mod chat_prompt;
 mod files;
 mod gguf;
 mod prompts;
+#[cfg(test)]
 mod seed;
 mod settings;
 #[cfg(test)]
@@ -28,7 +29,8 @@ pub use chat::{ChatRequest, ChatTemplate, Date};
 pub use files::TokenizerFile;
 pub use gguf::GgufVocabulary;
 pub use prompts::{CRITIQUES, PROPOSE, Prompts, TEMPLATES, VALUE};
-pub use seed::{SPECIALS, seed_tokenizer};
+#[cfg(test)]
+pub(crate) use seed::seed_tokenizer;
 pub use settings::{ChatMode, Matmul, ModelSource, Quantize, Thinking};
 
 use crate::domain::{Choice, Stops, TaskKind};
@@ -98,7 +100,8 @@ impl Text {
 
     /// A tokenizer from the contents of a `tokenizer.json` only, with the ids that end a
     /// trajectory.
-    pub fn from_tokenizer_json(json: &[u8], eos_ids: &[u32]) -> Result<Self> {
+    #[cfg(test)]
+    pub(crate) fn from_tokenizer_json(json: &[u8], eos_ids: &[u32]) -> Result<Self> {
         let generation = serde_json::json!({ "eos_token_id": eos_ids }).to_string();
         let files = vec![
             TokenizerFile { name: "tokenizer.json".to_owned(), contents: json.to_vec() },
@@ -358,11 +361,14 @@ impl Text {
     }
 
     /// The token that pads the rows of a batch.
-    pub fn pad_id(&self) -> u32 {
+    #[cfg(test)]
+    pub(crate) fn pad_id(&self) -> u32 {
         self.special.pad
     }
 
-    pub fn bos_id(&self) -> Option<u32> {
+    /// The token that begins a text, if the tokenizer has one.
+    #[cfg(test)]
+    pub(crate) fn bos_id(&self) -> Option<u32> {
         self.special.bos
     }
 

@@ -216,6 +216,8 @@ fn fence(question: &str, thoughts: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use autodidact_testing::assert_refused;
+
     use super::*;
 
     #[test]
@@ -246,7 +248,8 @@ mod tests {
             value.ends_with("\nVerdict:") && value.lines().filter(|l| *l == "````").count() == 4,
             "{value}"
         );
-        assert!(prompts.critique(&ScorerName::VOTE, "q", &[], 0).is_err());
+        let vote = prompts.critique(&ScorerName::VOTE, "q", &[], 0);
+        assert_refused(vote, "no critique prompt for `vote`");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The seed model's tokenizer, built from a list of words: byte-pair encoding in Hugging Face's
-//! format.
+//! format. A test compares it with the embedded file, which is what the program reads.
 //!
 //! Every digit and every word is one token, with and without a space before it. The merges add the
 //! letters of a word one by one, and the space last. The alphabet has only the characters of the
@@ -17,6 +17,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
 use super::bytes::byte_to_char;
+use super::gguf::SEED_PATTERN;
 
 /// The words of the built-in tasks, names first. If a word's first merge occurs inside another
 /// word, it comes after that word.
@@ -29,10 +30,7 @@ const WORDS: [&str; 26] = [
 const SYMBOLS: &str = "\n ()*+-./0123456789:=?A";
 
 /// Special tokens, ids 0, 1 and 2: padding, beginning and end of a text.
-pub const SPECIALS: [&str; 3] = ["<pad>", "<bos>", "<eos>"];
-
-/// A digit or a word includes the space before it; every other character is a piece for itself.
-pub(super) const PATTERN: &str = r" ?\d| ?[A-Za-z]+|\s|[^\sA-Za-z0-9]";
+const SPECIALS: [&str; 3] = ["<pad>", "<bos>", "<eos>"];
 
 /// The text with every byte as the printable character that byte-level encodings write for it.
 fn printable(text: &str) -> String {
@@ -65,14 +63,14 @@ fn tokens_and_merges() -> (Vec<String>, Vec<(String, String)>) {
 }
 
 /// Builds the seed tokenizer, which is always the same.
-pub fn seed_tokenizer() -> Result<Tokenizer> {
+pub(crate) fn seed_tokenizer() -> Result<Tokenizer> {
     let (tokens, merges) = tokens_and_merges();
     let texts = SPECIALS.iter().map(|special| special.to_string()).chain(tokens);
     let vocab: Vocab = texts.zip(0..).collect();
     let failed = |error| anyhow!("the seed tokenizer can't be built: {error}");
     let bpe = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(failed)?;
     let mut tokenizer = Tokenizer::new(bpe);
-    let split = Split::new(SplitPattern::Regex(PATTERN.into()), SplitDelimiterBehavior::Isolated, false);
+    let split = Split::new(SplitPattern::Regex(SEED_PATTERN.into()), SplitDelimiterBehavior::Isolated, false);
     let byte_level = ByteLevel::new(false, false, false);
     tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
         PreTokenizerWrapper::Split(split.map_err(failed)?),

@@ -1,5 +1,7 @@
 //! Golden ids, round trips and the embedded files.
 
+use autodidact_testing::assert_refused;
+
 use super::*;
 use crate::config::Config;
 
@@ -87,7 +89,7 @@ fn a_line_break_closes_a_thought_and_bytes_are_bytes() {
     assert_eq!(stops.token_bytes.len(), text.vocab_size());
     assert_eq!((&stops.token_bytes[3][..], &stops.token_bytes[138][..]), (&b"\n"[..], &b" Tina"[..]));
     assert!(stops.token_bytes[..3].iter().all(Vec::is_empty));
-    assert!(text.stops(TaskKind::Relations, &[String::new()]).is_err());
+    assert_refused(text.stops(TaskKind::Relations, &[String::new()]), "a stop string is empty");
 }
 
 #[test]

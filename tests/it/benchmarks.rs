@@ -13,7 +13,7 @@ use autodidact::{answer, improve, score};
 use autodidact_testing::is_skipped;
 
 /// The path of a published file; without it the test is skipped, which is said.
-pub fn shared(name: &str) -> Option<PathBuf> {
+pub(crate) fn shared(name: &str) -> Option<PathBuf> {
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().skip(1);
     let found = above.map(|dir| dir.join("shared/data").join(name)).find(|path| path.exists());
     (!is_skipped("shared-data", found.is_some())).then_some(found).flatten()

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::sandbox::Sandbox;
 
 /// A loop of two iterations without weights, small enough to be run dozens of times.
-pub const SMALL: &[&str] = &[
+pub(crate) const SMALL: &[&str] = &[
     "run.iterations=2",
     "tasks.easy=24",
     "tasks.anchor=12",
@@ -21,12 +21,12 @@ pub const SMALL: &[&str] = &[
 ];
 
 /// `args` with the small settings.
-pub fn small<'a>(args: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn small<'a>(args: &[&'a str]) -> Vec<&'a str> {
     args.iter().copied().chain(SMALL.iter().flat_map(|&pair| ["--set", pair])).collect()
 }
 
 /// Digest of the store, which must check out.
-pub fn verified(sandbox: &Sandbox) -> String {
+pub(crate) fn verified(sandbox: &Sandbox) -> String {
     let report: Value = serde_json::from_str(&sandbox.run(&["verify", "--json"]).success()).unwrap();
     assert_eq!(report["ok"], true, "{report}");
     report["digest"].as_str().unwrap().to_owned()

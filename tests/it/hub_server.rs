@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 
 /// Files by name.
-pub type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// What goes wrong with a request.
 #[derive(Clone, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// An answer with this status and these headers, instead of the right one.
     Status(u16, &'static str),
     /// The contents end after so many bytes, and so does the connection.
@@ -25,7 +25,7 @@ pub enum Fault {
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     pub method: String,
     pub path: String,
     pub authorization: Option<String>,
@@ -46,13 +46,13 @@ struct State {
 }
 
 /// A running hub; it ends with the test.
-pub struct Server {
+pub(crate) struct Server {
     state: Arc<Mutex<State>>,
     address: SocketAddr,
 }
 
 impl Server {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let [hub, store] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let (address, store_address) = (hub.local_addr().unwrap(), store.local_addr().unwrap());
@@ -70,7 +70,7 @@ impl Server {
         Self { state, address }
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
@@ -79,28 +79,28 @@ impl Server {
     }
 
     /// Adds a commit, and moves `main` to it.
-    pub fn publish(&self, repo: &str, commit: &str, files: Files) {
+    pub(crate) fn publish(&self, repo: &str, commit: &str, files: Files) {
         let mut state = self.state();
         state.repos.entry(repo.to_owned()).or_default().insert(commit.to_owned(), files);
         state.refs.insert(format!("{repo}@main"), commit.to_owned());
     }
 
     /// The next `times` requests whose path holds `part` go wrong.
-    pub fn fault(&self, part: &str, times: usize, fault: Fault) {
+    pub(crate) fn fault(&self, part: &str, times: usize, fault: Fault) {
         self.state().faults.push((part.to_owned(), times, fault));
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.state().faults.clear();
     }
 
     /// The requests so far, which are forgotten.
-    pub fn take_log(&self) -> Vec<Request> {
+    pub(crate) fn take_log(&self) -> Vec<Request> {
         std::mem::take(&mut self.state().log)
     }
 }
 
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,5 +1,7 @@
 //! The integration tests, in one binary: each module is a subject, [`sandbox`] runs the built program.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod benchmarks;
 mod crash;
 mod errors;

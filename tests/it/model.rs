@@ -32,7 +32,7 @@ const TINY: &[&str] = &[
     "eval.sampled_tasks=4",
 ];
 
-pub fn tiny<'a>(args: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn tiny<'a>(args: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
     let settings = TINY.iter().chain(settings).flat_map(|&pair| ["--set", pair]);
     args.iter().copied().chain(settings).collect()
 }

@@ -6,13 +6,13 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// An empty folder that is removed at the end.
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     dir: TempDir,
 }
 
 /// What a finished program left.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// `None` if a signal ended it.
     pub code: Option<i32>,
     pub stdout: String,
@@ -20,16 +20,16 @@ pub struct Outcome {
 }
 
 impl Sandbox {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// The program with `args`, not started yet.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_autodidact"));
         command.args(args).current_dir(self.path()).env("NO_COLOR", "1");
         let read = |key: &str| ["AUTODIDACT_", "HF_", "HUGGING"].iter().any(|start| key.starts_with(start));
@@ -44,7 +44,7 @@ impl Sandbox {
     }
 
     /// Runs the program to its end.
-    pub fn run(&self, args: &[&str]) -> Outcome {
+    pub(crate) fn run(&self, args: &[&str]) -> Outcome {
         let output = self.command(args).output().unwrap_or_else(|e| panic!("autodidact {args:?}: {e}"));
         Outcome {
             code: output.status.code(),
@@ -56,7 +56,7 @@ impl Sandbox {
 
 impl Outcome {
     /// What it printed, if it ended with exit code 0; else the test fails with what it complained about.
-    pub fn success(self) -> String {
+    pub(crate) fn success(self) -> String {
         assert_eq!(self.code, Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self.stdout
     }

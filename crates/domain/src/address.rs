@@ -61,6 +61,7 @@ pub struct Address {
 }
 
 impl Address {
+    /// The place of a draw; `branch` is empty at a trajectory's root.
     pub fn new(seed: u64, purpose: Purpose, iteration: u32, task: &str, branch: &[u32]) -> Self {
         Self { seed, purpose, iteration, task: task.to_owned(), branch: branch.to_vec() }
     }
@@ -116,6 +117,7 @@ impl std::str::FromStr for Address {
 
 #[cfg(test)]
 mod tests {
+    use autodidact_testing::assert_refused;
     use rand_chacha::rand_core::Rng;
 
     use super::*;
@@ -145,7 +147,7 @@ mod tests {
         ] {
             assert_eq!(address.to_string().parse::<Address>().unwrap(), address);
         }
-        assert!("7/rollout/x/3/t".parse::<Address>().is_err());
-        assert!("7/rollout".parse::<Address>().is_err());
+        assert_refused("7/rollout/x/3/t".parse::<Address>(), "`7/rollout/x/3/t` is not an address");
+        assert_refused("7/rollout".parse::<Address>(), "`7/rollout` is not an address");
     }
 }

@@ -4,6 +4,8 @@
 //! one; this one imports no other. [`profile`], the stopwatch that every room may carry, lives here
 //! for that reason.
 
+#![forbid(unsafe_code)]
+
 mod address;
 mod alarm;
 pub mod check;

@@ -75,6 +75,7 @@ impl ScorerName {
     /// Longest name, in bytes.
     pub const BYTES_MAX: usize = 64;
 
+    /// The name as it is stored.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -226,6 +227,7 @@ impl Score {
         Self { scorer, value: if value.is_finite() { Ok(value) } else { Err(ScoreError::NonFinite) } }
     }
 
+    /// A score that could not be made, with the class of its error.
     pub fn failed(scorer: ScorerName, error: ScoreError) -> Self {
         Self { scorer, value: Err(error) }
     }
@@ -306,6 +308,7 @@ named_enum!(SelectionReason {
 });
 
 impl SelectionReason {
+    /// Whether the trajectory is trained on.
     pub fn is_kept(self) -> bool {
         matches!(self, Self::Kept | Self::KeptRandom | Self::KeptOracle)
     }

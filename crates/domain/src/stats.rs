@@ -153,14 +153,8 @@ pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
     1.0 - (n - c + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
 }
 
-/// Whether the majority answer is the gold one, 1 or 0 (Wang et al. 2022, arXiv:2203.11171).
-/// Trajectories without an answer don't vote; among equally frequent answers the first seen wins;
-/// no vote at all is wrong.
-pub fn maj_at_k(answers: &[Option<&str>], gold: &str) -> f64 {
-    f64::from(majority(answers) == Some(gold))
-}
-
-/// The most frequent answer, the first seen among equals; `None` if nobody answered.
+/// The most frequent answer, the first seen among equals; `None` if nobody answered. It is what
+/// maj@k compares with the gold answer (Wang et al. 2022, arXiv:2203.11171).
 pub fn majority<'a>(answers: &[Option<&'a str>]) -> Option<&'a str> {
     let mut votes: HashMap<&str, (usize, usize)> = HashMap::new();
     for (i, answer) in answers.iter().enumerate() {
@@ -223,7 +217,7 @@ fn polynomial(coefficients: &[f64; 8], x: f64) -> f64 {
 type Rational = ([f64; 8], [f64; 8]);
 
 // The published coefficients of AS 241, digit for digit.
-#[allow(clippy::excessive_precision)]
+#[allow(clippy::excessive_precision, reason = "as published")]
 const CENTRE: Rational = (
     [
         3.3871328727963666080e0,
@@ -246,7 +240,7 @@ const CENTRE: Rational = (
         5.2264952788528545610e3,
     ],
 );
-#[allow(clippy::excessive_precision)]
+#[allow(clippy::excessive_precision, reason = "as published")]
 const NEAR: Rational = (
     [
         1.42343711074968357734e0,
@@ -269,7 +263,7 @@ const NEAR: Rational = (
         1.05075007164441684324e-9,
     ],
 );
-#[allow(clippy::excessive_precision)]
+#[allow(clippy::excessive_precision, reason = "as published")]
 const FAR: Rational = (
     [
         6.65790464350110377720e0,
@@ -383,10 +377,10 @@ mod tests {
 
     #[test]
     fn the_majority_wins_and_ties_go_to_the_first_seen() {
-        assert_eq!(maj_at_k(&[Some("7"), None, Some("8"), Some("8")], "8"), 1.0);
-        assert_eq!(maj_at_k(&[Some("7"), Some("8"), Some("8"), Some("7")], "7"), 1.0);
-        assert_eq!(maj_at_k(&[Some("7"), Some("8")], "8"), 0.0);
-        assert_eq!(maj_at_k(&[None, None], "8"), 0.0);
+        assert_eq!(majority(&[Some("7"), None, Some("8"), Some("8")]), Some("8"));
+        assert_eq!(majority(&[Some("7"), Some("8"), Some("8"), Some("7")]), Some("7"));
+        assert_eq!(majority(&[Some("7"), Some("8")]), Some("7"));
+        assert_eq!(majority(&[None, None]), None);
         assert_eq!(majority(&[]), None);
     }
 

@@ -62,6 +62,7 @@ const OTHERS: [(u32, &str); 22] = [
 ];
 
 impl Dtype {
+    /// The type with the format's number; a number that is not known is kept.
     pub fn from_id(id: u32) -> Self {
         TYPES.iter().find(|row| row.1 == id).map_or(Self::Other(id), |row| row.0)
     }
@@ -74,6 +75,7 @@ impl Dtype {
         }
     }
 
+    /// The name as ggml writes it.
     pub fn name(self) -> String {
         match self {
             Self::Other(id) => {

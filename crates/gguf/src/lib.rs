@@ -9,6 +9,8 @@
 //! other. Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Left out: version 1
 //! (2023), big-endian files, files split in several.
 
+#![forbid(unsafe_code)]
+
 mod dtype;
 mod header;
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub struct File {
 }
 
 impl File {
+    /// Opens the file and checks its whole header.
     pub fn open(path: &Path) -> Result<Self> {
         let context = || format!("can't read the GGUF file {}", path.display());
         let file = std::fs::File::open(path).with_context(context)?;
@@ -53,10 +56,12 @@ impl File {
         Ok(Self { path: path.to_owned(), header, file: Mutex::new(file) })
     }
 
+    /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// The values before the tensors.
     pub fn metadata(&self) -> &Metadata {
         &self.header.metadata
     }

@@ -76,6 +76,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key)
     }
@@ -112,6 +113,7 @@ impl Metadata {
         }
     }
 
+    /// A truth value; an error if it is something else.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         match self.get(key) {
             None => Ok(None),
@@ -120,6 +122,7 @@ impl Metadata {
         }
     }
 
+    /// A string; an error if it is something else.
     pub fn text(&self, key: &str) -> Result<Option<&str>> {
         match self.get(key) {
             None => Ok(None),
@@ -128,6 +131,7 @@ impl Metadata {
         }
     }
 
+    /// An array of strings; an error if it is something else.
     pub fn texts(&self, key: &str) -> Result<Option<&[String]>> {
         match self.get(key) {
             None => Ok(None),
@@ -136,6 +140,7 @@ impl Metadata {
         }
     }
 
+    /// An array of integers; an error if it is something else.
     pub fn integers(&self, key: &str) -> Result<Option<&[i64]>> {
         match self.get(key) {
             None => Ok(None),
@@ -144,6 +149,7 @@ impl Metadata {
         }
     }
 
+    /// An array of floating-point numbers; an error if it is something else.
     pub fn numbers(&self, key: &str) -> Result<Option<&[f64]>> {
         match self.get(key) {
             None => Ok(None),

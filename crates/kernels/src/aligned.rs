@@ -11,7 +11,7 @@ use super::simd::LANES;
 pub struct Line(pub [f32; LANES]);
 
 /// The elements of lines.
-pub fn numbers(lines: &[Line]) -> &[f32] {
+pub(crate) fn numbers(lines: &[Line]) -> &[f32] {
     // SAFETY: a line is 16 f32 without padding.
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
 }

@@ -39,7 +39,7 @@ pub fn attend_rows<N: KvNumber>(
     attend_rows_on(Isa::best(), q, rows, shape, out);
 }
 
-pub fn attend_rows_on<N: KvNumber>(
+pub(crate) fn attend_rows_on<N: KvNumber>(
     isa: Isa,
     q: &[f32],
     rows: &[RowReads<'_, N>],

@@ -19,6 +19,7 @@ const CUBIC: f32 = 0.044_715;
 
 /// What a gate goes through.
 pub trait Activation: Sync {
+    /// The activation of 16 numbers.
     fn value<S: Simd>(s: S, x: S::V) -> S::V;
 
     /// The value and its derivative. The value's last bits may differ from [`Activation::value`]'s.

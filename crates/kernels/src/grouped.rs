@@ -19,7 +19,7 @@ const NIBBLES: usize = PANEL / 2;
 
 /// A quantised weight (out, in), as panels of 32 outputs.
 #[derive(Clone, Debug)]
-pub struct Grouped {
+pub(crate) struct Grouped {
     inp: usize,
     /// Inner elements that share a scale.
     group: usize,
@@ -177,7 +177,7 @@ fn q6_k(bytes: &[u8], block: Block) {
 
 impl Grouped {
     /// Takes apart the blocks of rows (out, in) as GGUF files hold them.
-    pub fn from_ggml(dtype: Dtype, bytes: &[u8], out: usize, inp: usize) -> Result<Self> {
+    pub(crate) fn from_ggml(dtype: Dtype, bytes: &[u8], out: usize, inp: usize) -> Result<Self> {
         let Format { elements, bytes: block_bytes, group, has_mins, four_bits, offset, take_apart } =
             format(dtype)?;
         ensure!(
@@ -227,7 +227,7 @@ impl Grouped {
         Ok(Self { inp, group, codes, offset, scales, mins })
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let codes = match &self.codes {
             Codes::Nibbles(codes) => codes.len(),
             Codes::Bytes(codes) => codes.len(),
@@ -236,7 +236,7 @@ impl Grouped {
     }
 
     /// Writes row `index`.
-    pub fn row(&self, index: usize, row: &mut [f32]) {
+    pub(crate) fn row(&self, index: usize, row: &mut [f32]) {
         let (panel, column) = (index / PANEL, index % PANEL);
         for (i, x) in row.iter_mut().enumerate() {
             let line = panel * self.inp + i;
@@ -256,7 +256,7 @@ impl Grouped {
     }
 
     /// Writes rows `inner` of a panel, two lines each.
-    pub fn unpack(&self, isa: Isa, panel: usize, inner: Range<usize>, lines: &mut [Line]) {
+    pub(crate) fn unpack(&self, isa: Isa, panel: usize, inner: Range<usize>, lines: &mut [Line]) {
         dispatch(isa, Unpack { whole: self, panel, inner, lines });
     }
 }

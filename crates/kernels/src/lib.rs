@@ -6,6 +6,8 @@
 //! their own, and one part of them goes with keys and values that are rounded to bf16 ([`KvPrecision`]). Threads come
 //! from rayon's pool, and only for work that is worth them. Wrong lengths panic: callers check shapes.
 
+#![allow(unsafe_code, reason = "vector intrinsics, unaligned loads and rows that threads write apart")]
+
 /// An assertion on the hot path: made in this crate's tests, whatever their profile, and in builds with debug
 /// assertions.
 macro_rules! checked {

@@ -67,6 +67,7 @@ fn tail_below<S: Simd>(s: S, tail: &[f32]) -> S::V {
     s.load(&lanes)
 }
 
+/// log Σ exp(xᵢ), as a call for any instruction set.
 pub struct LogSumExp<'a>(pub &'a [f32]);
 
 impl Kernel for LogSumExp<'_> {
@@ -113,6 +114,7 @@ impl Kernel for LogprobBackward<'_> {
     }
 }
 
+/// Root-mean-square norm of rows, as a call for any instruction set.
 pub struct RmsNorm<'a> {
     pub x: &'a [f32],
     pub weight: &'a [f32],
@@ -187,6 +189,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
     rms_norm_on(Isa::best(), x, weight, eps, y.into());
 }
 
+/// [`rms_norm`] with the given instruction set, into memory that was not written yet.
 pub fn rms_norm_on(isa: Isa, x: &[f32], weight: &[f32], eps: f32, y: Slots<'_>) {
     let d = weight.len();
     assert!(d > 0 && x.len().is_multiple_of(d) && x.len() == y.len(), "x and y are rows of {d} elements");

@@ -26,7 +26,7 @@ pub enum Isa {
 impl Isa {
     /// What this machine can run, fastest last.
     pub fn available() -> Vec<Self> {
-        #[allow(unused_mut)]
+        #[allow(unused_mut, reason = "not every instruction set needs it")]
         let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {
@@ -60,6 +60,7 @@ impl Isa {
 
 /// Code that runs on any instruction set.
 pub trait Kernel {
+    /// What the call returns.
     type Output;
 
     /// Must be `#[inline(always)]`, as must everything it calls with `simd`: only then does the body take on
@@ -112,6 +113,7 @@ pub fn bf16_bits(x: f32) -> u16 {
 
 /// Operations on 16 lanes.
 pub trait Simd: Copy {
+    /// 16 numbers.
     type V: Copy;
     /// Most rows of a GEMM register tile.
     const ROWS: usize;
@@ -120,8 +122,11 @@ pub trait Simd: Copy {
     /// Vectors of a GEMM register tile of one row.
     const VECTORS_MAX: usize;
 
+    /// The same number in every lane.
     fn splat(self, x: f32) -> Self::V;
+    /// Reads 16 numbers.
     fn load(self, x: &[f32; LANES]) -> Self::V;
+    /// Writes 16 numbers.
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
     /// bf16 numbers by their bits.
     fn bf16(self, x: &[u16; LANES]) -> Self::V;
@@ -160,10 +165,15 @@ pub trait Simd: Copy {
     unsafe fn write(self, v: Self::V, to: *mut f32, n: usize);
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// a + b
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a − b
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a · b
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a / b
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// √a
     fn sqrt(self, a: Self::V) -> Self::V;
     /// `if a > b { yes } else { no }`
     fn select_gt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
@@ -210,6 +220,7 @@ pub trait Simd: Copy {
         self.select_gt(a, b, a, b)
     }
 
+    /// The 16 numbers as an array.
     #[inline(always)]
     fn lanes(self, v: Self::V) -> [f32; LANES] {
         let mut lanes = [0.0; LANES];

@@ -32,7 +32,7 @@ pub trait Operand: Sync {
 }
 
 /// One that can be made f32.
-pub trait Source: Operand {
+pub(crate) trait Source: Operand {
     /// Writes columns `32 panel..` of some rows, two lines each; columns past the last are 0. The first row is a
     /// multiple of 32.
     fn unpack(&self, isa: Isa, panel: usize, rows: Range<usize>, lines: &mut [Line]);
@@ -44,7 +44,14 @@ thread_local! {
 }
 
 /// `C = A B`, or `C += A B`; A (m, k), C row-major (m, n).
-pub fn gemm_unpacked(isa: Isa, a: Left<'_>, m: usize, b: &impl Source, c: &mut [f32], accumulate: bool) {
+pub(crate) fn gemm_unpacked(
+    isa: Isa,
+    a: Left<'_>,
+    m: usize,
+    b: &impl Source,
+    c: &mut [f32],
+    accumulate: bool,
+) {
     let (k, n) = (b.k(), b.n());
     let (Left::Rows(elements) | Left::Columns(elements)) = a;
     assert_eq!(elements.len(), m * k, "A is ({m}, {k})");

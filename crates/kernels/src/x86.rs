@@ -20,11 +20,11 @@ pub(super) unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
 
 /// Exists only where AVX-512F does.
 #[derive(Clone, Copy)]
-pub struct Avx512(());
+pub(super) struct Avx512(());
 
 /// Exists only where AVX2 and FMA do.
 #[derive(Clone, Copy)]
-pub struct Avx2(());
+pub(super) struct Avx2(());
 
 impl Simd for Avx512 {
     type V = __m512;

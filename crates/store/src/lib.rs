@@ -13,6 +13,8 @@
 //! question is left out, because it repeats its task's. The index costs under a tenth of an
 //! insertion (`benches/store.rs`). `migrations/` holds the commented schema and the views.
 
+#![forbid(unsafe_code)]
+
 mod alarm;
 mod begin;
 mod blob;

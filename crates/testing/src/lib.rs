@@ -1,5 +1,9 @@
 //! What tests of all crates share. A test that can't run here prints that it is skipped. Where it
-//! must run, it fails.
+//! must run, it fails. A test that expects an error states which one.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
 
 /// The variable that names what must be there, separated by commas:
 /// `AUTODIDACT_REQUIRE=amx,shared-data`.
@@ -26,16 +30,55 @@ fn refuse_if_required(need: &str, required: &str) {
     );
 }
 
+/// Asserts that `result` is an error whose message (with its causes) contains `part`.
+///
+/// # Panics
+/// The call succeeded, or it was refused for another reason.
+#[track_caller]
+pub fn assert_refused<T, E: fmt::Display>(result: Result<T, E>, part: &str) {
+    match result {
+        Ok(_) => panic!("it should be refused with {part:?}, but it succeeded"),
+        Err(error) => {
+            // With `#`, anyhow prints the causes too.
+            let message = format!("{error:#}");
+            assert!(message.contains(part), "it should be refused with {part:?}, not with: {message}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn panic_of(call: impl FnOnce() + std::panic::UnwindSafe) -> String {
+        *std::panic::catch_unwind(call).unwrap_err().downcast::<String>().unwrap()
+    }
+
+    /// Prints its cause where it is asked for, as anyhow's errors do.
+    struct Caused;
+
+    impl fmt::Display for Caused {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(if f.alternate() { "can't write: the disk is full" } else { "can't write" })
+        }
+    }
 
     #[test]
     fn what_is_required_may_not_be_skipped() {
         refuse_if_required("amx", "shared-data, network");
         refuse_if_required("amx", "");
-        let refused = std::panic::catch_unwind(|| refuse_if_required("amx", "shared-data, amx"));
-        assert!(refused.is_err());
+        let panic = panic_of(|| refuse_if_required("amx", "shared-data, amx"));
+        assert!(panic.contains("asks for `amx`"), "{panic}");
         assert!(!is_skipped("anything", true));
+    }
+
+    #[test]
+    fn an_error_must_have_the_expected_message() {
+        let refused: Result<(), _> = Err(Caused);
+        assert_refused(refused, "the disk is full");
+        let panic = panic_of(|| assert_refused(Err::<(), _>("no such file"), "the disk is full"));
+        assert!(panic.contains("the disk is full") && panic.contains("no such file"), "{panic}");
+        let panic = panic_of(|| assert_refused(Ok::<_, Caused>(()), "the disk is full"));
+        assert!(panic.contains("the disk is full") && panic.contains("succeeded"), "{panic}");
     }
 }

@@ -20,7 +20,7 @@ use crate::config::Config;
 pub(super) use diagnosis::memory_free;
 
 /// Prints the diagnosis; exit code 1 when a run could not work.
-pub fn perform(common: &Common, mut config: Config) -> Result<ExitCode> {
+pub(super) fn perform(common: &Common, mut config: Config) -> Result<ExitCode> {
     let hub = hub::look(&mut config)?;
     if !hub.iter().all(HubReport::is_cached) {
         return not_cached(common, &hub);

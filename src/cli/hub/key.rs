@@ -20,7 +20,7 @@ pub(super) struct ModelKey {
 }
 
 impl ModelKey {
-    pub const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 4] = [
         Self { key: "model.path", want: Want::Checkpoint, stored: ["model", "path", "snapshot"] },
         Self { key: "model.adapter", want: Want::Adapter, stored: ["model", "adapter", "adapter_snapshot"] },
         Self { key: "judge.model", want: Want::Checkpoint, stored: ["judge", "model", "snapshot"] },
@@ -38,12 +38,12 @@ impl ModelKey {
         }
     }
 
-    pub fn name(&self, config: &mut Config) -> String {
+    pub(super) fn name(&self, config: &mut Config) -> String {
         self.slot(config).0.clone()
     }
 
     /// Whether the name is that of a model of the hub; an error if it is no usable name.
-    pub fn is_hub(&self, name: &str) -> Result<bool> {
+    pub(super) fn is_hub(&self, name: &str) -> Result<bool> {
         let is_own_name = (name == EMBEDDED && self.want != Want::Adapter)
             || (name == JudgeConfig::POLICY && self.key == "judge.model");
         if name.is_empty() || is_own_name || Path::new(name).exists() {
@@ -53,7 +53,7 @@ impl ModelKey {
     }
 
     /// The commit with which the run in `run.dir` started, if it started with this name.
-    pub fn pinned(&self, config: &mut Config) -> Result<Option<String>> {
+    pub(super) fn pinned(&self, config: &mut Config) -> Result<Option<String>> {
         let stored = crate::cli::inspect::begun_with(config)?.unwrap_or_default();
         let [section, name, snapshot] = self.stored;
         let (name, snapshot) = (&stored[section][name], &stored[section][snapshot]);
@@ -62,7 +62,7 @@ impl ModelKey {
     }
 
     /// Puts the model that was found into the configuration.
-    pub fn put(&self, config: &mut Config, found: Option<Found>) {
+    pub(super) fn put(&self, config: &mut Config, found: Option<Found>) {
         *self.slot(config).1 = found.map(|found| Snapshot { commit: found.commit, folder: found.path });
     }
 }

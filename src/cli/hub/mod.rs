@@ -12,7 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-pub use report::{HubReport, look};
+pub(super) use report::{HubReport, look};
 
 use super::Command;
 use super::policy::PolicyArgs;
@@ -24,7 +24,7 @@ use key::{ModelKey, hub_id, looked_for};
 use progress::FetchProgress;
 
 /// Replaces every hub name that `command` needs by a folder; fetches models that are not cached.
-pub fn resolve_models(config: &mut Config, command: &mut Command, quiet: bool) -> Result<()> {
+pub(super) fn resolve_models(config: &mut Config, command: &mut Command, quiet: bool) -> Result<()> {
     let (mut settings, mut policy, mut needs_base) = (settings(), None, false);
     let mut keys = &ModelKey::ALL[..2];
     match command {

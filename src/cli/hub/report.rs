@@ -13,7 +13,7 @@ use crate::hub::{Hub, Look};
 
 /// Where a configured model of the hub is, for the doctor.
 #[derive(Serialize)]
-pub struct HubReport {
+pub(crate) struct HubReport {
     /// The configuration key, and the name under it.
     key: &'static str,
     model: String,
@@ -33,11 +33,11 @@ struct ToFetch {
 }
 
 impl HubReport {
-    pub fn is_cached(&self) -> bool {
+    pub(crate) fn is_cached(&self) -> bool {
         self.cached
     }
 
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let Self { key, model, commit, folder, fetch, .. } = self;
         let mut lines = vec![format!("hub          {key} = {model:?} is at commit {commit}")];
         if self.cached {
@@ -60,7 +60,7 @@ impl HubReport {
 
 /// Looks for the configured models of the hub. Puts the folders of those that are cached into the
 /// configuration; fetches nothing.
-pub fn look(config: &mut Config) -> Result<Vec<HubReport>> {
+pub(crate) fn look(config: &mut Config) -> Result<Vec<HubReport>> {
     let hub = Hub::new(settings(), &|_| ());
     let mut reports = Vec::new();
     for key in ModelKey::ALL {

@@ -52,6 +52,7 @@ pub struct Report {
     pub beyond_max: usize,
 }
 
+/// What a task file holds, for `doctor` and the run's summary.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileReport {
     pub name: String,

@@ -63,7 +63,7 @@ pub(super) struct Runs {
 
 impl Runs {
     /// Compares by runs of `words` words; 0 compares nothing.
-    pub fn new<'q>(questions: impl Iterator<Item = &'q str>, words: usize) -> Self {
+    pub(super) fn new<'q>(questions: impl Iterator<Item = &'q str>, words: usize) -> Self {
         let texts: Vec<Vec<String>> = questions.map(words_of).collect();
         let runs_of = |text: &Vec<String>| match words {
             0 => Vec::new(),
@@ -121,7 +121,7 @@ impl Runs {
 
     /// For each question the number of its group. Questions that overlap, directly or through
     /// others, are in the same group.
-    pub fn groups(&self) -> Vec<usize> {
+    pub(super) fn groups(&self) -> Vec<usize> {
         fn root(parents: &mut [usize], mut i: usize) -> usize {
             while parents[i] != i {
                 parents[i] = parents[parents[i]];

@@ -44,28 +44,28 @@ pub(super) struct ParsedRow {
 
 impl ParsedRow {
     /// The row's place and what is wrong with it.
-    pub fn problem(&self, problem: &anyhow::Error) -> String {
+    pub(super) fn problem(&self, problem: &anyhow::Error) -> String {
         format!("{} {}: {problem:#}: {}", self.unit, self.number, quoted(&self.source))
     }
 }
 
 impl Row {
     /// A row with a question and an answer.
-    pub fn new(kind: TaskKind, question: impl Into<String>, answer: impl Into<String>) -> Self {
+    pub(super) fn new(kind: TaskKind, question: impl Into<String>, answer: impl Into<String>) -> Self {
         let (question, answer) = (question.into(), Some(answer.into()));
         Self { kind, question, answer, level: 1, split: None, solution: None }
     }
 
-    pub fn with_solution(self, solution: impl Into<String>) -> Self {
+    pub(super) fn with_solution(self, solution: impl Into<String>) -> Self {
         Self { solution: Some(solution.into()), ..self }
     }
 
-    pub fn at_level(self, level: u32) -> Self {
+    pub(super) fn at_level(self, level: u32) -> Self {
         Self { level, ..self }
     }
 
     /// An error if a field is empty or too long, or if the split needs an answer and there is none.
-    pub fn checked(self) -> Result<Self> {
+    pub(super) fn checked(self) -> Result<Self> {
         let fields = [
             ("question", Some(&self.question)),
             ("answer", self.answer.as_ref()),

@@ -97,7 +97,7 @@ impl Graded {
     }
 
     /// How well `critic` ranks and calibrates on the anchor split.
-    pub fn calibration(&self, critic: &Critic) -> Calibration {
+    pub(crate) fn calibration(&self, critic: &Critic) -> Calibration {
         let score = |thoughts: &[Vec<f32>]| critic.scores(thoughts)[0].value.ok();
         let scored = self.anchor.iter().filter_map(|(thoughts, good)| Some((score(thoughts)?, *good)));
         let (scores, labels): (Vec<f64>, Vec<bool>) = scored.unzip();

@@ -79,6 +79,7 @@ impl Host<'_> {
         }
     }
 
+    /// Whether the user asked the run to stop.
     pub fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -99,14 +100,17 @@ impl Host<'_> {
         (self.on_event)(Event::PhaseStarted { iteration, phase, units: units as u64 });
     }
 
+    /// Reports tokens that were sampled or read.
     pub fn tokens(&self, tokens: usize) {
         (self.on_event)(Event::Tokens { tokens: tokens as u64 });
     }
 
+    /// Reports what the phase does next.
     pub fn part(&self, part: &'static str) {
         (self.on_event)(Event::Part { part });
     }
 
+    /// Reports that `units` of the phase are done.
     pub fn advanced(&self, units: usize) {
         (self.on_event)(Event::Advanced { units: units as u64 });
     }

@@ -19,7 +19,7 @@ pub(super) struct Identity<'a> {
 
 impl Identity<'_> {
     /// What the store holds of the settings, the tasks and the other models, in one text.
-    pub fn config_hash(&self) -> String {
+    pub(super) fn config_hash(&self) -> String {
         let separator = if self.aux_models.is_empty() { "" } else { "-" };
         format!("{}-{}{separator}{}", self.config.hash(), self.tasks, self.aux_models)
     }
@@ -28,7 +28,7 @@ impl Identity<'_> {
     ///
     /// # Errors
     /// Names what differs.
-    pub fn check(&self, run: &store::Run) -> Result<()> {
+    pub(super) fn check(&self, run: &store::Run) -> Result<()> {
         let dir = &self.config.run.dir;
         let (_, rest) = run.config_hash.split_once('-').unwrap_or((&run.config_hash, ""));
         let (tasks, aux_models) = rest.split_once('-').unwrap_or((rest, ""));

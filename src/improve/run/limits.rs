@@ -24,7 +24,7 @@ pub(in crate::improve) struct Limits<'a> {
 
 impl<'a> Limits<'a> {
     /// The configured limits of a session that begins now.
-    pub fn new(host: &'a Host<'a>, config: &RunConfig) -> Self {
+    pub(crate) fn new(host: &'a Host<'a>, config: &RunConfig) -> Self {
         Self {
             host,
             began: (host.seconds)(),
@@ -39,7 +39,7 @@ impl<'a> Limits<'a> {
     ///
     /// # Errors
     /// The disk is full: that takes a person, not a later resume.
-    pub fn reached(&self) -> Result<Option<String>> {
+    pub(crate) fn reached(&self) -> Result<Option<String>> {
         if self.host.stop_requested() {
             return Ok(Some("stopped on request".into()));
         }

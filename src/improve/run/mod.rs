@@ -66,18 +66,18 @@ pub(super) struct Run<'a> {
 
 impl Run<'_> {
     /// The tasks of a split, in the dataset's order.
-    pub fn tasks(&self, split: Split) -> &[Task] {
+    pub(super) fn tasks(&self, split: Split) -> &[Task] {
         self.tasks.get(split.name()).map_or(&[], Vec::as_slice)
     }
 
     /// The task with this id, whatever its split.
-    pub fn task(&self, id: &str) -> Result<&Task> {
+    pub(super) fn task(&self, id: &str) -> Result<&Task> {
         let found = self.tasks.values().flatten().find(|t| t.id == id);
         found.with_context(|| format!("the store names the task `{id}`, which the dataset no longer has"))
     }
 
     /// Every trajectory of these trees, in order.
-    pub fn trajectories<'t>(&'t self, stored: &'t [StoredTree]) -> Result<Vec<Trajectory<'t>>> {
+    pub(super) fn trajectories<'t>(&'t self, stored: &'t [StoredTree]) -> Result<Vec<Trajectory<'t>>> {
         let mut trajectories = Vec::new();
         for StoredTree { tree, trajectory_ids, .. } in stored {
             let task = self.task(&tree.task_id)?;
@@ -88,14 +88,14 @@ impl Run<'_> {
     }
 
     /// The phases that the store has as complete.
-    pub async fn progress(&self) -> Result<Progress> {
+    pub(super) async fn progress(&self) -> Result<Progress> {
         let done = self.store.done_phases(self.id).await?;
         Ok(Progress { arm: self.arm, iterations: self.config.run.iterations, done })
     }
 
     /// Hash of the policy that `iteration` starts from: the last promoted candidate before it, or
     /// the base.
-    pub async fn incumbent_hash(&self, iteration: u32) -> Result<String> {
+    pub(super) async fn incumbent_hash(&self, iteration: u32) -> Result<String> {
         let promotions = self.store.promotions(self.id).await?;
         let last = promotions.into_iter().rfind(|(i, p)| *i < iteration && p.promoted);
         Ok(last.map_or_else(|| self.base_policy_hash.clone(), |(_, p)| p.candidate_hash))
@@ -103,14 +103,14 @@ impl Run<'_> {
 
     /// The checkpoint of the policy that `iteration` trained, removed or not; `None` if it isn't
     /// trained yet.
-    pub async fn candidate(&self, iteration: u32) -> Result<Option<Checkpoint>> {
+    pub(super) async fn candidate(&self, iteration: u32) -> Result<Option<Checkpoint>> {
         let all = self.store.checkpoints(self.id).await?;
         let is_candidate = |c: &Checkpoint| c.row.kind == CheckpointKind::Candidate;
         Ok(all.into_iter().find(|c| c.iteration == iteration && is_candidate(c)))
     }
 
     /// Hash of the policy that `iteration` trained.
-    pub async fn candidate_hash(&self, iteration: u32) -> Result<String> {
+    pub(super) async fn candidate_hash(&self, iteration: u32) -> Result<String> {
         let found = self.candidate(iteration).await?;
         Ok(found
             .with_context(|| format!("iteration {iteration} has no candidate checkpoint"))?

@@ -7,18 +7,18 @@ const HASH_CHARS: usize = 16;
 
 /// Name of the folder that holds the candidate of `iteration`. The arm is part of it: control arms
 /// may come to the same weights, and retention is per run.
-pub fn candidate_name(arm: Arm, iteration: u32, hash: &str) -> String {
+pub(crate) fn candidate_name(arm: Arm, iteration: u32, hash: &str) -> String {
     format!("{arm}-{iteration}-{hash:.HASH_CHARS$}")
 }
 
 /// Name of the folder that holds the trainer's state after `step` updates of `iteration`.
-pub fn state_name(arm: Arm, iteration: u32, step: usize) -> String {
+pub(crate) fn state_name(arm: Arm, iteration: u32, step: usize) -> String {
     format!("state-{arm}-{iteration}-{step}")
 }
 
 /// What the name of a checkpoint's folder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Name {
+pub(crate) struct Name {
     pub arm: Arm,
     pub iteration: u32,
     /// A folder that is not complete: it is being written or removed, or a crash cut that off.
@@ -28,7 +28,7 @@ pub struct Name {
 impl Name {
     /// Reads `ARM-ITERATION-HASH`, `state-ARM-ITERATION-STEP`, or `.NAME.tmp` of one of these.
     /// `None` for any other name: then the entry is not this program's.
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let inner = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
         let (before, last) = inner.unwrap_or(name).rsplit_once('-')?;
         let before = match before.strip_prefix("state-") {

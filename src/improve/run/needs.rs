@@ -132,11 +132,11 @@ mod tests {
     #[test]
     fn a_script_without_hidden_states_has_no_head() {
         let script = Scripted::new(Script::table(BTreeMap::new()), 0.5).unwrap();
-        assert!(check(&config(&[]), &of(script.capabilities())).is_ok());
+        check(&config(&[]), &of(script.capabilities())).unwrap();
         let blind = of(script.with_hidden_size(0).capabilities());
         let error = refusal(&[], &blind);
         assert!(error.contains("`head`") && error.contains("hidden states"), "{error}");
-        assert!(check(&config(&HEADLESS), &blind).is_ok());
+        check(&config(&HEADLESS), &blind).unwrap();
         let error = refusal(&[HEADLESS[0], HEADLESS[1], ("rollout.strategy", "tot")], &blind);
         assert!(error.contains("tree.value") && error.contains("the policy"), "{error}");
     }
@@ -150,7 +150,7 @@ mod tests {
         assert!(error.contains("`vote * accuracy` uses `accuracy`"), "{error}");
         let judged = [("judge.model", "phi3"), ("reference.model", "phi3")];
         let engines = Engines { policy: Capabilities::ALL, ..of(model) };
-        assert!(check(&config(&judged), &engines).is_ok());
+        check(&config(&judged), &engines).unwrap();
     }
 
     #[test]

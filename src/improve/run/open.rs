@@ -27,7 +27,12 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The folder's checkpoints are later than its store, another process has the lock, something the configuration names can't be used, or the folder
     /// holds a run of another identity.
-    pub async fn open(host: &'a Host<'a>, config: &'a Config, kind: PolicyKind, arm: Arm) -> Result<Self> {
+    pub(crate) async fn open(
+        host: &'a Host<'a>,
+        config: &'a Config,
+        kind: PolicyKind,
+        arm: Arm,
+    ) -> Result<Self> {
         // Before anything is created: a folder that is refused is left as it is.
         orphans::ensure_explained(Path::new(&config.run.dir)).await?;
         let dir = create_folder(config)?;

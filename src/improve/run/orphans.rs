@@ -104,7 +104,7 @@ pub async fn ensure_explained(dir: &Path) -> Result<()> {
 
 /// Removes what the run in `dir` left half done: its temporaries, and folders that it had given up.
 /// The caller holds the run's lock.
-pub async fn sweep(dir: &Path) -> Result<()> {
+pub(super) async fn sweep(dir: &Path) -> Result<()> {
     let names = list(dir)?;
     let store = outline(&dir.join(STORE_FILE)).await?;
     for name in unnamed(&names, &store) {

@@ -21,14 +21,14 @@ pub(super) struct Pace {
 impl Pace {
     /// The pace before the first unit. All threads together hold `tokens_max` tokens, and a piece
     /// of work takes `tokens_each`. A unit is at least as large as what is drawn together.
-    pub fn new(threads: usize, tokens_max: usize, tokens_each: usize) -> Self {
+    pub(super) fn new(threads: usize, tokens_max: usize, tokens_each: usize) -> Self {
         let held = tokens_max / tokens_each.max(1);
         let least = held.clamp(1, TOGETHER_MAX * threads.max(1));
         Self { least, next: least }
     }
 
     /// Takes the next unit off the rest. A remainder that would make a small unit is included.
-    pub fn unit<'a, T>(&self, rest: &mut &'a [T]) -> &'a [T] {
+    pub(super) fn unit<'a, T>(&self, rest: &mut &'a [T]) -> &'a [T] {
         let count = if rest.len() < self.next + self.next / 2 { rest.len() } else { self.next };
         let (unit, others) = rest.split_at(count);
         *rest = others;
@@ -36,7 +36,7 @@ impl Pace {
     }
 
     /// Learns how long a unit of `count` pieces took.
-    pub fn took(&mut self, count: usize, seconds: f64) {
+    pub(super) fn took(&mut self, count: usize, seconds: f64) {
         let wanted = count as f64 * SECONDS / seconds.max(1e-3);
         self.next = (wanted as usize).min(count.saturating_mul(GROWTH_MAX)).max(self.least);
     }

@@ -22,7 +22,7 @@ pub(in crate::improve) struct PhaseCache {
 
 impl PhaseCache {
     /// The trees of an iteration whose rollout is complete, in order of insertion.
-    pub async fn rollouts(&mut self, run: &Run<'_>, iteration: u32) -> Result<Arc<Vec<StoredTree>>> {
+    pub(crate) async fn rollouts(&mut self, run: &Run<'_>, iteration: u32) -> Result<Arc<Vec<StoredTree>>> {
         if let Some((known, trees)) = &self.rollouts
             && *known == iteration
         {
@@ -34,7 +34,7 @@ impl PhaseCache {
     }
 
     /// Frees the trees: nothing after selection and the preparation of training reads them.
-    pub fn forget_rollouts(&mut self) {
+    pub(crate) fn forget_rollouts(&mut self) {
         self.rollouts = None;
     }
 
@@ -49,7 +49,7 @@ impl PhaseCache {
     }
 
     /// Frees the graded trajectories: nothing after critique reads them.
-    pub fn forget_graded(&mut self) {
+    pub(crate) fn forget_graded(&mut self) {
         self.graded = None;
     }
 }

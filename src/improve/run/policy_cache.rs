@@ -25,7 +25,7 @@ impl PolicyCache {
     ///
     /// # Errors
     /// No checkpoint of it is stored, or its files are missing, damaged or changed.
-    pub async fn load(&mut self, run: &Run<'_>, hash: &str) -> Result<Arc<Policy>> {
+    pub(crate) async fn load(&mut self, run: &Run<'_>, hash: &str) -> Result<Arc<Policy>> {
         if self.loaded.hash() != hash {
             let frozen = self.loaded.frozen();
             let policy = if hash == run.base_policy_hash {

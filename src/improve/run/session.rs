@@ -27,7 +27,7 @@ pub(in crate::improve) struct Session<'a> {
 
 impl Session<'_> {
     /// The policy that `iteration` starts from, in memory.
-    pub async fn incumbent(&mut self, iteration: u32) -> Result<Arc<Policy>> {
+    pub(crate) async fn incumbent(&mut self, iteration: u32) -> Result<Arc<Policy>> {
         let hash = self.run.incumbent_hash(iteration).await?;
         self.policies.load(&self.run, &hash).await
     }
@@ -41,7 +41,7 @@ impl Session<'_> {
 
     /// Stores an alarm of a phase, or of the session if no phase is given, and shows it. A phase that was interrupted
     /// after it raised an alarm raises the same one again: it is stored and shown once.
-    pub async fn raise(&self, at: Option<(u32, Phase)>, alarm: Alarm) -> Result<()> {
+    pub(crate) async fn raise(&self, at: Option<(u32, Phase)>, alarm: Alarm) -> Result<()> {
         let (iteration, phase) = at.unzip();
         let (store, now) = (&self.run.store, (self.host.now)());
         let is_new = store.put_alarm(self.run.id, iteration, phase, &alarm, &now).await?;
@@ -56,7 +56,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// The stored decision would start the next iteration from another policy.
-    pub async fn roll_back(&self, iteration: u32, to: &str, alarm: Alarm) -> Result<()> {
+    pub(crate) async fn roll_back(&self, iteration: u32, to: &str, alarm: Alarm) -> Result<()> {
         let next = self.run.incumbent_hash(iteration + 1).await?;
         ensure!(
             next == to,
@@ -67,7 +67,13 @@ impl Session<'_> {
     }
 
     /// Stores that a phase is complete; `began` is when it started, in the host's seconds.
-    pub async fn finish_phase(&self, iteration: u32, phase: Phase, began: f64, note: String) -> Result<()> {
+    pub(crate) async fn finish_phase(
+        &self,
+        iteration: u32,
+        phase: Phase,
+        began: f64,
+        note: String,
+    ) -> Result<()> {
         let seconds = (self.host.seconds)() - began;
         let detail = serde_json::json!({ "note": note }).to_string();
         let (store, run) = (&self.run.store, self.run.id);
@@ -84,12 +90,12 @@ impl Session<'_> {
     }
 
     /// Ends the session before the run is complete.
-    pub async fn stop(self, reason: String) -> Result<Outcome> {
+    pub(crate) async fn stop(self, reason: String) -> Result<Outcome> {
         self.close(RunState::Stopped, Some(reason)).await
     }
 
     /// Ends the session of a complete run.
-    pub async fn finish(self) -> Result<Outcome> {
+    pub(crate) async fn finish(self) -> Result<Outcome> {
         self.close(RunState::Done, None).await
     }
 

@@ -9,7 +9,7 @@ use super::frontier::{Child, Expand, Extent, Fate, Frontier, Ruling};
 use crate::domain::{PruneReason, Tree};
 use crate::rollout::TreeConfig;
 
-pub struct Beam {
+pub(super) struct Beam {
     /// Children of each thought of the beam.
     proposals: u32,
     /// Places in the beam.
@@ -20,7 +20,7 @@ pub struct Beam {
 }
 
 impl Beam {
-    pub fn new(config: &TreeConfig) -> Self {
+    pub(super) fn new(config: &TreeConfig) -> Self {
         let TreeConfig { proposals, beam, value_floor, .. } = *config;
         Self { proposals, places: beam as usize, value_floor, open: vec![None] }
     }

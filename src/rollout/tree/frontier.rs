@@ -17,7 +17,7 @@ use crate::domain::{PruneReason, Tree};
 
 /// A thought to expand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expand {
+pub(super) struct Expand {
     /// Index of a thought that is open (not pruned, not a leaf, not ended); `None` is the root.
     pub parent: Option<u32>,
     /// How many children to propose; at least 1.
@@ -26,7 +26,7 @@ pub struct Expand {
 
 /// A thought that was added in this round. Duplicates of a sibling are not reported.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Child {
+pub(super) struct Child {
     /// Its index in [`Tree::thoughts`].
     pub thought: u32,
     /// The value of its path, a probability of being good so far; `None` if the scorer gave none.
@@ -37,7 +37,7 @@ pub struct Child {
 
 /// What becomes of an open thought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(super) enum Fate {
     /// It is the end of a trajectory. A path that had not ended is cut there and claims no answer.
     Leaf,
     /// It is given up: no trajectory passes it.
@@ -46,7 +46,7 @@ pub enum Fate {
 
 /// A decision about one thought, of this round or of an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ruling {
+pub(super) struct Ruling {
     pub thought: u32,
     pub fate: Fate,
 }
@@ -67,7 +67,7 @@ pub struct Extent {
 /// A frontier is a function of its tree only: no clock, no randomness, no other tree. When the
 /// search is over the tree has at least one leaf, and every thought is a leaf, pruned, or has a
 /// child.
-pub trait Frontier: Send {
+pub(super) trait Frontier: Send {
     /// The largest tree that this frontier grows when a trajectory has at most `thoughts_max`
     /// thoughts. The driver stops with an error if the frontier asks for more.
     fn extent(&self, thoughts_max: usize) -> Extent;

@@ -22,7 +22,7 @@ const END_LIKELY: f32 = 0.5;
 const LINE_BYTES_MAX: usize = 2000;
 
 /// The proposals of every expansion, in order: at most as many as it asks for, and at least one.
-pub fn prompted(
+pub(super) fn prompted(
     tools: &Tools,
     proposing: &Proposing,
     searches: &[Search],

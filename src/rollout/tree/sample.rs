@@ -9,7 +9,11 @@ use super::search::{Expansion, Proposal, Search};
 use crate::rollout::chain::check;
 
 /// The proposals of every expansion, in order: as many as it asks for.
-pub fn sampled(tools: &Tools, searches: &[Search], expansions: &[Expansion]) -> Result<Vec<Vec<Proposal>>> {
+pub(super) fn sampled(
+    tools: &Tools,
+    searches: &[Search],
+    expansions: &[Expansion],
+) -> Result<Vec<Vec<Proposal>>> {
     let requests: Vec<Request> =
         expansions.iter().flat_map(|expansion| requests(tools, searches, expansion)).collect();
     let completions = tools.engine.generate(&requests, tools.stops, tools.on_tokens)?;

@@ -19,7 +19,7 @@ const PROPOSE_PROMPT: u32 = u32::MAX;
 
 /// A thought that may be added to a tree.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Proposal {
+pub(super) struct Proposal {
     pub token_ids: Vec<u32>,
     /// Of each token, as in [`Thought::logprobs`].
     pub logprobs: Vec<f32>,
@@ -29,7 +29,7 @@ pub struct Proposal {
 
 /// An [`Expand`] of one of several searches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expansion {
+pub(super) struct Expansion {
     /// Index of the search.
     pub search: usize,
     pub expand: Expand,
@@ -46,7 +46,7 @@ struct Note {
     children: u32,
 }
 
-pub struct Search {
+pub(super) struct Search {
     kind: TaskKind,
     pub tree: Tree,
     /// One for each thought of the tree.
@@ -59,7 +59,7 @@ pub struct Search {
 }
 
 impl Search {
-    pub fn new(job: &Job, frontier: Box<dyn Frontier>) -> Self {
+    pub(super) fn new(job: &Job, frontier: Box<dyn Frontier>) -> Self {
         let tree = Tree {
             address: job.address.clone(),
             strategy: Strategy::Tot,
@@ -73,7 +73,7 @@ impl Search {
     }
 
     /// Names the search in errors.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("in the search at {}", self.tree.address)
     }
 
@@ -84,7 +84,7 @@ impl Search {
     }
 
     /// The thoughts up to `last`.
-    pub fn path_to(&self, last: Option<u32>) -> Path<'_> {
+    pub(super) fn path_to(&self, last: Option<u32>) -> Path<'_> {
         let thoughts = self.path(last).into_iter().map(|i| &self.tree.thoughts[i]).collect();
         Path { tree: &self.tree, thoughts }
     }
@@ -98,12 +98,12 @@ impl Search {
     }
 
     /// What the policy reads before it continues after `last`: the prompt and the path.
-    pub fn context_ids(&self, last: Option<u32>) -> Vec<u32> {
+    pub(super) fn context_ids(&self, last: Option<u32>) -> Vec<u32> {
         [self.tree.prompt_ids.as_slice(), &self.path_ids(last)].concat()
     }
 
     /// Tokens that a child of `parent` may have.
-    pub fn tokens_left(&self, tools: &Tools, parent: Option<u32>) -> usize {
+    pub(super) fn tokens_left(&self, tools: &Tools, parent: Option<u32>) -> usize {
         tools.limits.tokens_max - self.path_ids(parent).len()
     }
 
@@ -120,20 +120,20 @@ impl Search {
     }
 
     /// The streams of the children that an expansion adds.
-    pub fn child_addresses(&self, expand: Expand) -> Vec<Address> {
+    pub(super) fn child_addresses(&self, expand: Expand) -> Vec<Address> {
         let parent = self.address(expand.parent);
         let first = self.children(expand.parent);
         (first..first + expand.children).map(|sibling| parent.child(sibling)).collect()
     }
 
     /// The stream of the prompt that proposes an expansion's children. No thought samples from it.
-    pub fn prompt_address(&self, expand: Expand) -> Address {
+    pub(super) fn prompt_address(&self, expand: Expand) -> Address {
         self.address(expand.parent).child(PROPOSE_PROMPT).child(self.children(expand.parent))
     }
 
     /// What the frontier wants to expand next; none if the search is over. An error names a request
     /// that the frontier's own extent or the state of the tree rules out.
-    pub fn next(&mut self, thoughts_max: usize) -> Result<Vec<Expand>> {
+    pub(super) fn next(&mut self, thoughts_max: usize) -> Result<Vec<Expand>> {
         let wanted = self.frontier.next(&self.tree);
         let extent = self.frontier.extent(thoughts_max);
         let children: usize = wanted.iter().map(|expand| expand.children as usize).sum();
@@ -167,7 +167,7 @@ impl Search {
 
     /// Appends proposals as children of `parent`. One with the text of an earlier sibling is a
     /// duplicate.
-    pub fn add(&mut self, tools: &Tools, parent: Option<u32>, proposals: Vec<Proposal>) -> Result<()> {
+    pub(super) fn add(&mut self, tools: &Tools, parent: Option<u32>, proposals: Vec<Proposal>) -> Result<()> {
         let (before_ids, before) = (self.path_ids(parent), self.path_text(parent));
         let depth = self.path(parent).len() + 1;
         let mut siblings = self.distinct_children(parent);
@@ -237,7 +237,7 @@ impl Search {
     }
 
     /// Reports the round's children to the frontier and carries out its rulings.
-    pub fn learn(&mut self, tools: &Tools) -> Result<()> {
+    pub(super) fn learn(&mut self, tools: &Tools) -> Result<()> {
         let child = |thought: u32| Child {
             thought,
             value: self.tree.thoughts[thought as usize].value,
@@ -268,7 +268,7 @@ impl Search {
     }
 
     /// The finished tree.
-    pub fn into_tree(self) -> Result<Tree> {
+    pub(super) fn into_tree(self) -> Result<Tree> {
         ensure!(!self.tree.leaves.is_empty(), "{} the frontier made no leaf", self.name());
         Ok(self.tree)
     }

@@ -5,17 +5,17 @@
 //! worst thought well.
 
 /// 1 / (1 + e^-z).
-pub fn sigmoid(z: f64) -> f64 {
+pub(super) fn sigmoid(z: f64) -> f64 {
     1.0 / (1.0 + (-z).exp())
 }
 
 /// ln(1 + e^z) without overflow.
-pub fn softplus(z: f64) -> f64 {
+pub(super) fn softplus(z: f64) -> f64 {
     if z > 0.0 { z + (-z).exp().ln_1p() } else { z.exp().ln_1p() }
 }
 
 /// Index of the lowest of `z`, the first of equals; 0 if there is none.
-pub fn worst(z: impl Iterator<Item = f64>) -> usize {
+pub(super) fn worst(z: impl Iterator<Item = f64>) -> usize {
     z.enumerate().min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(i, _)| i)
 }
 

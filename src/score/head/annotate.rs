@@ -5,7 +5,7 @@ use super::fit::shuffled;
 use crate::domain::{Address, Reward};
 
 /// The entropy of a yes-or-no distribution with probability `p` of yes, in bits.
-pub fn entropy_bits(p: f64) -> f64 {
+pub(super) fn entropy_bits(p: f64) -> f64 {
     let part = |p: f64| if p > 0.0 { -p * p.log2() } else { 0.0 };
     part(p) + part(1.0 - p)
 }

@@ -42,15 +42,15 @@ impl Calibration {
 
 /// p = σ(slope · logit + offset).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Platt {
+pub(super) struct Platt {
     pub slope: f64,
     pub offset: f64,
 }
 
 impl Platt {
-    pub const IDENTITY: Self = Self { slope: 1.0, offset: 0.0 };
+    pub(super) const IDENTITY: Self = Self { slope: 1.0, offset: 0.0 };
 
-    pub fn probability(&self, logit: f64) -> f64 {
+    pub(super) fn probability(&self, logit: f64) -> f64 {
         sigmoid(self.slope * logit + self.offset)
     }
 
@@ -60,7 +60,7 @@ impl Platt {
     /// A slope that would reverse the ranking is refused: then only the offset is fitted.
     ///
     /// [`IDENTITY`]: Self::IDENTITY
-    pub fn fit(observations: &[(f64, f64, f64)]) -> Self {
+    pub(super) fn fit(observations: &[(f64, f64, f64)]) -> Self {
         let fitted = Self::newton(observations, true);
         let usable = fitted.slope > 0.0 && fitted.slope.is_finite() && fitted.offset.is_finite();
         if usable { fitted } else { Self::newton(observations, false) }

@@ -9,7 +9,7 @@ use half::f16;
 use crate::domain::Thought;
 
 /// Number of log-probability statistics that follow the hidden state.
-pub const STATISTICS: usize = 6;
+pub(super) const STATISTICS: usize = 6;
 
 /// Surprise below which tokens count as equally sure, in nats.
 const SURPRISE_MIN: f32 = 1e-3;
@@ -59,7 +59,7 @@ fn sureness(logprob: f32) -> f32 {
 /// Mean and scale of every feature over the training set: statistics enter the head standardised,
 /// hidden states at [`HIDDEN_SCALE`] of that.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Standard {
+pub(super) struct Standard {
     pub mean: Vec<f32>,
     pub deviation: Vec<f32>,
 }
@@ -75,7 +75,7 @@ const CLAMP: f32 = 6.0;
 
 impl Standard {
     /// Over all of `rows`, each of `inputs` values.
-    pub fn of<'a>(rows: impl Iterator<Item = &'a Vec<f32>> + Clone, inputs: usize) -> Self {
+    pub(super) fn of<'a>(rows: impl Iterator<Item = &'a Vec<f32>> + Clone, inputs: usize) -> Self {
         let n = rows.clone().count().max(1) as f64;
         let mut mean = vec![0.0f64; inputs];
         for row in rows.clone() {
@@ -99,7 +99,7 @@ impl Standard {
     }
 
     /// Every row standardised, one after the other.
-    pub fn apply(&self, rows: &[Vec<f32>]) -> Vec<f32> {
+    pub(super) fn apply(&self, rows: &[Vec<f32>]) -> Vec<f32> {
         let one = |((&v, m), d): ((&f32, &f32), &f32)| ((v - m) / d).clamp(-CLAMP, CLAMP);
         rows.iter().flat_map(|row| row.iter().zip(&self.mean).zip(&self.deviation).map(one)).collect()
     }

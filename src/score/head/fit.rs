@@ -36,7 +36,7 @@ const STREAM_ORDER: u32 = 2;
 const STREAM_FOLDS: u32 = 3;
 
 /// See [`super::Critic::fit`].
-pub fn fit(
+pub(super) fn fit(
     sets: &[Labelled],
     config: &CriticConfig,
     address: &Address,
@@ -121,7 +121,7 @@ impl Row {
 }
 
 /// The log-odds that a whole trajectory is good, per output, from its standardised thoughts.
-pub fn trajectory_logits(network: &Network, x: &[f32]) -> [f64; K] {
+pub(super) fn trajectory_logits(network: &Network, x: &[f32]) -> [f64; K] {
     let _span = profile::span(Operator::CriticHead);
     let (z, _) = network.forward(x);
     let of = |k: usize| z.iter().map(move |z| f64::from(z[k]));
@@ -174,7 +174,7 @@ fn step(
 }
 
 /// 0..n in random order (Fisher and Yates).
-pub fn shuffled(n: usize, stream: &mut impl Rng) -> Vec<usize> {
+pub(super) fn shuffled(n: usize, stream: &mut impl Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     for i in (1..n).rev() {
         order.swap(i, (stream.next_u64() % (i as u64 + 1)) as usize);

@@ -10,12 +10,12 @@ use crate::domain::Address;
 use crate::ops::kernels::{add_outer, add_rows, tanh};
 
 /// Number of outputs.
-pub const K: usize = OUTPUTS.len();
+pub(super) const K: usize = OUTPUTS.len();
 
 /// All parameters in one row: `hidden.weight` (inputs, width), `hidden.bias` (width),
 /// `output.weight` (width, 4), `output.bias` (4).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Network {
+pub(super) struct Network {
     pub inputs: usize,
     pub width: usize,
     pub parameters: Vec<f32>,
@@ -31,7 +31,7 @@ struct Parts {
 
 impl Network {
     /// Random weights at 1/√inputs, biases and outputs at zero: every thought starts at log-odds 0.
-    pub fn new(inputs: usize, width: usize, address: &Address) -> Self {
+    pub(super) fn new(inputs: usize, width: usize, address: &Address) -> Self {
         let mut network = Self { inputs, width, parameters: Vec::new() };
         let parts = network.parts();
         let mut normal = Normals::new(address);
@@ -49,7 +49,7 @@ impl Network {
     }
 
     /// Names, shapes and ranges of the tensors.
-    pub fn tensors(&self) -> [(&'static str, Vec<usize>, std::ops::Range<usize>); 4] {
+    pub(super) fn tensors(&self) -> [(&'static str, Vec<usize>, std::ops::Range<usize>); 4] {
         let parts = self.parts();
         [
             ("hidden.weight", vec![self.inputs, self.width], 0..parts.hidden_bias),
@@ -61,7 +61,7 @@ impl Network {
 
     /// The log-odds of thoughts with standardised features `x` (thoughts, inputs), and the
     /// activations they come from, (thoughts, width).
-    pub fn forward(&self, x: &[f32]) -> (Vec<[f32; K]>, Vec<f32>) {
+    pub(super) fn forward(&self, x: &[f32]) -> (Vec<[f32; K]>, Vec<f32>) {
         let (parts, thoughts) = (self.parts(), x.len() / self.inputs);
         let mut hidden = self.parameters[parts.hidden_bias..parts.output_weight].repeat(thoughts);
         add_rows(x, &self.parameters[..parts.hidden_bias], self.width, &mut hidden);
@@ -80,7 +80,7 @@ impl Network {
 
     /// Adds to `gradient` what `dz`, the loss's gradient by the log-odds of thoughts, means for
     /// every parameter.
-    pub fn backward(&self, x: &[f32], hidden: &[f32], dz: &[[f32; K]], gradient: &mut [f32]) {
+    pub(super) fn backward(&self, x: &[f32], hidden: &[f32], dz: &[[f32; K]], gradient: &mut [f32]) {
         let parts = self.parts();
         let mut dh = vec![0.0f32; hidden.len()];
         let rows = dh.chunks_exact_mut(self.width).zip(hidden.chunks_exact(self.width));
@@ -102,17 +102,17 @@ impl Network {
 }
 
 /// Standard normal numbers from an address (Box and Muller 1958).
-pub struct Normals {
+pub(super) struct Normals {
     stream: rand_chacha::ChaCha8Rng,
     spare: Option<f32>,
 }
 
 impl Normals {
-    pub fn new(address: &Address) -> Self {
+    pub(super) fn new(address: &Address) -> Self {
         Self { stream: address.stream(), spare: None }
     }
 
-    pub fn draw(&mut self) -> f32 {
+    pub(super) fn draw(&mut self) -> f32 {
         if let Some(spare) = self.spare.take() {
             return spare;
         }

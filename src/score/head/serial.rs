@@ -12,7 +12,7 @@ use super::{Critic, Platt};
 
 const FORMAT: &str = "autodidact-critic-1";
 
-pub fn to_bytes(critic: &Critic) -> Result<Vec<u8>> {
+pub(super) fn to_bytes(critic: &Critic) -> Result<Vec<u8>> {
     let Critic { network, standard, platt, .. } = critic;
     let mut rows: Vec<(&str, Vec<usize>, Vec<u8>)> = Vec::new();
     for (name, shape, range) in network.tensors() {
@@ -31,7 +31,7 @@ pub fn to_bytes(critic: &Critic) -> Result<Vec<u8>> {
     Ok(safetensors::serialize(views, Some(metadata))?)
 }
 
-pub fn from_bytes(bytes: &[u8]) -> Result<Critic> {
+pub(super) fn from_bytes(bytes: &[u8]) -> Result<Critic> {
     let (_, header) = SafeTensors::read_metadata(bytes).context("the critic is not a safetensors file")?;
     let format = header.metadata().as_ref().and_then(|m| m.get("format")).map_or("none", String::as_str);
     ensure!(format == FORMAT, "the critic's format is `{format}`; this program reads `{FORMAT}`");

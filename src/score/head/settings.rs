@@ -6,8 +6,9 @@ use super::super::formula::check_source;
 use crate::domain::check::{Check, not_negative, positive, probability, temperature};
 
 /// Most graded trajectories the critique head may ever learn from.
-pub const BOOTSTRAP_MAX: usize = 200;
+pub(super) const BOOTSTRAP_MAX: usize = 200;
 
+/// The section `[critic]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CriticConfig {

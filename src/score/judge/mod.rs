@@ -53,6 +53,7 @@ pub struct Judge<'a> {
 type Question = Result<Choice, ScoreError>;
 
 impl<'a> Judge<'a> {
+    /// A judge that asks `engine` with the prompts of `text`.
     pub fn new(engine: &'a dyn Generate, text: &'a Text, config: &'a JudgeConfig) -> Self {
         Self { engine, text, config }
     }

@@ -17,6 +17,7 @@ pub enum Criterion {
     Completeness,
 }
 
+/// The section `[judge]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeConfig {

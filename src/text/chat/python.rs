@@ -97,7 +97,7 @@ pub(super) struct Json {
 }
 
 impl Json {
-    pub fn new(
+    pub(super) fn new(
         ensure_ascii: bool,
         sort_keys: bool,
         indent: Option<String>,
@@ -108,7 +108,7 @@ impl Json {
         Self { ensure_ascii, sort_keys, indent, between, after_key }
     }
 
-    pub fn dumps(&self, value: &Value) -> Result<String, Error> {
+    pub(super) fn dumps(&self, value: &Value) -> Result<String, Error> {
         let mut out = String::new();
         self.write(&mut out, value, 0)?;
         Ok(out)

@@ -15,6 +15,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+#[cfg(test)]
+pub(super) use pre::SEED_PATTERN;
 pub use write::GgufVocabulary;
 
 use super::{Text, TokenizerFile, files};

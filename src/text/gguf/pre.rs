@@ -8,8 +8,6 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::text::seed;
-
 /// GPT-2's expression, which byte-level pre-tokenizers use by themselves.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -83,6 +81,10 @@ pub(super) fn named(name: &str) -> Result<&'static Pre> {
     })
 }
 
+/// How the seed's tokenizer cuts: a digit or a word includes the space before it; every other
+/// character is a piece for itself.
+pub(in crate::text) const SEED_PATTERN: &str = r" ?\d| ?[A-Za-z]+|\s|[^\sA-Za-z0-9]";
+
 /// llama.cpp's name for the pre-tokenizer of a `tokenizer.json`.
 ///
 /// `nfc` (whether characters are composed first) decides between names that cut in the same way.
@@ -93,7 +95,7 @@ pub(super) fn name_of(pre_tokenizer: &Value, ignore_merges: bool, nfc: bool) -> 
     // The seed has its own expression for digits and words. Its merges join only within one digit
     // or one word and the space before it, so the larger pieces of GPT-2's expression become the
     // same tokens for every text that its alphabet can write.
-    if found == [seed::PATTERN] {
+    if found == [SEED_PATTERN] {
         return Ok("gpt-2");
     }
     let fits = |pre: &&Pre| pre.expressions == found && pre.ignore_merges == ignore_merges;

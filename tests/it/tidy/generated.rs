@@ -3,7 +3,7 @@
 #[path = "../../../benches/pages/mod.rs"]
 mod pages;
 
-pub use pages::anchor;
+pub(super) use pages::anchor;
 
 use std::path::Path;
 

@@ -21,7 +21,7 @@ fn text(path: &str) -> String {
 }
 
 /// Path and text of README, CHANGELOG and every page of `docs/`.
-pub fn documents() -> Vec<(String, String)> {
+pub(super) fn documents() -> Vec<(String, String)> {
     let folder = root().join("docs").read_dir().expect("docs/ is there");
     let names = folder.map(|entry| entry.expect("a page").file_name().to_string_lossy().into_owned());
     let pages = names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}"));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-pub struct Source {
+pub(super) struct Source {
     /// Relative to the repository, with forward slashes.
     pub path: String,
     /// What the file belongs to: a folder of `src/` or of `crates/nn/src/`, or another crate.
@@ -11,7 +11,7 @@ pub struct Source {
 }
 
 /// Every Rust file below `folder` of the repository, in order of path; none if the folder doesn't exist.
-pub fn sources(folder: &str) -> Vec<Source> {
+pub(super) fn sources(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     let mut folders = vec![root.join(folder)];
@@ -34,7 +34,7 @@ pub fn sources(folder: &str) -> Vec<Source> {
 }
 
 impl Source {
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(super) fn new(path: &str, text: &str) -> Self {
         let parts: Vec<&str> = path.split('/').collect();
         let room = match parts.as_slice() {
             ["crates", "nn", _, room, ..] | ["crates", "domain", _, room @ "profile", ..] => room,
@@ -46,7 +46,7 @@ impl Source {
     }
 
     /// `main.rs` and the `lib.rs` of crates of several rooms, which belong to no room.
-    pub fn is_root(&self) -> bool {
+    pub(super) fn is_root(&self) -> bool {
         matches!(self.path.as_str(), "src/main.rs" | "src/lib.rs" | "crates/nn/src/lib.rs")
     }
 
@@ -56,7 +56,7 @@ impl Source {
     }
 
     /// A file of tests: below `tests/`, or `tests.rs`, or `…_tests.rs`, or of the crate that only tests use.
-    pub fn is_test(&self) -> bool {
+    pub(super) fn is_test(&self) -> bool {
         self.path.starts_with("crates/testing/")
             || self
                 .path
@@ -65,7 +65,7 @@ impl Source {
     }
 
     /// The numbered lines of code, without comments and tests.
-    pub fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(super) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = if self.is_test() { &[][..] } else { &self.lines[..] };
         // The indentation of the test-only item being skipped.
         let mut skipping: Option<&str> = None;
@@ -90,7 +90,7 @@ impl Source {
     }
 
     /// Line and name of every room that a path names.
-    pub fn imported_rooms(&self) -> Vec<(usize, String)> {
+    pub(super) fn imported_rooms(&self) -> Vec<(usize, String)> {
         let mut found: Vec<(usize, String)> = self
             .code()
             .flat_map(|(number, line)| {
@@ -128,6 +128,14 @@ impl Source {
         found
     }
 
+    /// Whether a comment for readers of the documentation stands above the line with this index, and
+    /// above its attributes.
+    pub(super) fn is_documented(&self, index: usize) -> bool {
+        let above = self.lines[..index].iter().rev().map(|line| line.trim_start());
+        let mut above = above.skip_while(|line| line.starts_with("#[") || line.ends_with(")]"));
+        above.next().is_some_and(|line| line.starts_with("///"))
+    }
+
     /// How many `super` lead to the crate's root.
     fn depth(&self) -> usize {
         let below_src = self.path.split('/').skip_while(|part| *part != "src").count() - 1;
@@ -135,7 +143,7 @@ impl Source {
     }
 
     /// First line, name and number of lines of every function, tests included.
-    pub fn functions(&self) -> Vec<(usize, String, usize)> {
+    pub(super) fn functions(&self) -> Vec<(usize, String, usize)> {
         let mut found = Vec::new();
         for (i, line) in self.lines.iter().enumerate() {
             let code = line.trim_start();

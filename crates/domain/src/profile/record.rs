@@ -74,14 +74,17 @@ impl Totals {
         self.zip(earlier, u64::saturating_sub)
     }
 
+    /// Both together.
     pub fn plus(&self, other: &Self) -> Self {
         self.zip(other, u64::saturating_add)
     }
 
+    /// What one operator took.
     pub fn of(&self, operator: Operator) -> Count {
         self.operators[operator as usize]
     }
 
+    /// How many tokens of one kind.
     pub fn tokens(&self, tokens: Tokens) -> u64 {
         self.tokens[tokens as usize]
     }
@@ -360,6 +363,7 @@ pub fn product(work: impl FnOnce() -> Work) -> Product {
 pub struct Pieces(Option<Operator>);
 
 impl Product {
+    /// What measures the pieces of this product, on the threads that compute them.
     pub fn pieces(&self) -> Pieces {
         Pieces(self.operator)
     }

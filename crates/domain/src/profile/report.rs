@@ -99,6 +99,7 @@ pub struct OperatorLine {
     pub bytes_per_s: f64,
 }
 
+/// Tokens by what was done with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenCounts {
     /// Drawn from a policy.
@@ -121,10 +122,12 @@ impl TokenCounts {
         }
     }
 
+    /// All tokens.
     pub fn sum(self) -> u64 {
         self.drawn + self.prompted + self.read + self.trained
     }
 
+    /// Both together.
     pub fn plus(self, other: Self) -> Self {
         Self {
             drawn: self.drawn + other.drawn,

@@ -4,7 +4,7 @@ use super::record::{self, Totals};
 
 /// What the counters and clocks said at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Moment {
+pub(super) struct Moment {
     pub ns: u64,
     /// Processor time of the whole process; `None` where the system doesn't report it.
     pub cpu_ns: Option<u64>,

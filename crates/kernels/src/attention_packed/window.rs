@@ -312,9 +312,9 @@ impl Backward<'_, '_> {
         for key in 0..self.window.count {
             let saw = key..self.window.count.min(key.saturating_add(length));
             for v in 0..self.queries.width {
-                // SAFETY: as whoever made this promises; the first head wrote them.
                 let (mut k, mut value) = match self.is_first {
                     true => (s.splat(0.0), s.splat(0.0)),
+                    // SAFETY: as whoever made this promises; the first head wrote them.
                     false => unsafe { (self.dk.get(s, key, v), self.dv.get(s, key, v)) },
                 };
                 for (query, start) in saw.clone().zip(&starts[saw.clone()]) {

@@ -32,7 +32,7 @@ use super::simd::{Isa, LANES};
 use super::slots;
 use super::unpacked::{Operand, Source};
 use autodidact_domain::profile::{self, Operator, Unit, Work};
-pub use held::HeldTiles;
+pub(crate) use held::HeldTiles;
 use steps::Rows;
 
 /// Rows of a tile of A and of C.
@@ -121,7 +121,7 @@ thread_local! {
 }
 
 /// `C = A B`, or `C += A B`, by `wanted` parts; A (m, k), C row-major (m, n). Panics where there are no tiles.
-pub fn gemm_tiles(
+pub(crate) fn gemm_tiles(
     a: Left<'_>,
     m: usize,
     b: &impl TileSource,
@@ -135,7 +135,7 @@ pub fn gemm_tiles(
 }
 
 /// `A B`, (m, n), in memory that nothing was written to before.
-pub fn product_by_tiles(a: Left<'_>, m: usize, b: &impl TileSource, wanted: usize) -> Vec<f32> {
+pub(crate) fn product_by_tiles(a: Left<'_>, m: usize, b: &impl TileSource, wanted: usize) -> Vec<f32> {
     let count = m.checked_mul(b.n()).expect("C fits in memory");
     // SAFETY: C has as many elements; a product that doesn't accumulate reads none and writes every one.
     unsafe {

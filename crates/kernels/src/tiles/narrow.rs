@@ -23,7 +23,7 @@ pub(super) struct Narrow<'a, B> {
 
 impl<'a, B: TileSource> Narrow<'a, B> {
     /// Of a right-hand side that [`fits`].
-    pub fn of(b: &'a B, wanted: usize, buffer: &'a mut Vec<Tile>) -> Self {
+    pub(super) fn of(b: &'a B, wanted: usize, buffer: &'a mut Vec<Tile>) -> Self {
         let (blocks, panels) = (b.k().div_ceil(BLOCK), b.n().div_ceil(PANEL));
         let parts = b.parts(wanted);
         let each = 2 * blocks * parts;
@@ -47,7 +47,7 @@ impl<'a, B: TileSource> Narrow<'a, B> {
     ///
     /// # Safety
     /// C has these rows, written before if they are added to, and nobody else reads or writes them meanwhile.
-    pub unsafe fn multiply(&self, a: &[f32], rows: Range<usize>, c: Output, accumulate: bool) {
+    pub(super) unsafe fn multiply(&self, a: &[f32], rows: Range<usize>, c: Output, accumulate: bool) {
         let registers = amx::Registers::take();
         assert!(registers.is_some(), "this processor has no tiles of bf16");
         let (k, n, wanted) = (self.b.k(), self.b.n(), self.wanted);

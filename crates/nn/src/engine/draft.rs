@@ -13,29 +13,29 @@ const LONGEST: usize = 16;
 const AGREED: usize = 2;
 
 /// Drafted tokens for each of `sequences` in one pass, if `rows` rows cost as much as one.
-pub fn room(rows: usize, sequences: usize) -> usize {
+pub(super) fn room(rows: usize, sequences: usize) -> usize {
     (rows / sequences.max(1)).saturating_sub(1)
 }
 
 /// How long a sequence's drafts may be, learned from how many tokens of earlier drafts were
 /// accepted.
 #[derive(Debug)]
-pub struct AcceptanceRate(usize);
+pub(super) struct AcceptanceRate(usize);
 
 impl AcceptanceRate {
     /// Before the first draft.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(2)
     }
 
     /// Tokens of the next draft, at most `room`.
-    pub fn most(&self, room: usize) -> usize {
+    pub(super) fn most(&self, room: usize) -> usize {
         self.0.min(room)
     }
 
     /// Learns how many drafted tokens were accepted. All: the next draft is twice as long. None: it
     /// is half as long.
-    pub fn learn(&mut self, drafted: usize, accepted: usize) {
+    pub(super) fn learn(&mut self, drafted: usize, accepted: usize) {
         match accepted {
             _ if drafted == 0 => {}
             0 => self.0 = (self.0 / 2).max(1),
@@ -47,7 +47,7 @@ impl AcceptanceRate {
 
 /// Appends at most `most` tokens to `to`. The text is `context`, then `sampled`. The tokens are
 /// those that followed the text's last tokens at the last earlier place where they stood.
-pub fn draft(context: &[u32], sampled: &[u32], most: usize, to: &mut Vec<u32>) {
+pub(super) fn draft(context: &[u32], sampled: &[u32], most: usize, to: &mut Vec<u32>) {
     let len = context.len() + sampled.len();
     let at = |i: usize| if i < context.len() { context[i] } else { sampled[i - context.len()] };
     if most == 0 || len <= AGREED {

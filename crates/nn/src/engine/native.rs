@@ -312,7 +312,7 @@ impl Queue {
     }
 
     /// Indices of requests with the same context; `None` when all groups are taken.
-    pub fn take(&self) -> Option<&[usize]> {
+    pub(super) fn take(&self) -> Option<&[usize]> {
         self.groups.get(self.next.fetch_add(1, Ordering::Relaxed)).map(Vec::as_slice)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use autodidact_testing::assert_refused;
+
 use super::*;
 use crate::domain::{Address, FinishReason, Purpose, Sampling};
 use crate::model::{LayerConfig, ModelConfig, Weights};
@@ -237,10 +239,12 @@ fn refuses_bad_requests_by_name() {
         assert!(text.contains(word) && text.contains("request 1"), "{text}");
     }
     let read = |from, hidden_at| engine.read(&[ReadRequest { ids: vec![1, 2, 3], from, hidden_at }]);
-    assert!(read(1, vec![2]).is_ok());
-    assert!(read(0, vec![]).is_err() && read(4, vec![]).is_err());
-    assert!(read(1, vec![0]).is_err() && read(1, vec![3]).is_err());
-    assert!(Native::new(Packed::new(&weights()).unwrap(), 0).is_err());
+    read(1, vec![2]).unwrap();
+    assert_refused(read(0, vec![]), "`from` is 0");
+    assert_refused(read(4, vec![]), "`from` is 4");
+    assert_refused(read(1, vec![0]), "`hidden_at` has 0");
+    assert_refused(read(1, vec![3]), "`hidden_at` has 3");
+    assert_refused(Native::new(Packed::new(&weights()).unwrap(), 0), "batch_tokens is 0");
 }
 
 #[test]
@@ -292,8 +296,13 @@ fn weighing_options_is_reading_them() {
         }
     }
     assert_eq!(on_threads(1, || engine.option_logprobs(&choices).unwrap()), weights);
-    let long = Choice { context_ids: vec![1; 90], options: vec![vec![1; 7]] };
-    assert!(engine.option_logprobs(&[long]).is_err());
-    assert!(engine.option_logprobs(&[Choice { context_ids: vec![1], options: vec![vec![99]] }]).is_err());
-    assert!(engine.option_logprobs(&[Choice { context_ids: vec![1], options: vec![vec![]] }]).is_err());
+    let cases = [
+        (vec![1; 90], vec![1; 7], "a choice needs 97 tokens"),
+        (vec![1], vec![99], "token id 99"),
+        (vec![1], vec![], "an option of a choice has no token"),
+    ];
+    for (context_ids, option, part) in cases {
+        let choice = Choice { context_ids, options: vec![option] };
+        assert_refused(engine.option_logprobs(&[choice]), part);
+    }
 }

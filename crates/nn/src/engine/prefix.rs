@@ -16,7 +16,7 @@ const ROOT: u64 = 0;
 
 /// Full pages of one policy, by the token ids whose keys and values they hold.
 #[derive(Debug)]
-pub struct PrefixCache {
+pub(super) struct PrefixCache {
     pages_max: usize,
     /// (id of the page before, the page's own token ids) → page
     pages: HashMap<(u64, [u32; KV_BLOCK]), Entry>,
@@ -34,12 +34,12 @@ struct Entry {
 
 impl PrefixCache {
     /// Holds at most `tokens_max` tokens; 0 remembers nothing.
-    pub fn new(tokens_max: usize) -> Self {
+    pub(super) fn new(tokens_max: usize) -> Self {
         Self { pages_max: tokens_max / KV_BLOCK, pages: HashMap::new(), ids_given: ROOT, now: 0 }
     }
 
     /// The pages of the longest remembered prefix of `ids`.
-    pub fn find(&mut self, ids: &[u32]) -> Vec<Arc<Page>> {
+    pub(super) fn find(&mut self, ids: &[u32]) -> Vec<Arc<Page>> {
         self.now += 1;
         let mut found = Vec::new();
         let mut before = ROOT;
@@ -53,7 +53,7 @@ impl PrefixCache {
     }
 
     /// Remembers `pages`, which hold the keys and values of a prefix of `ids`.
-    pub fn insert(&mut self, ids: impl Iterator<Item = u32>, pages: &[Arc<Page>]) {
+    pub(super) fn insert(&mut self, ids: impl Iterator<Item = u32>, pages: &[Arc<Page>]) {
         if self.pages_max == 0 {
             return;
         }

@@ -16,7 +16,7 @@ use crate::domain::{Choice, Completion, FinishReason, ReadRequest, Request};
 /// # Errors
 /// A context or a sampling that can't be used, an error of `complete`, or a request that it left
 /// out.
-pub fn complete_all(
+pub(super) fn complete_all(
     requests: &[Request],
     context_max: usize,
     check_ids: impl Fn(&[u32]) -> Result<()>,
@@ -51,7 +51,11 @@ fn without_room(request: &Request, context_max: usize) -> Option<FinishReason> {
 ///
 /// # Errors
 /// An index has no result.
-pub fn in_order<T>(count: usize, what: &str, done: impl IntoIterator<Item = (usize, T)>) -> Result<Vec<T>> {
+pub(super) fn in_order<T>(
+    count: usize,
+    what: &str,
+    done: impl IntoIterator<Item = (usize, T)>,
+) -> Result<Vec<T>> {
     let mut all: Vec<Option<T>> = (0..count).map(|_| None).collect();
     for (index, result) in done {
         all[index] = Some(result);
@@ -63,7 +67,7 @@ pub fn in_order<T>(count: usize, what: &str, done: impl IntoIterator<Item = (usi
 
 /// # Errors
 /// A read request with token ids or positions that can't be read.
-pub fn check_reads(requests: &[ReadRequest], check_ids: impl Fn(&[u32]) -> Result<()>) -> Result<()> {
+pub(super) fn check_reads(requests: &[ReadRequest], check_ids: impl Fn(&[u32]) -> Result<()>) -> Result<()> {
     for (index, request) in requests.iter().enumerate() {
         check_ids(&request.ids)
             .and_then(|()| request.check())
@@ -74,7 +78,7 @@ pub fn check_reads(requests: &[ReadRequest], check_ids: impl Fn(&[u32]) -> Resul
 
 /// # Errors
 /// A choice with token ids that can't be read, without tokens, or longer than `context_max`.
-pub fn check_choices(
+pub(super) fn check_choices(
     choices: &[Choice],
     context_max: usize,
     check_ids: impl Fn(&[u32]) -> Result<()>,
@@ -91,7 +95,7 @@ pub fn check_choices(
 
 /// # Errors
 /// A sequence that a model of `vocab` tokens and contexts of at most `max` tokens can't read.
-pub fn check_ids(ids: &[u32], vocab: usize, max: usize) -> Result<()> {
+pub(super) fn check_ids(ids: &[u32], vocab: usize, max: usize) -> Result<()> {
     ensure!(!ids.is_empty(), "the context is empty; give at least a beginning-of-sequence token");
     ensure!(ids.len() <= max, "the context has {} tokens; the model reads at most {max}", ids.len());
     let unknown = ids.iter().find(|&&id| id as usize >= vocab);

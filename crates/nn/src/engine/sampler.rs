@@ -16,7 +16,7 @@ use crate::ops::kernels::{exp_scaled, largest, sum};
 
 /// # Errors
 /// Settings that describe no distribution.
-pub fn check(sampling: &Sampling) -> Result<()> {
+pub(super) fn check(sampling: &Sampling) -> Result<()> {
     let Sampling { temperature, top_p, min_p, .. } = *sampling;
     ensure!(
         temperature.is_finite() && temperature >= 0.0,
@@ -28,7 +28,7 @@ pub fn check(sampling: &Sampling) -> Result<()> {
 }
 
 /// The most probable token; ties go to the lowest id. Logits must be finite.
-pub fn greedy(logits: &[f32]) -> usize {
+pub(super) fn greedy(logits: &[f32]) -> usize {
     let largest = largest(logits);
     logits.iter().position(|&logit| logit == largest).unwrap_or(0)
 }
@@ -40,7 +40,7 @@ const NUCLEUS: usize = 128;
 
 /// One thread's sampling buffers.
 #[derive(Debug, Default)]
-pub struct Sampler {
+pub(super) struct Sampler {
     /// Unnormalised probability of each token id: `exp((logit - max) / temperature)`.
     weights: Vec<f32>,
     /// Sum of each block of weights.
@@ -54,7 +54,7 @@ pub struct Sampler {
 impl Sampler {
     /// Samples a token id. `logits` (vocab) must be finite and not empty; `word` is uniform. Greedy
     /// sampling ignores `word`.
-    pub fn sample(&mut self, logits: &[f32], sampling: &Sampling, word: u32) -> usize {
+    pub(super) fn sample(&mut self, logits: &[f32], sampling: &Sampling, word: u32) -> usize {
         if sampling.temperature == 0.0 {
             return greedy(logits);
         }
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn refuses_settings_that_name_no_distribution() {
         let good = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
-        assert!(check(&good).is_ok());
+        check(&good).unwrap();
         for bad in [
             Sampling { temperature: -1.0, ..good },
             Sampling { temperature: f32::NAN, ..good },

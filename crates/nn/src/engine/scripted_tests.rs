@@ -1,3 +1,5 @@
+use autodidact_testing::assert_refused;
+
 use super::*;
 use crate::domain::{Address, Purpose, Sampling};
 
@@ -129,7 +131,8 @@ fn limits_and_stops_are_honoured() {
     let with_string = Stops { strings: vec![b"lj".to_vec()], token_bytes: Arc::new(bytes), ..stops() };
     let drawn = policy.generate(&[request(&[1, 5, 6], 0)], &with_string, &|_| ()).unwrap().remove(0);
     assert_eq!((drawn.token_ids, drawn.finish), (vec![10, 11, NEWLINE], FinishReason::StopString));
-    assert!(policy.generate(&[request(&[7], 0)], &stops(), &|_| ()).is_err());
+    let unknown = policy.generate(&[request(&[7], 0)], &stops(), &|_| ());
+    assert_refused(unknown, "the script has no play for this context");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::ops::kernels::logprob;
 use crate::profile::{self, Operator, Tokens};
 
 /// A completion that is being generated.
-pub struct Sequence<'a> {
+pub(super) struct Sequence<'a> {
     /// Index of the request in its call.
     pub index: usize,
     pub request: &'a Request,
@@ -30,7 +30,7 @@ pub struct Sequence<'a> {
 
 impl<'a> Sequence<'a> {
     /// A completion without tokens.
-    pub fn new(index: usize, request: &'a Request) -> Self {
+    pub(super) fn new(index: usize, request: &'a Request) -> Self {
         Self {
             index,
             request,
@@ -49,7 +49,7 @@ impl<'a> Sequence<'a> {
     ///
     /// # Errors
     /// The token's log-probability is not finite.
-    pub fn sample(
+    pub(super) fn sample(
         &mut self,
         sampler: &mut Sampler,
         logits: &[f32],
@@ -84,13 +84,13 @@ impl<'a> Sequence<'a> {
     }
 
     /// The index of the request and its completion, which ended for this reason.
-    pub fn into_completion(self, finish: FinishReason) -> (usize, Completion) {
+    pub(super) fn into_completion(self, finish: FinishReason) -> (usize, Completion) {
         let Self { index, token_ids, logprobs, boundaries, .. } = self;
         (index, Completion { token_ids, logprobs, finish, boundaries })
     }
 }
 
 /// Rounds a hidden state to f16, to nearest, ties to even.
-pub fn f16_bits(hidden: &[f32]) -> Vec<u16> {
+pub(super) fn f16_bits(hidden: &[f32]) -> Vec<u16> {
     hidden.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect()
 }

@@ -13,7 +13,7 @@ const BOUNDARY: u8 = 2;
 
 /// [`Stops`], checked and indexed by token id.
 #[derive(Debug)]
-pub struct StopTable<'a> {
+pub(super) struct StopTable<'a> {
     /// Flags of each token of the vocabulary.
     flags: Vec<u8>,
     strings: &'a [Vec<u8>],
@@ -27,7 +27,7 @@ impl<'a> StopTable<'a> {
     ///
     /// # Errors
     /// An empty stop string, or stop strings without the bytes of all tokens.
-    pub fn new(stops: &'a Stops, vocab_size: usize) -> Result<Self> {
+    pub(super) fn new(stops: &'a Stops, vocab_size: usize) -> Result<Self> {
         let mut flags = vec![0; vocab_size];
         for (ids, flag) in [(&stops.eos_ids, EOS), (&stops.boundary_ids, BOUNDARY)] {
             for &id in ids {
@@ -50,13 +50,13 @@ impl<'a> StopTable<'a> {
     }
 
     /// Whether the token closes a thought by itself.
-    pub fn is_boundary(&self, id: u32) -> bool {
+    pub(super) fn is_boundary(&self, id: u32) -> bool {
         self.flags[id as usize] & (BOUNDARY | EOS) != 0
     }
 
     /// Why the completion ends with token `id`, if it does. `id` is its `sampled`-th token, counted
     /// from 1. `tail` belongs to the completion and begins empty.
-    pub fn finish(
+    pub(super) fn finish(
         &self,
         request: &Request,
         id: u32,
@@ -94,6 +94,8 @@ impl<'a> StopTable<'a> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use autodidact_testing::assert_refused;
 
     use super::*;
     use crate::domain::{Address, Purpose, Sampling};
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn refuses_what_it_cannot_match() {
         let empty = Stops { strings: vec![Vec::new()], ..stops() };
-        assert!(StopTable::new(&empty, 8).is_err());
+        assert_refused(StopTable::new(&empty, 8), "a stop string is empty");
         assert!(StopTable::new(&stops(), 9).unwrap_err().to_string().contains("9 tokens; 8"));
     }
 }

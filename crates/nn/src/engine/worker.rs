@@ -36,7 +36,7 @@ impl Batch {
     /// rows share that cost. Small models fit, and then the keys and values of their sequences
     /// should fit too. For the embedded model in f32, 12 sequences do (measured with AVX2); they
     /// also fill a tile of rows. In bf16 there are more, and tiles have 16 rows.
-    pub fn of(model: &Packed) -> Self {
+    pub(super) fn of(model: &Packed) -> Self {
         const CACHED_BYTES: usize = 32 << 20;
         match (model.bytes(), model.kv()) {
             (0..=CACHED_BYTES, KvPrecision::F32) => Self { slots_max: 12, rows_max: 64, read_max: 64 },
@@ -99,7 +99,7 @@ enum GroupContext {
 }
 
 impl<'a> Worker<'a> {
-    pub fn new(job: &'a Job<'a>) -> Self {
+    pub(super) fn new(job: &'a Job<'a>) -> Self {
         Self {
             ledger: Ledger { job, sampler: Sampler::default(), admitted: 0, reserved: 0, done: Vec::new() },
             slots: Vec::new(),
@@ -111,7 +111,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Decodes until the queue is empty; returns (index of request, completion) in any order.
-    pub fn run(mut self) -> Result<Vec<(usize, Completion)>> {
+    pub(super) fn run(mut self) -> Result<Vec<(usize, Completion)>> {
         while !self.ledger.job.failed.load(Ordering::Relaxed) {
             self.admit()?;
             if self.ledger.admitted == 0 {

@@ -23,6 +23,7 @@ pub enum Body {
 }
 
 impl Body {
+    /// The shape of the model.
     pub fn config(&self) -> &ModelConfig {
         match self {
             Self::Full(weights, _) => &weights.config,
@@ -142,6 +143,8 @@ impl Body {
 
 #[cfg(test)]
 mod tests {
+    use autodidact_testing::assert_refused;
+
     use super::*;
     use crate::domain::{Address, Purpose};
     use crate::model::{ALL_LINEAR, Adapter, LoraSettings};
@@ -172,7 +175,7 @@ mod tests {
         for body in [full, frozen, lora] {
             let count = body.parameter_count();
             assert_eq!(**body.packed().unwrap().policy(), *body.hash().unwrap());
-            assert!(body.elements("nothing").is_err());
+            assert_refused(body.elements("nothing"), "the model has no");
             let is_adapted = matches!(body, Body::Lora(_));
             assert_eq!(body.stored_count() < count, is_adapted);
             assert_eq!(body.into_weights().unwrap().parameter_count(), count);

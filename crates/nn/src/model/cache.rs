@@ -159,6 +159,7 @@ impl KvCache {
         self.len
     }
 
+    /// Whether no token is cached.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -172,6 +172,7 @@ impl<'a> Forward<'a> {
         Self { parameters, config, positions: Arc::new(positions), attention }
     }
 
+    /// How many layers the model has.
     pub fn layers(&self) -> usize {
         self.config.layers.len()
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use autodidact_testing::assert_refused;
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -244,5 +245,6 @@ fn forward_refuses_cuts_that_do_not_fit() {
             "{starts:?}"
         );
     }
-    assert!(forward(weights.parameters(), &[37], &Arc::new(vec![0, 1])).is_err());
+    let unknown = forward(weights.parameters(), &[37], &Arc::new(vec![0, 1]));
+    assert_refused(unknown, "id 37 of a table of 37 rows");
 }

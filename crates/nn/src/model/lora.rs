@@ -173,6 +173,7 @@ impl Adapter {
         Ok(Self { settings: self.settings.clone(), tensors, modules: self.modules.clone() })
     }
 
+    /// How many numbers the adapter trains.
     pub fn parameter_count(&self) -> usize {
         self.tensors.values().map(|var| var.elem_count()).sum()
     }

@@ -85,7 +85,7 @@ pub(super) struct PackedDense {
 
 impl PackedDense {
     /// `act(gate) * up`
-    pub fn activate(&self, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    pub(super) fn activate(&self, gate: &[f32], up: &[f32], y: &mut [f32]) {
         match self.activation {
             Activation::Silu => swiglu(gate, up, y),
             Activation::GeluTanh => geglu(gate, up, y),
@@ -113,7 +113,7 @@ struct PackedAdapter {
 
 impl PackedLinear {
     /// y (rows, out) of x (rows, in).
-    pub fn run(&self, x: &[f32], rows: usize, y: &mut [f32]) {
+    pub(super) fn run(&self, x: &[f32], rows: usize, y: &mut [f32]) {
         linear(x, rows, &self.weight, y);
         if let Some(PackedAdapter { a, b, scale }) = &self.adapter {
             let _adapter = profile::named(Operator::Adapter);
@@ -128,7 +128,7 @@ impl PackedLinear {
     }
 
     /// Number of output features.
-    pub fn out(&self) -> usize {
+    pub(super) fn out(&self) -> usize {
         self.weight.out()
     }
 
@@ -146,7 +146,7 @@ pub(super) struct PackedNorm {
 
 impl PackedNorm {
     /// Norms the rows of x into y.
-    pub fn run(&self, x: &[f32], y: &mut [f32]) {
+    pub(super) fn run(&self, x: &[f32], y: &mut [f32]) {
         rms_norm(x, &self.weight, self.eps, y);
     }
 }
@@ -264,6 +264,7 @@ impl Packed {
         })
     }
 
+    /// The shape of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }

@@ -21,12 +21,12 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub fn new(prefix: &str, map: &Map<String, Value>) -> Self {
+    pub(super) fn new(prefix: &str, map: &Map<String, Value>) -> Self {
         Self { prefix: prefix.to_owned(), map: map.clone() }
     }
 
     /// The value of a key, `None` if it is absent or null.
-    pub fn get<'a, T: Deserialize<'a>>(&'a self, key: &str) -> Result<Option<T>> {
+    pub(super) fn get<'a, T: Deserialize<'a>>(&'a self, key: &str) -> Result<Option<T>> {
         match self.map.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match T::deserialize(value) {

@@ -33,7 +33,7 @@ pub(super) struct RopeTables(Arc<[OnceLock<Arc<RopeTable>>; 2]>);
 
 impl RopeTables {
     /// The table of layer `index`, if it has rotary positions.
-    pub fn of(&self, config: &ModelConfig, index: usize) -> Option<Arc<RopeTable>> {
+    pub(super) fn of(&self, config: &ModelConfig, index: usize) -> Option<Arc<RopeTable>> {
         let layer = config.layers[index];
         if !layer.rope {
             return None;

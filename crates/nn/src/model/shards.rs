@@ -58,7 +58,7 @@ struct Place {
 
 impl<'a> Checkpoint<'a> {
     /// Opens a checkpoint directory.
-    pub fn open(config: &ModelConfig, dir: &Path) -> Result<Self> {
+    pub(super) fn open(config: &ModelConfig, dir: &Path) -> Result<Self> {
         let mut all = Self { sources: Vec::new(), places: BTreeMap::new() };
         for name in files(dir)? {
             let path = dir.join(&name);
@@ -72,7 +72,7 @@ impl<'a> Checkpoint<'a> {
     }
 
     /// Opens the bytes of a whole safetensors file.
-    pub fn of_bytes(config: &ModelConfig, bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn of_bytes(config: &ModelConfig, bytes: &'a [u8]) -> Result<Self> {
         let incomplete = |error| anyhow!("not a complete safetensors file ({} bytes): {error}", bytes.len());
         let (start, header) = SafeTensors::read_metadata(bytes).map_err(incomplete)?;
         SafeTensors::deserialize(bytes).map_err(incomplete)?;
@@ -147,20 +147,20 @@ impl<'a> Checkpoint<'a> {
     }
 
     /// Names of all parameters.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
     }
 
-    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+    pub(super) fn shape(&self, name: &str) -> Result<&[usize]> {
         Ok(&self.place(name)?.shape)
     }
 
-    pub fn dtype(&self, name: &str) -> Result<Dtype> {
+    pub(super) fn dtype(&self, name: &str) -> Result<Dtype> {
         Ok(self.place(name)?.dtype)
     }
 
     /// The name of the file that holds a parameter; empty for bytes in memory.
-    pub fn file(&self, name: &str) -> Result<&str> {
+    pub(super) fn file(&self, name: &str) -> Result<&str> {
         Ok(match &self.sources[self.place(name)?.source] {
             Source::Bytes(_) => "",
             Source::File(_, name, _) => name,
@@ -171,7 +171,7 @@ impl<'a> Checkpoint<'a> {
     ///
     /// # Errors
     /// A number is not finite, or the file can't be read.
-    pub fn tensor(&self, name: &str) -> Result<Vec<f32>> {
+    pub(super) fn tensor(&self, name: &str) -> Result<Vec<f32>> {
         let rows = self.shape(name)?.first().copied().unwrap_or(1);
         self.rows(name, 0..rows)
     }
@@ -180,7 +180,7 @@ impl<'a> Checkpoint<'a> {
     ///
     /// # Errors
     /// A number is not finite, or the file can't be read.
-    pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>> {
+    pub(super) fn rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>> {
         let Place { source, stored, dtype, shape, bytes } = self.place(name)?;
         let row_bytes = bytes.len() / shape.first().copied().unwrap_or(1).max(1);
         let range = bytes.start + rows.start * row_bytes..bytes.start + rows.end * row_bytes;

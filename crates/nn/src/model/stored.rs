@@ -135,6 +135,8 @@ fn narrowed(name: &str, numbers: &[f32], dtype: Dtype) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use autodidact_testing::assert_refused;
+
     use super::*;
     use crate::domain::{Address, Purpose};
     use crate::model::weights::elements;
@@ -182,6 +184,6 @@ mod tests {
         }
         let error = layout.save(&weights.config, &|name| bail!("no {name}"), copy.path()).unwrap_err();
         assert!(format!("{error:#}").contains("no model."), "{error:#}");
-        assert!(narrowed("w", &[1e6], Dtype::F16).is_err());
+        assert_refused(narrowed("w", &[1e6], Dtype::F16), "too large for the base model's float16");
     }
 }

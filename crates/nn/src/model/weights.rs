@@ -156,7 +156,7 @@ impl Weights {
 pub(super) struct PolicyHasher(blake3::Hasher);
 
 impl PolicyHasher {
-    pub fn new(config: &ModelConfig) -> Self {
+    pub(super) fn new(config: &ModelConfig) -> Self {
         let mut hasher = Self(blake3::Hasher::new_derive_key("autodidact 2026 policy v1"));
         hasher.field(config.to_json().as_bytes());
         hasher
@@ -168,7 +168,7 @@ impl PolicyHasher {
     }
 
     /// The next tensor, in order of name, whose elements follow.
-    pub fn tensor(&mut self, name: &str, shape: &[usize]) {
+    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) {
         self.field(name.as_bytes());
         for &size in shape {
             self.field(&(size as u64).to_le_bytes());
@@ -177,12 +177,12 @@ impl PolicyHasher {
     }
 
     /// Its next elements.
-    pub fn elements(&mut self, elements: &[f32]) {
+    pub(super) fn elements(&mut self, elements: &[f32]) {
         self.0.update(&le_bytes(elements));
     }
 
     /// In hex.
-    pub fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         self.0.finalize().to_hex().to_string()
     }
 }

@@ -115,7 +115,7 @@ fn damage_is_refused_by_tensor_name() {
     let error = edited("model.layers.4.mlp.up_proj.weight", Some((Dtype::F32, vec![1], f32s(0.0, 1))));
     assert!(format!("{:#}", error.unwrap_err()).contains("layers.4.mlp.up_proj.weight` is unexpected"));
     let buffer = "model.layers.0.self_attn.rotary_emb.inv_freq";
-    assert!(edited(buffer, Some((Dtype::F32, vec![4], f32s(0.0, 4)))).is_ok());
+    edited(buffer, Some((Dtype::F32, vec![4], f32s(0.0, 4)))).unwrap();
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_copy_of_tied_embeddings_must_be_one() {
         let views = all.iter().map(|(n, b)| (n, TensorView::new(Dtype::F32, shape(n), b).unwrap()));
         Weights::from_bytes(&config.to_json(), &safetensors::serialize(views, None).unwrap())
     };
-    assert!(load(&tensors["model.embed_tokens.weight"]).is_ok());
+    load(&tensors["model.embed_tokens.weight"]).unwrap();
     let error = format!("{:#}", load(&head).unwrap_err());
     assert!(error.contains("lm_head.weight") && error.contains("tie_word_embeddings"), "{error}");
 }

@@ -1,5 +1,7 @@
 //! Root-mean-square norm (Zhang & Sennrich 2019), rows of x by one weight.
 
+#![allow(unsafe_code, reason = "a result is written once, into memory that was not cleared first")]
+
 use std::borrow::Cow;
 
 use anyhow::{Result, ensure};

@@ -1,5 +1,7 @@
 //! Rotary position embedding (Su et al. 2021), rotate-half layout. A rotation's gradient turns back.
 
+#![allow(unsafe_code, reason = "a result is written once, into memory that was not cleared first")]
+
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};

@@ -143,6 +143,8 @@ pub fn examples_from_tree(tree: &Tree, kept: &[usize], trajectory_ids: &[i64]) -
 
 #[cfg(test)]
 mod tests {
+    use autodidact_testing::assert_refused;
+
     use super::*;
     use crate::domain::{Address, FinishReason, Leaf, Purpose, Strategy, Thought};
 
@@ -198,8 +200,8 @@ mod tests {
     fn a_leaf_that_adds_nothing_gives_no_example() {
         let examples = examples_from_tree(&tree(), &[0, 2], &[70, 71, 72]).unwrap();
         assert_eq!(examples.len(), 1);
-        assert!(examples_from_tree(&tree(), &[3], &[70, 71, 72]).is_err());
-        assert!(examples_from_tree(&tree(), &[0], &[70]).is_err());
+        assert_refused(examples_from_tree(&tree(), &[3], &[70, 71, 72]), "none with index 3");
+        assert_refused(examples_from_tree(&tree(), &[0], &[70]), "3 leaves and 1 trajectory ids");
     }
 
     #[test]

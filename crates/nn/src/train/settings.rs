@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::ops::optimizer::MomentPrecision;
 
+/// The optimizer: `train.optimizer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
@@ -37,6 +38,7 @@ pub enum Checkpointing {
     Off,
 }
 
+/// The section `[train]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
@@ -56,6 +58,7 @@ pub struct TrainConfig {
     pub checkpoint_steps: u32,
 }
 
+/// The section `[train.lora]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraConfig {
@@ -75,6 +78,7 @@ pub enum TargetModules {
 }
 
 impl TargetModules {
+    /// The names as they are written.
     pub fn names(&self) -> &[String] {
         match self {
             Self::One(name) => std::slice::from_ref(name),
@@ -83,6 +87,7 @@ impl TargetModules {
     }
 }
 
+/// The section `[pretrain]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainConfig {

@@ -33,7 +33,7 @@ pub(super) enum Pass<'a> {
 }
 
 impl Pass<'_> {
-    pub fn parameters(&self) -> Parameters<'_> {
+    pub(super) fn parameters(&self) -> Parameters<'_> {
         match self {
             Self::Full(weights, arithmetic) => Parameters::Full(weights, *arithmetic),
             Self::Lora(lora, dropout) => {
@@ -69,6 +69,7 @@ impl Trainable {
         }
     }
 
+    /// The shape of the model.
     pub fn config(&self) -> &ModelConfig {
         match self {
             Self::Full(weights, _) => &weights.config,

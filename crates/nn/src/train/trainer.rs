@@ -172,12 +172,14 @@ impl Trainer {
         &self.trainable
     }
 
+    /// What was trained.
     pub fn into_trainable(self) -> Trainable {
         self.trainable
     }
 
     /// Updates made so far.
-    pub fn steps_done(&self) -> u32 {
+    #[cfg(test)]
+    pub(super) fn steps_done(&self) -> u32 {
         self.step
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Update {
 
 impl Update {
     /// Products by `arithmetic`; moments in bf16 are rounded by draws below `address`.
-    pub fn new(hyper: &Hyper, arithmetic: Arithmetic, address: Address) -> Self {
+    pub(super) fn new(hyper: &Hyper, arithmetic: Arithmetic, address: Address) -> Self {
         let storage = MomentStorage { precision: hyper.moments, address };
         let [beta1, beta2] = hyper.betas;
         Self {
@@ -39,7 +39,7 @@ impl Update {
     }
 
     /// Moves every tensor by its gradient (in order of name) in update `number`, at `factor` times the base rates.
-    pub fn apply(
+    pub(super) fn apply(
         &mut self,
         trainable: &BTreeMap<String, Var>,
         gradients: &[Vec<f32>],
@@ -72,7 +72,7 @@ impl Update {
     }
 
     /// Weights and buffers by prefixed name.
-    pub fn save<'a>(&'a self, trainable: &'a BTreeMap<String, Var>) -> impl Iterator<Item = Lazy<'a>> {
+    pub(super) fn save<'a>(&'a self, trainable: &'a BTreeMap<String, Var>) -> impl Iterator<Item = Lazy<'a>> {
         let weights = trainable.iter().map(|(name, var)| lazy(format!("{WEIGHTS}{name}"), var));
         let states = [(ADAMW, self.adamw.state()), (MUON, self.muon.state())];
         let buffers = states.into_iter().flat_map(|(prefix, state)| {
@@ -82,7 +82,7 @@ impl Update {
     }
 
     /// Goes on from what [`Update::save`] gave. On an error neither weights nor buffers have changed.
-    pub fn restore(&mut self, trainable: &BTreeMap<String, Var>, tensors: Tensors) -> Result<()> {
+    pub(super) fn restore(&mut self, trainable: &BTreeMap<String, Var>, tensors: Tensors) -> Result<()> {
         let (mut saved, mut adamw, mut muon) = (BTreeMap::new(), State::new(), State::new());
         for (name, (shape, values)) in tensors {
             if let Some(name) = name.strip_prefix(WEIGHTS) {

@@ -289,7 +289,7 @@ mod any {
     }
 
     /// Any tree that a rollout could give, but for the task, which must be stored.
-    pub fn tree() -> impl Strategy<Value = Tree> {
+    pub(super) fn tree() -> impl Strategy<Value = Tree> {
         let leaf =
             (any::<prop::sample::Index>(), prop::sample::select(FinishReason::ALL), option::of(".{0,6}"));
         let parts = (

@@ -11,7 +11,7 @@ use crate::domain::{Address, stats};
 
 /// What the gate decided, and on what grounds.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
+pub(super) struct Verdict {
     pub promoted: bool,
     /// Percentage points gained on the gate split, with the ends of its interval.
     pub gain_points: f64,
@@ -24,7 +24,7 @@ pub struct Verdict {
 
 /// Compares per-task correctness of the incumbent and the candidate, given in the same order of
 /// tasks.
-pub fn decide(
+pub(super) fn decide(
     incumbent: &[bool],
     candidate: &[bool],
     gate: &GateConfig,
@@ -55,6 +55,8 @@ pub fn decide(
 
 #[cfg(test)]
 mod tests {
+    use autodidact_testing::assert_refused;
+
     use super::*;
     use crate::config::Config;
     use crate::domain::Purpose;
@@ -84,7 +86,7 @@ mod tests {
     fn unequal_task_sets_are_refused() {
         let gate = Config::load(None, &[]).unwrap().gate;
         let address = Address::new(0, Purpose::Selection, 1, "gate", &[]);
-        assert!(decide(&[true], &[true, false], &gate, &address).is_err());
-        assert!(decide(&[], &[], &gate, &address).is_err());
+        assert_refused(decide(&[true], &[true, false], &gate, &address), "both policies, got 1 and 2");
+        assert_refused(decide(&[], &[], &gate, &address), "both policies, got 0 and 0");
     }
 }

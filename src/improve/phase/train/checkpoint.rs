@@ -23,7 +23,7 @@ pub(super) struct NewCheckpoint {
 impl NewCheckpoint {
     /// Puts the folder in place through `fill`, then commits its row and those of `steps` that are
     /// not stored yet.
-    pub async fn write(
+    pub(super) async fn write(
         self,
         session: &Session<'_>,
         iteration: u32,

@@ -18,7 +18,7 @@ pub(super) struct States<'a> {
 impl States<'_> {
     /// Brings the trainer to the last saved state; returns the number of updates done. A state that
     /// can't be loaded is removed with an alarm, and the training starts again.
-    pub async fn resume(&self, trainer: &mut Trainer) -> Result<usize> {
+    pub(super) async fn resume(&self, trainer: &mut Trainer) -> Result<usize> {
         let run = &self.session.run;
         let stored = run.store.checkpoints(run.id).await?;
         let Some(last) = stored.iter().filter(|c| self.is_live(c)).max_by_key(|c| c.row.step) else {
@@ -42,7 +42,7 @@ impl States<'_> {
 
     /// Saves the trainer's state after `step` updates, with the rows of the updates since the last
     /// save.
-    pub async fn save(&self, trainer: &Trainer, step: usize, rows: &[StepRow]) -> Result<()> {
+    pub(super) async fn save(&self, trainer: &Trainer, step: usize, rows: &[StepRow]) -> Result<()> {
         let (session, run) = (self.session, &self.session.run);
         let checkpoint = NewCheckpoint {
             kind: CheckpointKind::State,

@@ -3,6 +3,8 @@
 //! candle's configuration types need keys that a `config.json` may leave to transformers' defaults;
 //! they are filled in here. Keys that candle ignores although they change the result are refused.
 
+#![allow(unsafe_code, reason = "weights are mapped from their files")]
+
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use autodidact_testing::assert_refused;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_nn::{VarBuilder, VarMap};
@@ -254,7 +255,7 @@ fn gguf_files_are_our_own_models() {
     let error = format!("{:#}", CandleModel::load(&path).unwrap_err());
     assert!(error.contains("yarn") && error.contains("safetensors folder"), "{error}");
     std::fs::write(&path, "not a model").unwrap();
-    assert!(CandleModel::load(&path).is_err());
+    assert_refused(CandleModel::load(&path), "not a GGUF file");
 }
 
 #[test]
@@ -265,8 +266,9 @@ fn what_candle_would_read_past_is_refused_and_files_are_named_by_their_bytes() {
     assert_eq!(model.context_max(), 40, "as far as the window is exact");
     let context = Request { context_ids: ids(39), ..request(39, 0) };
     assert_eq!(model.generate(&[context], &stops(), &|_| ()).unwrap()[0].token_ids.len(), 1);
-    assert!(model.read(&[ReadRequest { ids: ids(41), from: 1, hidden_at: vec![] }]).is_err());
-    assert!(model.read(&[ReadRequest { ids: vec![99], from: 1, hidden_at: vec![] }]).is_err());
+    let read = |ids| model.read(&[ReadRequest { ids, from: 1, hidden_at: vec![] }]);
+    assert_refused(read(ids(41)), "41 tokens; the model reads at most 40");
+    assert_refused(read(vec![99]), "token id 99");
     assert_eq!(model.policy_hash(), CandleModel::load(dir.path()).unwrap().policy_hash());
 
     let mut config = config("starcoder2");

@@ -56,6 +56,7 @@ impl Arch {
         Ok(*arch)
     }
 
+    /// The name as `general.architecture` writes it.
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(arch, _)| *arch == self).map_or("", |(_, name)| name)
     }

@@ -32,11 +32,11 @@ pub(super) fn read(file: &File) -> Result<(Arch, ModelConfig)> {
 }
 
 impl Keys<'_> {
-    pub fn meta(&self) -> &Metadata {
+    pub(super) fn meta(&self) -> &Metadata {
         self.file.metadata()
     }
 
-    pub fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.arch.name())
     }
 
@@ -44,7 +44,7 @@ impl Keys<'_> {
         self.file.tensors().contains_key(tensor)
     }
 
-    pub fn number(&self, name: &str) -> Result<Option<f64>> {
+    pub(super) fn number(&self, name: &str) -> Result<Option<f64>> {
         let (key, value) = (self.key(name), self.meta().number(&self.key(name))?);
         // JSON can't express these numbers and would turn them into null.
         ensure!(

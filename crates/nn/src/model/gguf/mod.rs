@@ -67,6 +67,7 @@ impl GgufModel {
         name.is_some_and(|name| Arch::from_name(&name).is_err())
     }
 
+    /// The shape of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }

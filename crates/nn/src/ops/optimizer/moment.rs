@@ -22,6 +22,7 @@ pub enum MomentPrecision {
 }
 
 impl MomentPrecision {
+    /// Whether it is stored in f32.
     pub fn is_f32(&self) -> bool {
         *self == Self::F32
     }
@@ -128,7 +129,7 @@ enum Part<'a> {
 
 impl Share<'_> {
     /// Has the elements changed as f32; where they are kept in bf16, what comes out is rounded.
-    pub fn update(self, rounding: &Rounding<'_>, change: impl FnOnce(&mut [f32])) {
+    pub(super) fn update(self, rounding: &Rounding<'_>, change: impl FnOnce(&mut [f32])) {
         match self.part {
             Part::F32(values) => change(values),
             Part::Bf16(bits) => {

@@ -31,13 +31,13 @@ fn filled(count: usize, step: usize) -> Vec<f32> {
 //   print(torch.nn.utils.clip_grad_norm_(ps, 0.5).item(), ps[1].grad.tolist())
 #[allow(clippy::excessive_precision, reason = "as PyTorch printed them")]
 mod golden {
-    pub const ADAMW: [f32; 5] = [-0.40650532, 0.062288657, -0.38418365, 0.64090848, 0.019365057];
-    pub const MUON_WIDE: [f32; 6] =
+    pub(super) const ADAMW: [f32; 5] = [-0.40650532, 0.062288657, -0.38418365, 0.64090848, 0.019365057];
+    pub(super) const MUON_WIDE: [f32; 6] =
         [-0.62323022, 0.058874294, -0.32062718, 0.62710202, 0.19387412, -0.1946822];
-    pub const MUON_TALL: [f32; 8] =
+    pub(super) const MUON_TALL: [f32; 8] =
         [-0.59911597, 0.090082057, -0.25014108, 0.5335536, 0.072750561, -0.32519215, 0.54469144, 0.1807197];
-    pub const NORM: f64 = 0.900_000_1;
-    pub const CLIPPED: [f32; 4] = [0.055555489, -0.16666646, 0.22222196, 0.0];
+    pub(super) const NORM: f64 = 0.900_000_1;
+    pub(super) const CLIPPED: [f32; 4] = [0.055555489, -0.16666646, 0.22222196, 0.0];
 }
 use golden::*;
 
