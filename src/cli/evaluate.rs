@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::policy::PolicyArgs;
 use super::profile::{ProfileArgs, Profiler};
+use super::terminal::{pretty, print};
 use super::{Common, block_on};
 use crate::config::Config;
 use crate::domain::{Address, Purpose, Sampling, Split, Task};
@@ -53,10 +54,10 @@ pub(super) fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Resu
     if common.json {
         let rows: Vec<_> = figures.iter().map(json).collect();
         let out = serde_json::json!({ "policy_hash": policy.hash(), "split": args.split, "figures": rows });
-        super::print(&(serde_json::to_string_pretty(&out)? + "\n"))?;
+        print(&pretty(&out)?)?;
     } else {
-        super::print(&format!("policy {}\n", policy.hash()))?;
-        super::print(&format!("{}\n", table(&figures)))?;
+        print(&format!("policy {}\n", policy.hash()))?;
+        print(&format!("{}\n", table(&figures)))?;
     }
     profiler.iter().for_each(|profiler| profiler.show("evaluate"));
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::policy::PolicyArgs;
+use super::terminal::{pretty, print};
 use super::{Common, block_on};
 use crate::config::Config;
 use crate::domain::Arm;
@@ -88,11 +89,11 @@ pub(super) fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Re
     if common.json {
         let json =
             serde_json::json!({ "policy_hash": policy.hash(), "out": out.to_string(), "notes": notes });
-        super::print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
+        print(&pretty(&json)?)?;
     } else {
-        super::print(&format!("policy {:.10} written to {out}\n", policy.hash()))?;
+        print(&format!("policy {:.10} written to {out}\n", policy.hash()))?;
         let lines: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
-        super::print(&lines)?;
+        print(&lines)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Args;
 
+use super::terminal::{note, pretty, print};
 use super::{Common, block_on};
 use crate::config::Config;
 use crate::improve::{self, Orphan, RunLock, STORE_FILE};
@@ -44,7 +45,7 @@ pub(super) fn perform(common: &Common, config: &Config, args: &GcArgs) -> Result
         store.display()
     );
     let found: Vec<Orphan> = if args.yes {
-        let _lock = RunLock::take(dir, &|message| eprintln!("{message}"))?;
+        let _lock = RunLock::take(dir, &|message| note(&message))?;
         block_on(improve::collect_orphans(dir))?
     } else {
         block_on(async {
@@ -55,14 +56,14 @@ pub(super) fn perform(common: &Common, config: &Config, args: &GcArgs) -> Result
     let bytes: u64 = found.iter().map(|orphan| orphan.bytes).sum();
     if common.json {
         let json = serde_json::json!({ "removed": args.yes, "bytes": bytes, "orphans": found });
-        super::print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
+        print(&pretty(&json)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let verb = if args.yes { "removed" } else { "would remove" };
     for orphan in &found {
-        super::print(&format!("{verb} {} ({} bytes)\n", orphan.path, orphan.bytes))?;
+        print(&format!("{verb} {} ({} bytes)\n", orphan.path, orphan.bytes))?;
     }
-    super::print(&match (found.len(), args.yes) {
+    print(&match (found.len(), args.yes) {
         (0, _) => "nothing to remove: the store names every checkpoint\n".to_owned(),
         (count, true) => format!("{count} removed, {bytes} bytes\n"),
         (count, false) => format!("{count} found, {bytes} bytes; `autodidact gc --yes` removes them\n"),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::block_on;
 use super::policy::PolicyArgs;
 use super::profile::{ProfileArgs, Profiler};
+use super::terminal::json_line;
 use crate::config::Config;
 use crate::domain::{Address, FinishReason, Purpose, ReadRequest, Sampling, Score, Tree};
 use crate::improve::with_tools;
@@ -35,6 +36,9 @@ pub(super) struct GenerateArgs {
     /// Decode greedily instead of with the configuration's [rollout] sampling
     #[arg(long)]
     greedy: bool,
+    /// Put no beginning token before a "prompt", even if the model's tokenizer does
+    #[arg(long)]
+    no_special_tokens: bool,
     #[command(flatten)]
     profile: ProfileArgs,
 }
@@ -46,6 +50,9 @@ pub(super) struct LogprobsArgs {
     /// JSON lines with "ids" (and "from"), or with "prompt" and "completion" (default: standard input)
     #[arg(value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Put no beginning token before a "prompt", even if the model's tokenizer does
+    #[arg(long)]
+    no_special_tokens: bool,
 }
 
 /// One prompt: a question to render, a text as it is, or token ids.
@@ -79,7 +86,8 @@ pub(super) fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> 
     profiler.iter().for_each(|profiler| profiler.phase("open"));
     let mut jobs = Vec::new();
     for (line, content) in lines(args.input.as_deref())? {
-        let prompt_ids = prompt_ids(&text, &content).with_context(|| format!("in line {line}"))?;
+        let start = start(&text, args.no_special_tokens);
+        let prompt_ids = prompt_ids(&text, &start, &content).with_context(|| format!("in line {line}"))?;
         for sample in 0..args.samples {
             jobs.push(Job {
                 task_id: line.to_string(),
@@ -127,7 +135,7 @@ fn write_group(out: &mut impl Write, trees: &[Tree]) -> Result<()> {
             answer: leaf.answer.clone(),
             scores: scores.map(|s| (s.scorer.to_string(), json(s))).collect(),
         };
-        writeln!(out, "{}", serde_json::to_string(&row)?)?;
+        json_line(out, &row)?;
     }
     Ok(())
 }
@@ -139,14 +147,19 @@ fn json(score: Score) -> serde_json::Value {
     }
 }
 
-fn prompt_ids(text: &Text, content: &str) -> Result<Vec<u32>> {
+/// How a "prompt" becomes token ids.
+fn start(text: &Text, no_special_tokens: bool) -> impl Fn(&str) -> Result<Vec<u32>> {
+    move |prompt| if no_special_tokens { text.encode(prompt) } else { text.encode_start(prompt) }
+}
+
+fn prompt_ids(text: &Text, start: &impl Fn(&str) -> Result<Vec<u32>>, content: &str) -> Result<Vec<u32>> {
     if !content.trim_start().starts_with('{') {
         return text.prompt_ids(content);
     }
     let line: PromptLine = serde_json::from_str(content).context("not a prompt")?;
     match (line.question, line.prompt, line.prompt_ids) {
         (Some(question), None, None) => text.prompt_ids(&question),
-        (None, Some(prompt), None) => text.encode(&prompt),
+        (None, Some(prompt), None) => start(&prompt),
         (None, None, Some(ids)) => Ok(ids),
         _ => anyhow::bail!("give exactly one of \"question\", \"prompt\" and \"prompt_ids\""),
     }
@@ -183,7 +196,7 @@ struct SequenceLine {
 }
 
 #[derive(Serialize)]
-struct Read1<'a> {
+struct LogprobsLine<'a> {
     line: usize,
     ids: &'a [u32],
     /// Position of the first log-probability.
@@ -197,31 +210,32 @@ pub(super) fn logprobs(config: &Config, args: &LogprobsArgs) -> Result<ExitCode>
     let policy = block_on(args.policy.load(config, &text))?;
     let (mut numbers, mut requests) = (Vec::new(), Vec::new());
     for (line, content) in lines(args.input.as_deref())? {
-        requests.push(sequence(&text, &content).with_context(|| format!("in line {line}"))?);
+        let start = start(&text, args.no_special_tokens);
+        requests.push(sequence(&text, &start, &content).with_context(|| format!("in line {line}"))?);
         numbers.push(line);
     }
     let readings = policy.engine().read(&requests)?;
     let mut out = std::io::stdout().lock();
     for ((line, request), reading) in numbers.iter().zip(&requests).zip(&readings) {
         let logprobs = &reading.logprobs;
-        let row = Read1 {
+        let row = LogprobsLine {
             line: *line,
             ids: &request.ids,
             from: request.from,
             logprobs,
             sum: logprobs.iter().sum(),
         };
-        writeln!(out, "{}", serde_json::to_string(&row)?)?;
+        json_line(&mut out, &row)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn sequence(text: &Text, content: &str) -> Result<ReadRequest> {
+fn sequence(text: &Text, start: &impl Fn(&str) -> Result<Vec<u32>>, content: &str) -> Result<ReadRequest> {
     let line: SequenceLine = serde_json::from_str(content).context("not a sequence")?;
     let (ids, from) = match (line.ids, line.prompt, line.completion) {
         (Some(ids), None, None) => (ids, line.from.unwrap_or(1)),
         (None, Some(prompt), Some(completion)) => {
-            let prompt = text.encode(&prompt)?;
+            let prompt = start(&prompt)?;
             let from = prompt.len();
             ([prompt, text.encode(&completion)?].concat(), from)
         }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use super::terminal::print;
 use crate::config::DEFAULT_TOML;
 use crate::text;
 
@@ -33,9 +34,9 @@ pub(super) fn perform(args: &InitArgs) -> Result<ExitCode> {
     std::fs::create_dir_all(&prompts).with_context(|| format!("cannot create {}", prompts.display()))?;
     for (path, content) in &files {
         write(path, content)?;
-        super::print(&format!("wrote {}\n", path.display()))?;
+        print(&format!("wrote {}\n", path.display()))?;
     }
-    super::print("Edit autodidact.toml, then `autodidact run`.\n")?;
+    print("Edit autodidact.toml, then `autodidact run`.\n")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use super::{Common, block_on, colour};
+use super::terminal::{colour, note, pretty, print};
+use super::{Common, block_on};
 use crate::answer;
 use crate::config::Config;
 use crate::domain::Arm;
@@ -85,7 +86,7 @@ pub(super) fn perform(common: &Common, config: &Config, args: &InspectArgs) -> R
                 if json { pretty(&report)? } else { inspect::sql(&report, &style) }
             }
         };
-        super::print(&text)?;
+        print(&text)?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -97,7 +98,7 @@ pub(super) const VERDICT: Verdict<'static> = &answer::is_right;
 fn with_profile(config: &Config, report: report::RunReport) -> RunWithProfile {
     let profile = report::measured_profile(Path::new(&config.run.dir), report.arm, report.run);
     let profile = profile.unwrap_or_else(|error| {
-        eprintln!("warning: {}", super::chain(&error));
+        note(&format!("warning: {}", super::chain(&error)));
         None
     });
     RunWithProfile { report, profile }
@@ -111,11 +112,6 @@ pub(super) fn run_text(run: &RunWithProfile, style: &Style) -> String {
         text += &inspect::profile(profile, style);
     }
     text
-}
-
-/// JSON as every report prints it.
-pub(super) fn pretty<T: serde::Serialize>(report: &T) -> Result<String> {
-    Ok(serde_json::to_string_pretty(report)? + "\n")
 }
 
 /// Colour if a terminal wants it, and its width.

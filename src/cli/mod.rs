@@ -19,9 +19,9 @@ mod process;
 mod profile;
 mod progress;
 mod run;
+mod terminal;
 mod verify;
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -101,7 +101,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            terminal::note(&format!("error: {}", chain(&error)));
             ExitCode::from(1)
         }
     }
@@ -190,22 +190,9 @@ fn chain(error: &anyhow::Error) -> String {
     lines.join("\n  caused by: ")
 }
 
-/// `autodidact inspect … | head` is no failure.
+/// `autodidact generate … | head` is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|c| {
-        c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    })
-}
-
-/// Whether to colour what goes to standard output: a terminal, and no `NO_COLOR`.
-fn colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-}
-
-/// Writes to standard output; a reader that has gone away is no panic.
-fn print(text: &str) -> Result<()> {
-    use std::io::Write;
-    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+    error.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(terminal::is_gone))
 }
 
 /// A runtime for the rooms that are asynchronous: one thread, since SQLite has its own.

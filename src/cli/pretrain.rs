@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use super::terminal::{note, print};
 use crate::config::Config;
 use crate::data::Pretraining;
 use crate::domain::{Address, Purpose};
@@ -57,13 +58,13 @@ pub(super) fn perform(config: &Config, args: &PretrainArgs) -> Result<ExitCode> 
         tokens += report.tokens;
         if report.step % REPORT_EVERY == 0 || report.step == pretrain.steps {
             let seconds = began.elapsed().as_secs_f64();
-            eprintln!(
+            note(&format!(
                 "  update {} (at most {})  loss {:.4}  {} tokens/s",
                 report.step,
                 pretrain.steps,
                 report.loss,
                 (tokens as f64 / seconds) as u64
-            );
+            ));
         }
         Ok(())
     })?;
@@ -71,10 +72,10 @@ pub(super) fn perform(config: &Config, args: &PretrainArgs) -> Result<ExitCode> 
         weights.save(dir)?;
         text.save(dir)
     })?;
-    super::print(&format!("wrote {} (policy {})\n", args.out.display(), weights.hash()))?;
-    println!(
-        "Measure it with `autodidact eval --model {0}`, improve it with `autodidact run --set model.path={0}`.",
+    print(&format!("wrote {} (policy {})\n", args.out.display(), weights.hash()))?;
+    print(&format!(
+        "Measure it with `autodidact eval --model {0}`, improve it with `autodidact run --set model.path={0}`.\n",
         args.out.display()
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

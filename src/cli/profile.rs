@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::inspect::style;
+use super::terminal::note;
 use crate::config::Config;
 use crate::domain::{Arm, Phase};
 use crate::improve::Event;
@@ -121,7 +122,7 @@ impl Profiler {
         self.phase(last);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let report = Report { ended: true, ..Report::of(&self.machine, state.timeline.segments()) };
-        eprint!("\n{}", inspect::profile(&report, &style()));
+        note(&format!("\n{}", inspect::profile(&report, &style()).trim_end()));
     }
 
     /// The report so far. That its file can't be written is no reason to stop a run; once is enough to say so.
@@ -132,7 +133,7 @@ impl Profiler {
             && let Err(error) = write(path, &report)
         {
             state.failed = true;
-            eprintln!("warning: {}", super::chain(&error));
+            note(&format!("warning: {}", super::chain(&error)));
         }
         report
     }

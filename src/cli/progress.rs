@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::terminal::note;
 use crate::domain::{Arm, Phase};
 use crate::improve::Event;
 
@@ -59,7 +60,8 @@ impl Progress {
 
 fn started(run: i64, arm: Arm, resumed: bool) {
     let arm = if arm == Arm::Reward { String::new() } else { format!(", control arm `{arm}`") };
-    eprintln!("{} run {run}{arm}", if resumed { "going on with" } else { "starting" });
+    let verb = if resumed { "resuming" } else { "starting" };
+    note(&format!("{verb} run {run}{arm}"));
 }
 
 impl State {
@@ -92,7 +94,8 @@ impl State {
             Some(bar) => bar.set_message(format!("{rate} tokens/s")),
             None if self.last_line.elapsed() > PLAIN_EVERY => {
                 self.last_line = Instant::now();
-                eprintln!("  iteration {}: {} tokens so far, {rate} tokens/s", self.iteration, self.tokens);
+                let (iteration, tokens) = (self.iteration, self.tokens);
+                note(&format!("  iteration {iteration}: {tokens} tokens so far, {rate} tokens/s"));
             }
             None => {}
         }
@@ -112,6 +115,6 @@ impl State {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        eprintln!("{text}");
+        note(text);
     }
 }

@@ -7,10 +7,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::inspect::{VERDICT, pretty, run_text, style};
+use super::inspect::{VERDICT, run_text, style};
 use super::process::give_back_freed_memory;
 use super::profile::{ProfileArgs, Profiler};
 use super::progress::Progress;
+use super::terminal::{note, pretty, print};
 use super::{Common, EXIT_STOPPED, block_on};
 use crate::config::Config;
 use crate::domain::{Arm, RunState};
@@ -88,10 +89,10 @@ pub(super) fn perform(common: &Common, config: &Config, args: &RunArgs) -> Resul
 fn on_interrupt() -> Result<()> {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {
-            eprintln!("stopped now; the same command goes on");
+            note("stopped now; the same command resumes");
             std::process::exit(i32::from(EXIT_STOPPED));
         }
-        eprintln!("finishing the current unit; press Ctrl-C again to stop now");
+        note("finishing the current unit; press Ctrl-C again to stop now");
     })
     .context("cannot handle Ctrl-C")
 }
@@ -106,11 +107,11 @@ async fn summary(common: &Common, config: &Config, outcome: &Outcome, profile: O
     let report = report::run(&reader, outcome.run, VERDICT).await?;
     let report = RunWithProfile { report, profile };
     if common.json {
-        return super::print(&pretty(&report)?);
+        return print(&pretty(&report)?);
     }
-    super::print(&run_text(&report, &style()))?;
-    super::print(&match &outcome.stopped {
-        Some(reason) => format!("\nstopped: {reason}\nThe same command goes on from here.\n"),
+    print(&run_text(&report, &style()))?;
+    print(&match &outcome.stopped {
+        Some(reason) => format!("\nstopped: {reason}\nThe same command resumes from here.\n"),
         None => format!("\n{}\n", next_steps(config)),
     })
 }

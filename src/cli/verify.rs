@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::terminal::{pretty, print};
 use super::{Common, block_on};
 use crate::config::Config;
 use crate::improve::{self, STORE_FILE};
@@ -20,19 +21,19 @@ pub(super) fn perform(common: &Common, config: &Config) -> Result<ExitCode> {
         let json = serde_json::json!({
             "ok": report.ok, "digest": report.digest, "problems": report.problems, "orphans": orphans
         });
-        super::print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
+        print(&pretty(&json)?)?;
     } else {
         for problem in &report.problems {
-            super::print(&format!("problem: {problem}\n"))?;
+            print(&format!("problem: {problem}\n"))?;
         }
         for orphan in &orphans {
             // A name that somebody else gave may hold anything.
             let (path, bytes) = (orphan.path.escape_debug(), orphan.bytes);
             let remedy = if orphan.own { "; see `autodidact gc`" } else { "" };
-            super::print(&format!("note: the store does not name {path} ({bytes} bytes){remedy}\n"))?;
+            print(&format!("note: the store does not name {path} ({bytes} bytes){remedy}\n"))?;
         }
         let verdict = if report.ok { "everything checks out" } else { "problems were found" };
-        super::print(&format!("{verdict}\ndigest {}\n", report.digest))?;
+        print(&format!("{verdict}\ndigest {}\n", report.digest))?;
     }
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

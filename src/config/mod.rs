@@ -95,7 +95,8 @@ impl Config {
     /// validates the result.
     ///
     /// `overrides` are in rising precedence: environment first, `--set` last. A value is read as
-    /// TOML (`3`, `0.5`, `[1, 4]`, `"text"`) and, if it isn't valid TOML, as a plain string.
+    /// TOML (`3`, `0.5`, `[1, 4]`, `"text"`) and, if it isn't valid TOML, as a plain string. Where
+    /// the default is text, a number or a date is the text that was written.
     pub fn load(file: Option<&str>, overrides: &[(String, String)]) -> Result<Self> {
         let mut table: toml::Table = DEFAULT_TOML.parse().context("the built-in configuration is broken")?;
         if let Some(text) = file {
@@ -142,12 +143,15 @@ fn suggestion(table: &toml::Table, key: &str) -> String {
 }
 
 fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
-    let parsed = format!("v = {value}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut t| t.remove("v"))
-        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let mut user = parsed;
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    let mut user = match parsed {
+        // The text is what was meant: `run.dir=20240726`, `model.path=true`.
+        Some(scalar) if is_text(table, key) && !(scalar.is_str() || scalar.is_array()) => {
+            toml::Value::String(value.to_owned())
+        }
+        Some(parsed) => parsed,
+        None => toml::Value::String(value.to_owned()),
+    };
     for part in key.rsplit('.') {
         let mut outer = toml::Table::new();
         outer.insert(part.to_owned(), user);
@@ -155,6 +159,12 @@ fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
     }
     let toml::Value::Table(user) = user else { bail!("`{key}` is not a configuration key") };
     overlay(table, user, "").with_context(|| format!("in the setting `{key}={value}`"))
+}
+
+/// Whether the key is one whose values are text.
+fn is_text(table: &toml::Table, key: &str) -> bool {
+    let Some((section, name)) = key.split_once('.') else { return false };
+    table.get(section).and_then(|section| section.get(name)).is_some_and(toml::Value::is_str)
 }
 
 #[cfg(test)]
@@ -184,6 +194,10 @@ mod tests {
         let config = Config::load(Some("[run]\nseed = 5\niterations = 7\n"), &pairs).unwrap();
         assert_eq!((config.run.seed, config.run.iterations), (9, 7));
         assert_eq!(load(&[("run.dir", "/tmp/x y")]).unwrap().run.dir, "/tmp/x y");
+        for text in ["20240726", "2024-07-26", "true", "1e5", "0x10", "{a = 1}", "[x", "'q"] {
+            assert_eq!(load(&[("run.dir", text)]).unwrap().run.dir, text);
+        }
+        assert_eq!(load(&[("run.dir", "\"20240726\"")]).unwrap().run.dir, "20240726");
         assert_eq!(load(&[("rollout.temperature", "1")]).unwrap().rollout.temperature, 1.0);
     }
 

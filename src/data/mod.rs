@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 
-pub use files::{FileReport, Overlap, Report, SourceFile, utf8};
+pub use files::{ChoiceRule, FileReport, Overlap, Report, SourceFile, utf8};
 pub use settings::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
 
 use crate::domain::{Address, Purpose, Split, Task, TaskKind, Variant};

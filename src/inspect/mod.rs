@@ -14,7 +14,7 @@ mod trajectory;
 
 pub use iteration::iteration;
 pub use profile::profile;
-pub use render::Style;
+pub use render::{Style, acts_on_terminals};
 pub use run::run;
 pub use runs::runs;
 pub use sql::sql;

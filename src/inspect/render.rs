@@ -142,6 +142,12 @@ pub(super) fn short(hash: &str) -> String {
     hash.chars().take(10).collect()
 }
 
+/// Whether a terminal does something else with the character than to show it.
+pub fn acts_on_terminals(c: char) -> bool {
+    // Direction overrides reorder what stands around them.
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Text on one line, with nothing that a terminal would act on: model output may contain anything.
 pub(super) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -149,8 +155,7 @@ pub(super) fn visible(text: &str) -> String {
         match c {
             '\n' => out.push('⏎'),
             '\t' => out.push(' '),
-            // Direction overrides reorder what stands around them.
-            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            c if acts_on_terminals(c) => {
                 write!(out, "{}", c.escape_unicode()).expect("writing to a string can't fail");
             }
             c => out.push(c),

@@ -1,10 +1,8 @@
 //! The prompt for a checkpoint with a chat template: one user message, after a system message if
 //! there is one, and the beginning of the assistant's turn.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, anyhow};
-use minijinja::Value;
+use minijinja::{Value, context};
 
 use super::chat::{ChatRequest, ChatTemplate};
 use super::files::{self, TokenizerFile};
@@ -73,7 +71,8 @@ impl ChatPrompt {
         let turns =
             system.into_iter().chain([("user", question)]).chain(answer.map(|text| ("assistant", text)));
         let message = |(role, content): (&str, &str)| {
-            Value::from(BTreeMap::from([("role", Value::from(role)), ("content", Value::from(content))]))
+            // In this order: some templates write a message as JSON.
+            context! { role, content }
         };
         Value::from(turns.map(message).collect::<Vec<_>>())
     }

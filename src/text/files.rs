@@ -84,7 +84,8 @@ pub(super) fn special_ids(files: &[TokenizerFile], tokenizer: &Tokenizer) -> Res
         id.map(Some).ok_or_else(|| anyhow!("{key} is {name:?}, which tokenizer.json doesn't have"))
     };
     let mut eos: Vec<u32> = named("eos_token")?.into_iter().collect();
-    let (mut bos, mut pad) = (named("bos_token")?, named("pad_token")?);
+    // Nothing here pads, so a name that the vocabulary lacks is no obstacle.
+    let (mut bos, mut pad) = (named("bos_token")?, named("pad_token").unwrap_or_default());
     for name in ["generation_config.json", MODEL_CONFIG] {
         let config = json(files, name)?;
         eos.extend(ids(&config, name, "eos_token_id")?);
@@ -166,13 +167,19 @@ pub(super) fn adds_bos(files: &[TokenizerFile]) -> Result<Option<bool>> {
     Ok(json(files, "tokenizer_config.json")?["add_bos_token"].as_bool())
 }
 
-/// The token ids under `key`: a number, a list of them, or nothing.
+/// The token ids under `key`: a number, a list of them, or nothing. A negative number stands for no
+/// token.
 fn ids(config: &Value, file: &str, key: &str) -> Result<Vec<u32>> {
-    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    let ids = match &config[key] {
+    let one = |value: &Value| match value.as_i64() {
+        Some(..0) => Some(None),
+        Some(id) => u32::try_from(id).ok().map(Some),
+        None => None,
+    };
+    let ids: Option<Vec<Option<u32>>> = match &config[key] {
         Value::Null => Some(Vec::new()),
         Value::Array(values) => values.iter().map(one).collect(),
         value => one(value).map(|id| vec![id]),
     };
-    ids.ok_or_else(|| anyhow!("{file}: {key} is {}, neither a token id nor a list of them", config[key]))
+    ids.map(|ids| ids.into_iter().flatten().collect())
+        .ok_or_else(|| anyhow!("{file}: {key} is {}, neither a token id nor a list of them", config[key]))
 }

@@ -206,6 +206,16 @@ impl Text {
         self.encode_parsing(text)
     }
 
+    /// Token ids of a text that begins a sequence: those of [`Self::encode`], after the beginning
+    /// token if this tokenizer puts one before a text, as transformers' `tokenizer(text)` does.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_start(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.encode(text)?;
+        Ok(self.leading_bos.into_iter().chain(ids).collect())
+    }
+
     fn refuse_special(&self, text: &str) -> Result<()> {
         match self.special_texts.iter().find(|special| text.contains(special.as_str())) {
             Some(special) => {

@@ -149,10 +149,22 @@ fn a_checkpoint_directory_is_read_with_all_its_end_tokens() {
     assert_eq!((text.bos_id(), text.eos_id(), text.pad_id()), (Some(0), 1, 8));
     assert_eq!(stops.token_bytes[3..6], [vec![0xC3], vec![0xA4], b" ".to_vec()]);
     assert_eq!(text.prompt_ids("a b?").unwrap(), [0, 9, 5, 7, 8, 10], "its own beginning token, once");
+    assert_eq!(text.encode_start("a b?").unwrap(), [0, 9, 5, 7, 8]);
+    assert_eq!(text.encode("a b?").unwrap(), [9, 5, 7, 8]);
     assert_eq!(text.completion_ids("a").unwrap(), [9, 1]);
     assert_eq!(text.decode(&[0, 9, 3, 4, 99, 1]).unwrap(), " aä", "special and unknown ids have no text");
     let names: Vec<&str> = text.files().iter().map(|file| file.name.as_str()).collect();
     assert_eq!(names, ["tokenizer.json", "tokenizer_config.json", "generation_config.json"]);
+    // Negative ids are none, lists are as good as numbers, and a pad token may be unknown: nothing
+    // pads.
+    for pad in ["-1", "[8]", "[-1, 8]", "null"] {
+        let config = format!(r#"{{"eos_token_id": 1, "pad_token_id": {pad}}}"#);
+        write("config.json", &config);
+        let expected = if pad.contains('8') { 8 } else { 1 };
+        assert_eq!(Text::load(dir.path()).unwrap().pad_id(), expected, "{pad}");
+    }
+    write("tokenizer_config.json", r#"{"eos_token": "</s>", "pad_token": "<|unknown|>"}"#);
+    assert_eq!(Text::load(dir.path()).unwrap().pad_id(), 1);
 }
 
 #[test]

@@ -18,4 +18,5 @@ mod profile;
 mod safety;
 mod sandbox;
 mod stores;
+mod terminal;
 mod tidy;

@@ -201,6 +201,8 @@ pub enum ScoreError {
     Unreadable,
     /// Nothing in this program can check answers of this kind.
     Unsupported,
+    /// The head saw no trajectory whose verdict on this criterion is known.
+    Untaught,
 }
 
 named_enum!(ScoreError {
@@ -212,6 +214,7 @@ named_enum!(ScoreError {
     ContextFull => "context_full",
     Unreadable => "unreadable",
     Unsupported => "unsupported",
+    Untaught => "untaught",
 });
 
 /// One scorer's number for one trajectory, or why there is none.

@@ -10,8 +10,9 @@ use super::probe;
 use crate::cli::hub::HubReport;
 use crate::cli::lengths::{self, SplitLengths};
 use crate::config::{Config, Matmul};
-use crate::data::{Dataset, FileReport, Report};
+use crate::data::{Dataset, Report};
 use crate::improve::{check_aux_models, check_tasks, dataset, replay_notice};
+use crate::model::{checkpoint_files, value_head_tensors};
 use crate::policy::checkpoints::ensure_space;
 use crate::policy::{Lengths, Policy, PolicyKind, Use, memory_advice, memory_needed, trainable};
 
@@ -57,19 +58,18 @@ pub(super) struct LeftOut {
     /// Rows that overlap with measuring ones, and with which.
     pub overlaps: Vec<String>,
     pub repeated: Vec<String>,
+    /// Rows of published files that can't be used.
+    pub odd: Vec<String>,
     pub beyond_split_max: usize,
 }
 
 impl LeftOut {
     fn of(report: &Report) -> Self {
-        let file = |file: &FileReport| {
-            let by = file.recognised_by.map(|by| format!(", recognised by {by}")).unwrap_or_default();
-            format!("{}: {} rows of format {}{by}", file.name, file.rows, file.format.name())
-        };
         Self {
-            files: report.files.iter().map(file).collect(),
+            files: report.files.iter().map(ToString::to_string).collect(),
             overlaps: report.overlaps.iter().map(ToString::to_string).collect(),
             repeated: report.repeated.clone(),
+            odd: report.odd.clone(),
             beyond_split_max: report.beyond_max,
         }
     }
@@ -118,7 +118,7 @@ pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis
         memory_needed_mib: memory_needed as u64 >> 20,
         disk_needed_mib: (checkpoints + forecast.stored_bytes()) >> 20,
         estimated_seconds: forecast.seconds(sampling.tokens_per_s, training_tokens_per_s),
-        notes: replay_notice(config, &tasks).into_iter().collect(),
+        notes: replay_notice(config, &tasks).into_iter().chain(unread_tensors(config)?).collect(),
         problems: Vec::new(),
     };
     let space = ensure_space(dir, diagnosis.disk_needed_mib << 20);
@@ -127,6 +127,16 @@ pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis
         [check_tasks(&tasks, &text, diagnosis.context_max), check_aux_models(config, &policy, &text)];
     diagnosis.problems.extend(checks.into_iter().filter_map(|check| Some(format!("{:#}", check.err()?))));
     Ok(diagnosis)
+}
+
+/// A note on tensors of the model that nothing reads.
+fn unread_tensors(config: &Config) -> Result<Option<String>> {
+    let folder = config.model.folder();
+    if !folder.is_dir() || !checkpoint_files(folder)?.iter().all(|name| folder.join(name).exists()) {
+        return Ok(None);
+    }
+    let names = value_head_tensors(folder)?;
+    Ok((!names.is_empty()).then(|| format!("not read, because they are a value head: {}", names.join(", "))))
 }
 
 /// Bytes of memory that are free.

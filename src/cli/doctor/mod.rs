@@ -12,9 +12,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::Common;
 use super::hub::{self, HubReport};
-use super::inspect::pretty;
-use super::{Common, print};
+use crate::cli::terminal::{pretty, print};
 use crate::config::Config;
 
 pub(super) use diagnosis::memory_free;

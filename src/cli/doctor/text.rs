@@ -65,7 +65,9 @@ fn model_and_tasks(d: &Diagnosis) -> Vec<String> {
 
 fn left_out(left_out: &LeftOut) -> Vec<String> {
     let mut lines: Vec<String> = left_out.files.iter().map(|file| format!("file         {file}")).collect();
-    for (what, rows) in [("overlapping", &left_out.overlaps), ("repeated", &left_out.repeated)] {
+    let kinds =
+        [("odd", &left_out.odd), ("overlapping", &left_out.overlaps), ("repeated", &left_out.repeated)];
+    for (what, rows) in kinds {
         if !rows.is_empty() {
             lines.push(format!("left out     {} {what} rows, such as:", rows.len()));
             lines.extend(rows.iter().take(LEFT_OUT_SHOWN).map(|row| format!("             {row}")));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::terminal::{note, safe};
 use crate::hub::Event;
 
 /// Between two plain lines of one file.
@@ -34,7 +35,7 @@ impl FetchProgress {
 
     pub(super) fn line(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            note(text);
         }
     }
 
@@ -45,7 +46,7 @@ impl FetchProgress {
             Event::Fetching { file: name, bytes, here } => {
                 let bar = std::io::stderr().is_terminal().then(|| bar(&name, bytes, here));
                 if bar.is_none() {
-                    eprintln!("fetching {name} ({})", mebibytes(bytes));
+                    note(&format!("fetching {name} ({})", mebibytes(bytes)));
                 }
                 *file = Some(Fetching { name, bytes, here, bar, last_line: Instant::now() });
             }
@@ -54,8 +55,8 @@ impl FetchProgress {
                 file.take().and_then(|file| file.bar).iter().for_each(ProgressBar::finish);
             }
             Event::Note { message } => match file.as_ref().and_then(|file| file.bar.as_ref()) {
-                Some(bar) => bar.println(message),
-                None => eprintln!("{message}"),
+                Some(bar) => bar.println(safe(&message, false)),
+                None => note(&message),
             },
         }
     }
@@ -68,7 +69,8 @@ impl Fetching {
             Some(bar) => bar.set_position(self.here),
             None if self.last_line.elapsed() > PLAIN_EVERY => {
                 self.last_line = Instant::now();
-                eprintln!("  {}: {} of {}", self.name, mebibytes(self.here), mebibytes(self.bytes));
+                let (here, bytes) = (mebibytes(self.here), mebibytes(self.bytes));
+                note(&format!("  {}: {here} of {bytes}", self.name));
             }
             None => {}
         }
@@ -81,7 +83,7 @@ fn bar(name: &str, bytes: u64, here: u64) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
-    bar.set_prefix(name.to_owned());
+    bar.set_prefix(safe(name, false).into_owned());
     bar.set_position(here);
     bar
 }

@@ -1,10 +1,11 @@
 //! JSON, one object per line or in one list: rows with the program's own fields, rows with fields
 //! that `tasks.fields` names, and the benchmarks that are published as JSON.
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::choices::{Asked, ChoiceRule};
 use super::rows::{ParsedRow, Row, answer_text, letter, with_choices};
 use crate::data::settings::{FieldNames, TaskFormat};
 use crate::domain::{Split, TaskKind};
@@ -33,26 +34,39 @@ pub(super) struct RowReader<'a> {
     pub fields: &'a FieldNames,
 }
 
-/// Every row of the file.
-pub(super) fn read(text: &str, reader: &RowReader) -> Result<Vec<ParsedRow>> {
-    if !text.trim_start().starts_with('[') {
+/// Every row of the file, and how answers name a choice where rows have choices.
+pub(super) fn read(text: &str, reader: &RowReader) -> Result<(Vec<ParsedRow>, Option<ChoiceRule>)> {
+    let found: Vec<(&str, usize, String)> = if text.trim_start().starts_with('[') {
+        let entries: Vec<Value> =
+            serde_json::from_str(text).context("it begins with `[` and is not a JSON list")?;
+        let entries = entries.into_iter().enumerate();
+        entries.map(|(index, entry)| ("entry", index + 1, entry.to_string())).collect()
+    } else {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let read = |(index, line): (usize, &str)| ParsedRow {
-            unit: "line",
-            number: index + 1,
-            source: line.to_owned(),
-            row: object(line).and_then(|line| reader.row(line)).and_then(Row::checked),
-        };
-        return Ok(lines.map(read).collect());
-    }
-    let entries: Vec<Value> =
-        serde_json::from_str(text).context("it begins with `[` and is not a JSON list")?;
-    let read = |(index, entry): (usize, Value)| {
-        let source = entry.to_string();
-        let row = object(&source).and_then(|entry| reader.row(entry)).and_then(Row::checked);
-        ParsedRow { unit: "entry", number: index + 1, source, row }
+        lines.map(|(index, line)| ("line", index + 1, line.to_owned())).collect()
     };
-    Ok(entries.into_iter().enumerate().map(read).collect())
+    let read: Vec<Result<Found>> =
+        found.iter().map(|(.., source)| object(source).and_then(|source| reader.row(source))).collect();
+    let asked = read.iter().filter_map(|row| match row {
+        Ok(Found::Asked(asked)) => Some(asked),
+        _ => None,
+    });
+    let rule = asked.clone().next().map(|_| ChoiceRule::of(asked)).transpose()?;
+    let rows = found.into_iter().zip(read).map(|((unit, number, source), row)| {
+        let row = row.and_then(|found| match (found, rule) {
+            (Found::Row(row), _) => Ok(row),
+            (Found::Asked(asked), rule) => rule.unwrap_or(ChoiceRule::Letter).row(asked),
+        });
+        ParsedRow { unit, number, source, row: row.and_then(Row::checked) }
+    });
+    Ok((rows.collect(), rule))
+}
+
+/// What one object of the file is.
+enum Found {
+    Row(Row),
+    /// A row with choices, whose answer the rule of the whole file reads.
+    Asked(Asked),
 }
 
 fn object(line: &str) -> Result<&str> {
@@ -67,19 +81,20 @@ fn json<'t, T: Deserialize<'t>>(line: &'t str) -> Result<T> {
 }
 
 impl RowReader<'_> {
-    fn row(&self, line: &str) -> Result<Row> {
+    fn row(&self, line: &str) -> Result<Found> {
         if matches!(self.format, TaskFormat::Jsonl | TaskFormat::Auto) && self.fields.is_empty() {
-            return self.own(json(line)?);
+            return self.own(json(line)?).map(Found::Row);
         }
         let value: Value = json(line)?;
-        match self.format {
+        let row = match self.format {
+            TaskFormat::Mmlu => return mmlu(&value).map(Found::Asked),
             TaskFormat::Gsm8k => gsm8k(&value),
             TaskFormat::Math => math(&value),
-            TaskFormat::Mmlu => mmlu(&value),
             TaskFormat::CommonsenseQa | TaskFormat::Arc => answer_key(&value),
             TaskFormat::HumanEval => human_eval(&value),
-            _ => self.mapped(&value),
-        }
+            _ => return self.mapped(&value),
+        };
+        row.map(Found::Row)
     }
 
     fn own(&self, row: OwnRow) -> Result<Row> {
@@ -89,7 +104,7 @@ impl RowReader<'_> {
     }
 
     /// A row with the fields that `tasks.fields` names.
-    fn mapped(&self, value: &Value) -> Result<Row> {
+    fn mapped(&self, value: &Value) -> Result<Found> {
         let names = self.fields;
         let found = |name: &str| at(value, name).filter(|value| !name.is_empty() && !value.is_null());
         let text = |name: &str| -> Result<Option<String>> {
@@ -98,7 +113,6 @@ impl RowReader<'_> {
                 .transpose()
         };
         let question = text(&names.question)?.with_context(|| format!("there is no {}", names.question))?;
-        let answer = found(&names.answer).map(answer_text).transpose()?;
         let level = match found(&names.level) {
             None => 1,
             Some(value) => {
@@ -106,33 +120,17 @@ impl RowReader<'_> {
             }
         };
         let split = text(&names.split)?.map(|name| split(&name)).transpose()?;
-        let row = Row { kind: self.kind, question, answer, level, split, solution: text(&names.solution)? };
+        let solution = text(&names.solution)?;
+        let row = Row { kind: self.kind, question, answer: None, level, split, solution };
+        let answer = found(&names.answer);
         match found(&names.choices) {
-            None => Ok(row),
-            Some(choices) => chosen(row, &texts(choices).context("the choices are not a list of texts")?),
+            None => Ok(Found::Row(Row { answer: answer.map(answer_text).transpose()?, ..row })),
+            Some(choices) => Ok(Found::Asked(Asked {
+                row,
+                choices: texts(choices).context("the choices are not a list of texts")?,
+                answer: answer.cloned(),
+            })),
         }
-    }
-}
-
-/// The question with its choices, and the answer as a letter. In the row the answer is a letter, an
-/// index from 0, or the text of a choice.
-fn chosen(row: Row, choices: &[String]) -> Result<Row> {
-    let question = with_choices(&row.question, choices)?;
-    let answer = row.answer.as_deref().map(|answer| choice(answer, choices)).transpose()?;
-    Ok(Row { kind: TaskKind::Choice, question, answer, ..row })
-}
-
-fn choice(answer: &str, choices: &[String]) -> Result<String> {
-    let answer = answer.trim();
-    let by_text = choices.iter().position(|choice| choice.trim() == answer);
-    let by_letter = || match answer.as_bytes() {
-        [letter @ b'A'..=b'Z'] => Some(usize::from(letter - b'A')),
-        _ => None,
-    };
-    let index = by_text.or_else(by_letter).or_else(|| answer.parse().ok());
-    match index.filter(|index| *index < choices.len()) {
-        Some(index) => letter(index),
-        None => bail!("the answer {answer:?} is none of its {} choices", choices.len()),
     }
 }
 
@@ -210,18 +208,13 @@ fn last_boxed(text: &str) -> Option<&str> {
     None
 }
 
-/// MMLU (Hendrycks et al. 2020, arXiv:2009.03300) as JSON: a list of choices, the answer as an
-/// index or a letter.
-fn mmlu(value: &Value) -> Result<Row> {
+/// MMLU (Hendrycks et al. 2020, arXiv:2009.03300) as JSON: a list of choices, and an answer that
+/// names one.
+fn mmlu(value: &Value) -> Result<Asked> {
     let choices = value.get("choices").and_then(texts).context("the choices are not a list of texts")?;
-    let answer = match value.get("answer").context("there is no answer")? {
-        Value::Number(place) => {
-            let place = place.as_u64().filter(|place| (*place as usize) < choices.len());
-            letter(place.context("the answer is not the index of a choice, counted from 0")? as usize)?
-        }
-        other => choice(&answer_text(other)?, &choices)?,
-    };
-    Ok(Row::new(TaskKind::Choice, with_choices(text(value, "question")?, &choices)?, answer))
+    let answer = value.get("answer").context("there is no answer")?.clone();
+    let row = Row { answer: None, ..Row::new(TaskKind::Choice, text(value, "question")?, "") };
+    Ok(Asked { row, choices, answer: Some(answer) })
 }
 
 /// CommonsenseQA (Talmor et al. 2019, arXiv:1811.00937) and ARC (Clark et al. 2018,

@@ -6,6 +6,7 @@
 //! nearly repeat one another get the same split. So new rows move only rows that they nearly
 //! repeat. The caller passes the contents; no file is opened here.
 
+mod choices;
 mod columns;
 mod lines;
 mod overlap;
@@ -17,10 +18,12 @@ mod tests;
 mod unpack;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+pub use choices::ChoiceRule;
 pub use overlap::Overlap;
 
 use super::normalised_question;
@@ -46,6 +49,8 @@ pub struct Report {
     /// Rows of published files with the question of an earlier row of the same file; one message
     /// each.
     pub repeated: Vec<String>,
+    /// Rows of published files that can't be used and are left out; one message each.
+    pub odd: Vec<String>,
     /// Rows removed because a row of a measuring split overlaps with them.
     pub overlaps: Vec<Overlap>,
     /// How many rows were removed by `tasks.split_max`.
@@ -60,6 +65,21 @@ pub struct FileReport {
     /// The mark by which the format was recognised; `None` if it was configured or is the default.
     pub recognised_by: Option<&'static str>,
     pub rows: usize,
+    /// How answers name a choice, where that was found from the rows.
+    pub choices: Option<ChoiceRule>,
+}
+
+impl fmt::Display for FileReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} rows of format {}", self.name, self.rows, self.format.name())?;
+        if let Some(by) = self.recognised_by {
+            write!(f, ", recognised by {by}")?;
+        }
+        match self.choices {
+            Some(rule) => write!(f, ", answers are {}", rule.name()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The text of a file, or an error that names the line with the first byte that isn't UTF-8.
@@ -126,7 +146,7 @@ fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result
         TaskFormat::Auto => (TaskFormat::Jsonl, None),
         format => (format, None),
     };
-    let read =
+    let Contents { rows: read, choices, odd } =
         parsed(cfg, format, text).with_context(|| format!("{name} is not a {} file", format.name()))?;
     ensure!(!read.is_empty(), "{name} has only blank lines; write one JSON object per line");
     let (mut kept, mut problems) = (Vec::new(), Vec::new());
@@ -158,16 +178,39 @@ fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result
             .unwrap_or_default();
         bail!("{name}: {} of its rows can't be used{by}:{}", problems.len(), rows::listed(&problems));
     }
-    report.files.push(FileReport { name, format, recognised_by, rows: total });
+    report.odd.extend(odd.into_iter().map(|odd| format!("{name}, {odd}")));
+    report.files.push(FileReport { name, format, recognised_by, rows: total, choices });
     Ok(kept)
 }
 
-fn parsed(cfg: &TasksConfig, format: TaskFormat, text: &str) -> Result<Vec<ParsedRow>> {
+/// The rows of one file.
+#[derive(Default)]
+struct Contents {
+    rows: Vec<ParsedRow>,
+    /// How answers name a choice, where that was found from the rows.
+    choices: Option<ChoiceRule>,
+    /// What is wrong with rows of a published file that are left out.
+    odd: Vec<String>,
+}
+
+impl From<Vec<ParsedRow>> for Contents {
+    fn from(rows: Vec<ParsedRow>) -> Self {
+        Self { rows, ..Self::default() }
+    }
+}
+
+fn parsed(cfg: &TasksConfig, format: TaskFormat, text: &str) -> Result<Contents> {
     match format {
         TaskFormat::Bbh => tables::bbh(text),
-        TaskFormat::Game24 => tables::game24(text),
-        TaskFormat::Mmlu if !text.trim_start().starts_with(['{', '[']) => tables::mmlu(text),
-        _ => lines::read(text, &lines::RowReader { format, kind: cfg.answer.kind(), fields: &cfg.fields }),
+        TaskFormat::Game24 => tables::game24(text).map(Contents::from),
+        TaskFormat::Mmlu if !text.trim_start().starts_with(['{', '[']) => {
+            tables::mmlu(text).map(Contents::from)
+        }
+        _ => {
+            let reader = lines::RowReader { format, kind: cfg.answer.kind(), fields: &cfg.fields };
+            let (rows, choices) = lines::read(text, &reader)?;
+            Ok(Contents { rows, choices, ..Contents::default() })
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 
+use super::Contents;
 use super::rows::{ParsedRow, Row, with_choices};
 use crate::domain::TaskKind;
 
@@ -25,27 +26,58 @@ pub(super) fn is_bbh(text: &str) -> bool {
     serde_json::from_str::<Bbh>(text).is_ok()
 }
 
-/// The targets of a file decide the kind of its tasks: choice, number, or exact text.
-pub(super) fn bbh(text: &str) -> Result<Vec<ParsedRow>> {
+/// A target that names an option makes its row a choice; the other rows are numbers, or exact texts.
+///
+/// In a file of choices, a target that isn't a letter must be the text of one option. Such a row is
+/// left out otherwise, and listed: published files have a few of them.
+pub(super) fn bbh(text: &str) -> Result<Contents> {
     let Bbh { examples } = serde_json::from_str(text)
         .map_err(|error| anyhow!("it is not an object with `examples` of `input` and `target`: {error}"))?;
-    let all = |is: fn(&str) -> bool| examples.iter().all(|example| is(example.target.trim()));
-    let is_number = |text: &str| {
-        let digits = text.strip_prefix('-').unwrap_or(text);
-        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
-    };
-    let kind = match (all(|target| option(target).is_some()), all(is_number)) {
-        (true, _) => TaskKind::Choice,
-        (_, true) => TaskKind::Number,
+    let count = |is: fn(&str) -> bool| examples.iter().filter(|example| is(example.target.trim())).count();
+    let kind = match (count(|target| option(target).is_some()), count(is_number)) {
+        (options, _) if 2 * options > examples.len() => TaskKind::Choice,
+        (_, numbers) if numbers == examples.len() => TaskKind::Number,
         _ => TaskKind::Exact,
     };
-    let read = |(index, example): (usize, &BbhExample)| {
-        let target = example.target.trim();
-        let answer = if kind == TaskKind::Choice { option(target).unwrap_or(target) } else { target };
-        let row = Row::new(kind, example.input.as_str(), answer).checked();
-        ParsedRow { unit: "example", number: index + 1, source: example.input.clone(), row }
-    };
-    Ok(examples.iter().enumerate().map(read).collect())
+    let mut contents = Contents::default();
+    for (index, example) in examples.iter().enumerate() {
+        let (number, target) = (index + 1, example.target.trim());
+        let answer = match kind {
+            TaskKind::Choice => {
+                option(target).map(str::to_owned).or_else(|| option_of(&example.input, target))
+            }
+            _ => Some(target.to_owned()),
+        };
+        let source = example.input.clone();
+        match answer {
+            Some(answer) => {
+                let row = Row::new(kind, example.input.as_str(), answer).checked();
+                contents.rows.push(ParsedRow { unit: "example", number, source, row });
+            }
+            None => {
+                contents.odd.push(format!("example {number}: the target {target:?} is none of its options"))
+            }
+        }
+    }
+    Ok(contents)
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The letter of the only option with this text: a line `(B) text` of the input.
+fn option_of(input: &str, text: &str) -> Option<String> {
+    let options = input.lines().filter_map(|line| {
+        let (letter, option) = line.trim().split_at_checked(3)?;
+        (option.trim() == text).then(|| self::option(letter)).flatten()
+    });
+    let letters: Vec<&str> = options.collect();
+    match letters.as_slice() {
+        [letter] => Some((*letter).to_owned()),
+        _ => None,
+    }
 }
 
 /// `(B)` → `B`.

@@ -270,7 +270,7 @@ fn broken_published_rows_are_listed_too() {
     for part in [
         "read as mmlu, because it has a list of `choices`",
         "line 4: it has 1 choices",
-        "line 5: the answer is not the index of a choice",
+        "line 5: the answer 2 is none of its 2 choices (answers are indexes from 0)",
         "line 6: the answer \"Z\" is none of its 2",
         "line 7: the choices are not a list",
         "line 8: there is no question",
@@ -415,4 +415,28 @@ proptest! {
         let tasks = read(&contents, "x", 1).unwrap();
         prop_assert_eq!((&tasks[0].question, tasks[0].answer.as_ref()), (&question, Some(&answer)));
     }
+}
+
+#[test]
+fn an_odd_target_costs_one_row_and_not_the_kind_of_all() {
+    let example = |index: usize, target: &str| {
+        let input = format!("Which film is number {index}?\nOptions:\n(A) Heat\n(B) Jaws\n(C) Jaws");
+        serde_json::json!({ "input": input, "target": target })
+    };
+    let mut examples: Vec<_> = (0..60).map(|i| example(i, ["(A)", "(B)", "(C)"][i % 3])).collect();
+    examples[7] = example(7, "Heat");
+    examples[8] = example(8, "Jaws");
+    examples[9] = example(9, "Alien");
+    let contents = serde_json::json!({ "examples": examples });
+    let (tasks, report) = read_files(&config(&[]), vec![file("films.json", contents.to_string())]).unwrap();
+    assert_eq!(tasks.len(), 58);
+    assert!(tasks.iter().all(|task| task.kind == TaskKind::Choice));
+    let seven = tasks.iter().find(|task| task.question.contains("number 7?")).unwrap();
+    assert_eq!(seven.answer.as_deref(), Some("A"), "the text of one option");
+    assert_eq!(report.odd.len(), 2, "{:?}", report.odd);
+    assert!(
+        report.odd[0].contains("example 9: the target \"Jaws\" is none of its options"),
+        "{:?}",
+        report.odd
+    );
 }

@@ -90,10 +90,12 @@ impl<'a> Session<'a> {
             store.put_event(Some(run), level, &message, &(self.host.now)()).await?;
         }
         let (repeated, overlaps) = (report.repeated.len(), report.overlaps.len());
-        if repeated + overlaps > 0 {
+        let odd = report.odd.len();
+        if repeated + overlaps + odd > 0 {
             let message = format!(
                 "{overlaps} rows were removed because they overlap with measuring ones, {repeated} because they repeat \
-                 others; which ones is stored as events of run {run}"
+                 others, {odd} because their target is none of their options; which ones is stored as events of run \
+                 {run}"
             );
             (self.host.on_event)(Event::Warning { message });
         }

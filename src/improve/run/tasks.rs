@@ -93,20 +93,14 @@ fn read(path: &Path, heldout: bool) -> Result<SourceFile> {
 
 /// Messages for the user about rows that were left out, each with its level.
 pub(super) fn events(report: &data::Report) -> Vec<(&'static str, String)> {
-    let mut events = Vec::new();
-    for file in &report.files {
-        let by = file.recognised_by.map(|by| format!(", recognised by {by}")).unwrap_or_default();
-        events.push((
-            "info",
-            format!("{}: {} rows of format {}{by}", file.name, file.rows, file.format.name()),
-        ));
-    }
+    let mut events: Vec<_> = report.files.iter().map(|file| ("info", file.to_string())).collect();
     if report.beyond_max > 0 {
         events.push(("info", format!("tasks.split_max left out {} rows", report.beyond_max)));
     }
-    let left_out = report.repeated.iter().cloned().chain(report.overlaps.iter().map(ToString::to_string));
+    let left_out = report.odd.iter().chain(&report.repeated).cloned();
+    let left_out = left_out.chain(report.overlaps.iter().map(ToString::to_string));
     events.extend(left_out.take(EVENTS_MAX).map(|message| ("warning", message)));
-    let total = report.repeated.len() + report.overlaps.len();
+    let total = report.odd.len() + report.repeated.len() + report.overlaps.len();
     if total > EVENTS_MAX {
         events.push((
             "warning",

@@ -86,10 +86,15 @@ impl Critic {
     }
 
     /// The probability that a trajectory with these [`features`] is good: overall, coherent,
-    /// accurate, complete.
+    /// accurate, complete. A criterion without a single verdict to learn from has no score:
+    /// [`ScoreError::Untaught`].
     pub fn scores(&self, features: &[Vec<f32>]) -> [Score; 4] {
         let values = self.probabilities(features);
         std::array::from_fn(|k| match values {
+            // Without observations the calibration is exactly what it began as.
+            Ok(_) if self.platt[k] == Platt::IDENTITY && OUTPUTS[k] != ScorerName::HEAD => {
+                Score::failed(OUTPUTS[k].clone(), ScoreError::Untaught)
+            }
             Ok(values) => Score::new(OUTPUTS[k].clone(), values[k]),
             Err(error) => Score::failed(OUTPUTS[k].clone(), error),
         })

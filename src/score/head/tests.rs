@@ -85,8 +85,13 @@ fn annotated_trajectories_teach_through_the_aggregate() {
         .map(|set| Labelled { criteria: None, good: set.good.map(|g| 0.05 + 0.9 * g), ..set })
         .collect();
     let critic = Critic::fit(&annotated, &config(), &address(0)).unwrap();
-    let measured = measure(&critic, &trajectories(4, 200, 3..8));
+    let unseen = trajectories(4, 200, 3..8);
+    let measured = measure(&critic, &unseen);
     assert!(measured.auc.unwrap() > 0.93, "{measured:?}");
+    // No verdict on a criterion was there to learn from, so the head claims none.
+    let [whole, criteria @ ..] = critic.scores(&seen(&unseen[0].0));
+    assert!(whole.value.is_ok());
+    assert_eq!(criteria.map(|score| score.value), [Err(ScoreError::Untaught); 3]);
 }
 
 #[test]

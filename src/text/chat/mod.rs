@@ -9,6 +9,7 @@
 //! (they print as lists), and the results of Jinja2's `~` and `join` for values that are not texts.
 
 mod date;
+mod methods;
 mod python;
 #[cfg(test)]
 mod tests;
@@ -60,7 +61,7 @@ impl ChatTemplate {
         ensure!(bytes <= SOURCE_BYTES_MAX, "the chat template has {bytes} bytes; at most {SOURCE_BYTES_MAX}");
         let mut environment = environment(date)?;
         environment
-            .add_template_owned(NAME, without_generation_tags(source))
+            .add_template_owned(NAME, without_generation_tags(&with_line_feeds(source)))
             .map_err(|error| anyhow!("the chat template is not valid Jinja: {error}"))?;
         Ok(Self { source: source.to_owned(), special_tokens, environment })
     }
@@ -158,6 +159,11 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
             _ => {}
         }
     }
+    if let Some(text) = value.as_str()
+        && let Some(result) = methods::call(text, name, args)
+    {
+        return result;
+    }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
 }
 
@@ -199,6 +205,11 @@ fn tojson(
     };
     options.assert_all_used()?;
     python::Json::new(ensure_ascii, sort_keys, indent, separators).dumps(value)
+}
+
+/// The source with the line breaks that Jinja2 makes of all others.
+fn with_line_feeds(source: &str) -> String {
+    source.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 /// The source with `{% generation %}` as a scope that changes nothing: only training masks need it.

@@ -129,3 +129,45 @@ proptest! {
         }
     }
 }
+
+/// The values are Python 3.11's.
+#[test]
+fn methods_of_texts_are_pythons() {
+    for (expression, expected) in [
+        ("'a=b=c'.partition('=')", "['a', '=', 'b=c']"),
+        ("'a=b=c'.rpartition('=')", "['a=b', '=', 'c']"),
+        ("'abc'.partition('=')", "['abc', '', '']"),
+        ("'abc'.rpartition('=')", "['', '', 'abc']"),
+        ("'a/b/c'.rsplit('/', 1)", "['a/b', 'c']"),
+        ("'a/b/c'.rsplit('/')", "['a', 'b', 'c']"),
+        ("' a  b c '.rsplit()", "['a', 'b', 'c']"),
+        ("' a  b c '.rsplit(None, 1)", "[' a  b', 'c']"),
+        ("'7'.zfill(3)", "007"),
+        ("'-7'.zfill(4)", "-007"),
+        ("'ab'.ljust(4) ~ '|'", "ab  |"),
+        ("'ab'.rjust(4, '.')", "..ab"),
+        ("'ab'.center(5, '.')", "..ab."),
+        ("'abc'.center(6, '.')", ".abc.."),
+        ("'Straße'.casefold()", "strasse"),
+        ("'aB'.swapcase()", "Ab"),
+        ("'äbc'.index('c')", "2"),
+        ("'abab'.rindex('b')", "3"),
+        ("'12'.isdecimal()", "True"),
+    ] {
+        let source = format!("{{{{ {expression} }}}}");
+        assert_eq!(rendered(&source, serde_json::json!([])).unwrap(), expected, "{expression}");
+    }
+    for wrong in ["'a'.ljust(10000000)", "'a'.partition('')", "'a'.index('b')", "'a'.center(3, '')"] {
+        rendered(&format!("{{{{ {wrong} }}}}"), serde_json::json!([])).unwrap_err();
+    }
+}
+
+#[test]
+fn line_breaks_of_other_systems_are_line_feeds() {
+    let source = "{% for m in messages %}\r\n{{ m.role }}\r\n{% endfor %}\rend";
+    let plain = source.replace("\r\n", "\n").replace('\r', "\n");
+    let messages = serde_json::json!([{ "role": "user", "content": "?" }]);
+    let text = rendered(source, messages.clone()).unwrap();
+    assert_eq!(text, rendered(&plain, messages).unwrap());
+    assert_eq!(text, "user\nend");
+}

@@ -176,6 +176,17 @@ fn what_would_change_the_result_is_refused_by_name() {
     };
     for (key, value) in [
         ("use_dora", serde_json::json!(true)),
+        ("use_something_new", serde_json::json!(true)),
+        ("init_lora_weights", serde_json::json!("pissa")),
+        ("init_lora_weights", serde_json::json!("pissa_niter_4")),
+        ("init_lora_weights", serde_json::json!("olora")),
+        ("init_lora_weights", serde_json::json!("corda")),
+        ("init_lora_weights", serde_json::json!("loftq")),
+        ("init_lora_weights", serde_json::json!("lora_ga")),
+        ("init_lora_weights", serde_json::json!("not known yet")),
+        ("init_lora_weights", serde_json::json!(7)),
+        ("megatron_config", serde_json::json!({ "tensor_model_parallel_size": 2 })),
+        ("ensure_weight_tying", serde_json::json!(true)),
         ("rank_pattern", serde_json::json!({ "q_proj": 4 })),
         ("modules_to_save", serde_json::json!(["lm_head"])),
         ("bias", serde_json::json!("all")),
@@ -188,6 +199,13 @@ fn what_would_change_the_result_is_refused_by_name() {
         assert!(error.contains(key) && error.contains("adapter"), "{key}: {error}");
     }
     assert!(with("rank_pattern", serde_json::json!({})).unwrap().scale() == 2.0);
+    for init in ["gaussian", "eva", "orthogonal"] {
+        with("init_lora_weights", init.into()).unwrap();
+    }
+    for plain in [serde_json::Value::Null, true.into(), false.into()] {
+        with("init_lora_weights", plain.clone()).unwrap();
+        with("use_dora", if plain == true { false.into() } else { plain }).unwrap();
+    }
     assert!(with("use_rslora", serde_json::json!(true)).unwrap().scale() == (6.0 / 3f64.sqrt()) as f32);
 
     std::fs::write(&path, whole.to_string()).unwrap();

@@ -25,13 +25,15 @@ pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
 
 /// Keys that mean something else than plain LoRA, unless they are absent, null, false or empty.
-const UNSUPPORTED: [&str; 12] = [
+const UNSUPPORTED: [&str; 14] = [
     "alora_invocation_tokens",
     "alpha_pattern",
     "arrow_config",
+    "ensure_weight_tying",
     "fan_in_fan_out",
     "layer_replication",
     "lora_bias",
+    "megatron_config",
     "modules_to_save",
     "rank_pattern",
     "target_parameters",
@@ -111,6 +113,11 @@ impl Adapter {
     }
 }
 
+/// Values of `init_lora_weights` that only say how the adapter's tensors began. The others
+/// (`"pissa"`, `"olora"`, `"corda"`, `"loftq"`, `"lora_ga"`, …) make PEFT change the base model
+/// whenever it loads the adapter.
+const PLAIN_INITS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+
 /// Reads an `adapter_config.json`.
 fn parse(bytes: &[u8]) -> Result<LoraSettings> {
     let value: Value = serde_json::from_slice(bytes).context("it is not JSON")?;
@@ -125,6 +132,18 @@ fn parse(bytes: &[u8]) -> Result<LoraSettings> {
         };
         ensure!(!asked, "{key} is {}, which is not supported", value[key]);
     }
+    let unknown = value.as_object().into_iter().flatten().find(|(key, value)| {
+        key.starts_with("use_") && key.as_str() != "use_rslora" && **value == Value::Bool(true)
+    });
+    if let Some((key, _)) = unknown {
+        bail!("{key} is true, which is not supported");
+    }
+    let init = &value["init_lora_weights"];
+    ensure!(
+        init.as_str().map_or(init.is_null() || init.is_boolean(), |init| PLAIN_INITS.contains(&init)),
+        "init_lora_weights is {init}: PEFT changes the base model when it loads such an adapter; save it as \
+         plain LoRA (for PiSSA, CorDA and OLoRA: `save_pretrained(…, path_initial_model_for_weight_conversion=…)`)"
+    );
     let bias = &value["bias"];
     ensure!(bias.is_null() || bias == "none", "bias is {bias}; only \"none\" is supported");
     let Some(r) = value["r"].as_u64() else { bail!("r is {}; it must be a whole number", value["r"]) };

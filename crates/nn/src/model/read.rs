@@ -53,11 +53,12 @@ impl Keys {
     }
 }
 
+/// Token ids as configurations write them; a negative one stands for none.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
+    One(i64),
+    Many(Vec<i64>),
 }
 
 /// Reads the text of a `config.json`.
@@ -138,7 +139,7 @@ fn sizes(keys: &Keys, family: Family) -> Result<ModelConfig> {
         tie_word_embeddings: keys.get("tie_word_embeddings")?.unwrap_or(defaults.tie_word_embeddings),
         bos_token_id: keys.get::<OneOrMany>("bos_token_id")?.and_then(|ids| ids.list().first().copied()),
         eos_token_ids: keys.get::<OneOrMany>("eos_token_id")?.map_or(Vec::new(), OneOrMany::list),
-        pad_token_id: keys.get("pad_token_id")?,
+        pad_token_id: keys.get::<OneOrMany>("pad_token_id")?.and_then(|ids| ids.list().first().copied()),
         // The caller fills in the rest.
         rope: rope::RopeParameters::new(defaults.rope_theta),
         sliding_rope: None,
@@ -152,10 +153,11 @@ fn sizes(keys: &Keys, family: Family) -> Result<ModelConfig> {
 
 impl OneOrMany {
     fn list(self) -> Vec<u32> {
-        match self {
+        let ids = match self {
             Self::One(id) => vec![id],
             Self::Many(ids) => ids,
-        }
+        };
+        ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect()
     }
 }
 

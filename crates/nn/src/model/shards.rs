@@ -88,7 +88,7 @@ impl<'a> Checkpoint<'a> {
         let mut tensors: Vec<_> = header.tensors().into_iter().collect();
         tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (stored, info) in tensors {
-            let Some(name) = name(config, &stored) else { continue };
+            let Some(name) = name(config, &stored).filter(|name| !is_value_head(name)) else { continue };
             // An output layer that is stored although embeddings are tied is compared with them.
             let is_tied_copy = name == TIED_COPY && config.tie_word_embeddings;
             let shape = match wanted.get(if is_tied_copy { config.output_name() } else { &name }) {
@@ -217,6 +217,27 @@ fn name(config: &ModelConfig, stored: &str) -> Option<String> {
         Some(format!("{to}{rest}"))
     });
     Some(renamed.unwrap_or_else(|| stored.to_owned()))
+}
+
+/// Whether the tensor belongs to the value head that TRL's PPO trainer saves with a model.
+fn is_value_head(name: &str) -> bool {
+    name.starts_with("v_head.")
+}
+
+/// Names of the tensors in a checkpoint directory that are no part of the language model and are
+/// not read: those of a value head.
+///
+/// # Errors
+/// A file can't be opened.
+pub fn value_head_tensors(dir: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in files(dir)? {
+        let path = dir.join(name);
+        let (_, header, _) = open(&path).with_context(|| format!("can't load {}", path.display()))?;
+        found.extend(header.tensors().into_keys().filter(|name| is_value_head(name)));
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// A safetensors file, its header, and the offset where its tensors begin.

@@ -116,6 +116,7 @@ fn damage_is_refused_by_tensor_name() {
     assert!(format!("{:#}", error.unwrap_err()).contains("layers.4.mlp.up_proj.weight` is unexpected"));
     let buffer = "model.layers.0.self_attn.rotary_emb.inv_freq";
     edited(buffer, Some((Dtype::F32, vec![4], f32s(0.0, 4)))).unwrap();
+    edited("v_head.summary.weight", Some((Dtype::F32, vec![1, 16], f32s(0.5, 16)))).unwrap();
 }
 
 #[test]

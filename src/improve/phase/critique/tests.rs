@@ -51,7 +51,10 @@ fn every_trajectory_has_one_reward_made_of_its_own_scores() {
 
 #[test]
 fn a_head_that_ranks_poorly_is_muted_by_one_alarm() {
-    let world = World::new(&[("critic.auc_min", "1"), ("reward.formula", "head")]);
+    // It sees hardly anything but noise.
+    let noise = [("critic.noise", "1000")];
+    let settings = [&noise[..], &[("critic.auc_min", "1"), ("reward.formula", "head")]];
+    let world = World::new(&settings.concat());
     let host = world.host();
     block_on(async {
         let mut session = critiqued(&host, &world).await;
