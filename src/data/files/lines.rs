@@ -16,14 +16,9 @@ use crate::domain::{Split, TaskKind};
 struct OwnRow {
     question: String,
     answer: Option<Value>,
-    #[serde(default = "one")]
-    level: u32,
+    level: Option<Value>,
     split: Option<Split>,
     solution: Option<String>,
-}
-
-fn one() -> u32 {
-    1
 }
 
 /// Reads the rows of one file.
@@ -43,7 +38,8 @@ pub(super) fn read(text: &str, reader: &RowReader) -> Result<(Vec<ParsedRow>, Op
         entries.map(|(index, entry)| ("entry", index + 1, entry.to_string())).collect()
     } else {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        lines.map(|(index, line)| ("line", index + 1, line.to_owned())).collect()
+        let lines = lines.map(|(index, line)| ("line", index + 1, line.to_owned()));
+        indented(text).unwrap_or_else(|| lines.collect())
     };
     let read: Vec<Result<Found>> =
         found.iter().map(|(.., source)| object(source).and_then(|source| reader.row(source))).collect();
@@ -60,6 +56,25 @@ pub(super) fn read(text: &str, reader: &RowReader) -> Result<(Vec<ParsedRow>, Op
         ParsedRow { unit, number, source, row: row.and_then(Row::checked) }
     });
     Ok((rows.collect(), rule))
+}
+
+/// The objects of a file in which they go over several lines, with the line where each begins;
+/// `None` if the first one doesn't, or if the text is anything else.
+fn indented(text: &str) -> Option<Vec<(&'static str, usize, String)>> {
+    let first = text.lines().find(|line| !line.trim().is_empty())?;
+    if serde_json::from_str::<serde::de::IgnoredAny>(first).is_ok() {
+        return None;
+    }
+    let mut objects = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let (mut found, mut counted, mut line) = (Vec::new(), 0, 1);
+    loop {
+        let blank = text[objects.byte_offset()..].len() - text[objects.byte_offset()..].trim_start().len();
+        let start = objects.byte_offset() + blank;
+        let Some(object) = objects.next() else { return Some(found) };
+        line += text[counted..start].matches('\n').count();
+        counted = start;
+        found.push(("line", line, object.ok()?.to_string()));
+    }
 }
 
 /// What one object of the file is.
@@ -98,7 +113,13 @@ impl RowReader<'_> {
     }
 
     fn own(&self, row: OwnRow) -> Result<Row> {
-        let OwnRow { question, answer, level, split, solution } = row;
+        let OwnRow { question, answer, level: written, split, solution } = row;
+        let level = match written {
+            None => 1,
+            Some(value) => {
+                level(&value).with_context(|| format!("the level is {value}; it must be a whole number"))?
+            }
+        };
         let answer = answer.as_ref().map(answer_text).transpose()?;
         Ok(Row { kind: self.kind, question, answer, level, split, solution })
     }
@@ -148,10 +169,11 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     value.as_array()?.iter().map(|text| answer_text(text).ok()).collect()
 }
 
-/// `3`, `"3"` and `"Level 3"`.
+/// `3`, `3.0`, `"3"` and `"Level 3"`.
 fn level(value: &Value) -> Option<u32> {
     let text = answer_text(value).ok()?;
-    text.trim().trim_start_matches("Level").trim().parse().ok()
+    let text = text.trim().trim_start_matches("Level").trim();
+    text.strip_suffix(".0").unwrap_or(text).parse().ok()
 }
 
 /// A split by the program's own name, or by a usual one (test, validation, valid, dev).
@@ -190,10 +212,14 @@ fn math(value: &Value) -> Result<Row> {
     Ok(Row::new(TaskKind::Math, question, answer).with_solution(solution).at_level(level))
 }
 
-/// The contents of the last `\boxed{…}` or `\fbox{…}`.
+/// The contents of the last `\boxed{…}` or `\fbox{…}`. Without braces it is the text up to the
+/// end of the formula: `$\boxed 2$`.
 fn last_boxed(text: &str) -> Option<&str> {
-    let start =
-        ["\\boxed{", "\\fbox{"].iter().filter_map(|mark| Some(text.rfind(mark)? + mark.len())).max()?;
+    let start = ["\\boxed", "\\fbox"].iter().filter_map(|mark| Some(text.rfind(mark)? + mark.len())).max()?;
+    let Some(start) = text[start..].starts_with('{').then_some(start + 1) else {
+        let bare = text[start..].split(['$', '\n']).next().unwrap_or_default().trim();
+        return (!bare.is_empty()).then_some(bare);
+    };
     let mut depth = 1usize;
     for (i, c) in text[start..].char_indices() {
         match c {

@@ -40,6 +40,8 @@ pub struct SourceFile {
     pub contents: Vec<u8>,
     /// Whether all its rows are held out.
     pub heldout: bool,
+    /// The names of the files that its lines were, if each was a file of its own.
+    pub rows: Vec<String>,
 }
 
 /// What was read, recognised and left out of task files.
@@ -131,7 +133,7 @@ pub(super) fn read(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<(Vec<Tas
 
 /// The usable rows of one file with their numbers and whether they are held out.
 fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result<Vec<(usize, bool, Row)>> {
-    let SourceFile { name, contents, heldout } = file;
+    let SourceFile { name, contents, heldout, rows: sources } = file;
     let contents = match columns::is_parquet(&contents) {
         true => columns::json_lines(contents, &name)?,
         false => unpack::unpacked(contents, &name)?,
@@ -149,14 +151,18 @@ fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result
     let Contents { rows: read, choices, odd } =
         parsed(cfg, format, text).with_context(|| format!("{name} is not a {} file", format.name()))?;
     ensure!(!read.is_empty(), "{name} has only blank lines; write one JSON object per line");
+    let problem = |read: &ParsedRow, problem: &anyhow::Error| match sources.get(read.number - 1) {
+        Some(source) => format!("{source}: {problem:#}"),
+        None => read.problem(problem),
+    };
     let (mut kept, mut problems) = (Vec::new(), Vec::new());
     let mut seen: HashMap<String, usize> = HashMap::new();
     let total = read.len();
     for mut read in read {
         let row = match std::mem::replace(&mut read.row, Err(anyhow!("taken"))) {
             Ok(row) => row,
-            Err(problem) => {
-                problems.push(read.problem(&problem));
+            Err(reason) => {
+                problems.push(problem(&read, &reason));
                 continue;
             }
         };
@@ -165,7 +171,7 @@ fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result
             // The rows of a held-out file are held out, even if they name another split.
             kept.push((read.number, heldout, row));
         } else if format == TaskFormat::Jsonl {
-            problems.push(read.problem(&anyhow!("the same question as {} {first}", read.unit)));
+            problems.push(problem(&read, &anyhow!("the same question as {} {first}", read.unit)));
         } else {
             report
                 .repeated

@@ -18,7 +18,9 @@ pub(super) fn format(text: &str, name: &str) -> (TaskFormat, Option<&'static str
     let row: Option<Value> = if text.trim_start().starts_with('[') {
         serde_json::from_str::<Vec<Value>>(text).ok().and_then(|rows| rows.into_iter().next())
     } else {
-        serde_json::from_str(first).ok()
+        // An object may go over several lines.
+        let first = serde_json::Deserializer::from_str(text).into_iter::<Value>().next();
+        first.and_then(Result::ok).filter(Value::is_object)
     };
     match row {
         Some(row) => of_object(&row),

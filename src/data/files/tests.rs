@@ -15,7 +15,7 @@ fn config(pairs: &[(&str, &str)]) -> TasksConfig {
 }
 
 fn file(name: &str, contents: impl Into<Vec<u8>>) -> SourceFile {
-    SourceFile { name: name.into(), contents: contents.into(), heldout: false }
+    SourceFile { name: name.into(), contents: contents.into(), heldout: false, rows: Vec::new() }
 }
 
 fn read(contents: &str, name: &str, seed: u64) -> Result<Vec<Task>> {
@@ -77,7 +77,7 @@ fn every_unusable_row_is_listed_with_line_value_and_reason() {
         "line 10: the answer is neither a text nor a number",
         "line 11: `test` is not one of easy, anchor, train, gate, heldout",
         "line 12: unknown field `anwser`",
-        "line 13: invalid value: integer `-1`",
+        "line 13: the level is -1",
         "line 14: it has neither an answer nor a split",
         "line 15: a row of split `heldout` needs an answer: \"{\\\"question\\\": \\\"h?",
         "line 16: a row of split `easy` needs an answer",
@@ -439,4 +439,40 @@ fn an_odd_target_costs_one_row_and_not_the_kind_of_all() {
         "{:?}",
         report.odd
     );
+}
+
+#[test]
+fn objects_may_go_over_several_lines_and_levels_be_written_in_several_ways() {
+    let row = |i: usize, level: &str| {
+        let level = if level.is_empty() { String::new() } else { format!(",\n  \"level\": {level}") };
+        format!("{{\n  \"question\": \"What is {i}?\",\n  \"answer\": \"{i}\"{level}\n}}\n")
+    };
+    let levels = ["", "null", "2", "3.0", "\"4\"", "\"Level 5\""];
+    let text: String = (0..60).map(|i| row(i, levels[i % 6])).collect();
+    let tasks = read(&text, "tasks.jsonl", 1).unwrap();
+    let expected = |question: &str| {
+        let i: usize = question.trim_start_matches("What is ").trim_end_matches('?').parse().unwrap();
+        [1, 1, 2, 3, 4, 5][i % 6]
+    };
+    assert_eq!(tasks.len(), 60);
+    assert!(tasks.iter().all(|task| task.level == expected(&task.question)));
+    let error = problem(&(row(0, "") + &row(1, "\"high\"")));
+    assert!(error.contains("line 5: the level is \"high\""), "{error}");
+    let broken = row(0, "") + "{ \"question\": ";
+    assert!(problem(&broken).contains("line 1"), "{}", problem(&broken));
+}
+
+#[test]
+fn a_box_without_braces_is_an_answer() {
+    for (solution, answer) in [
+        ("so $\\boxed 2$", "2"),
+        ("so $\\boxed{\\frac{1}{2}}$.", "\\frac{1}{2}"),
+        ("first $\\boxed{1}$, then $\\boxed 3$", "3"),
+    ] {
+        let row =
+            |i: usize| serde_json::json!({ "problem": format!("p {i}?"), "solution": solution }).to_string();
+        let text: String = (0..60).map(|i| row(i) + "\n").collect();
+        let tasks = read(&text, "math.jsonl", 1).unwrap();
+        assert!(tasks.iter().all(|task| task.answer.as_deref() == Some(answer)), "{solution}");
+    }
 }

@@ -6,6 +6,8 @@
 
 mod aux_models;
 mod draw;
+mod folder;
+
 mod graded;
 mod host;
 mod identity;

@@ -1,30 +1,19 @@
 //! The configured tasks: reads their files, checks the tasks, and turns what was left out into
 //! events.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
+use super::folder;
 use crate::config::{Config, TaskSource};
 use crate::data::{self, Dataset, SourceFile};
 use crate::domain::{Split, Task, TaskKind};
 use crate::text::Text;
 
-/// Largest file of tasks, packed or not, in bytes.
-const BYTES_MAX: u64 = 1 << 30;
-
-/// Most files of a folder.
-const FILES_MAX: usize = 1000;
-
 /// Most rows that get an event each; the rest is counted in one.
 const EVENTS_MAX: usize = 1000;
-
-/// Endings of files that a folder is searched for, before `.gz` and `.zst`.
-const ENDINGS: [&str; 5] = ["jsonl", "json", "csv", "ndjson", "parquet"];
-
-/// Words in a file's name that mark all its rows as held out.
-const HELDOUT_NAMES: [&str; 5] = ["test", "heldout", "validation", "valid", "dev"];
 
 /// Every task of every configured split, and a report about the rows that were left out.
 pub fn dataset(config: &Config) -> Result<Dataset> {
@@ -41,54 +30,19 @@ pub fn dataset(config: &Config) -> Result<Dataset> {
         }
         let path = Path::new(named);
         if path.is_dir() {
-            for path in files_in(path).with_context(|| format!("in the folder {key} = {named:?}"))? {
-                let by_name = says_heldout(&path);
-                files.push(read(&path, heldout || (by_name && cfg.heldout_file.is_empty()))?);
-            }
+            let by_name = !heldout && cfg.heldout_file.is_empty();
+            let of_folder =
+                folder::read(path, by_name).with_context(|| format!("in the folder {key} = {named:?}"))?;
+            files.extend(
+                of_folder.into_iter().map(|file| SourceFile { heldout: file.heldout || heldout, ..file }),
+            );
         } else {
-            files.push(read(path, heldout)?);
+            files.push(folder::file(path, heldout)?);
         }
     }
     let names: Vec<&str> =
         [&cfg.file, &cfg.heldout_file].into_iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
     data::dataset(cfg, files).with_context(|| format!("cannot use the tasks in {}", names.join(" and ")))
-}
-
-/// The folder's files of tasks, in order of name.
-fn files_in(dir: &Path) -> Result<Vec<PathBuf>> {
-    let context = || format!("cannot read the folder {}", dir.display());
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).with_context(context)? {
-        let path = entry.with_context(context)?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-        let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
-        if path.is_file() && ENDINGS.iter().any(|ending| name.ends_with(&format!(".{ending}"))) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    ensure!(!found.is_empty(), "{} holds no .{} file", dir.display(), ENDINGS.join(", ."));
-    ensure!(
-        found.len() <= FILES_MAX,
-        "{} holds {} files of tasks; at most {FILES_MAX}",
-        dir.display(),
-        found.len()
-    );
-    Ok(found)
-}
-
-/// Whether the file's name has `test` or the like among its words.
-fn says_heldout(path: &Path) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    name.split(|c: char| !c.is_alphanumeric()).any(|word| HELDOUT_NAMES.contains(&word))
-}
-
-fn read(path: &Path, heldout: bool) -> Result<SourceFile> {
-    let name = path.display().to_string();
-    let context = || format!("cannot read the tasks in {name}");
-    let bytes = path.metadata().with_context(context)?.len();
-    ensure!(bytes <= BYTES_MAX, "{name} has {bytes} bytes; at most {BYTES_MAX}: split it into several files");
-    Ok(SourceFile { contents: std::fs::read(path).with_context(context)?, name, heldout })
 }
 
 /// Messages for the user about rows that were left out, each with its level.
@@ -154,35 +108,4 @@ pub fn check_tasks(tasks: &[Task], text: &Text, context_max: usize) -> Result<()
         Ok(())
     };
     tasks.par_iter().find_map_first(|task| check(task).err()).map_or(Ok(()), Err)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_say_what_is_held_out() {
-        for (name, heldout) in [
-            ("data/gsm8k/test.jsonl", true),
-            ("abstract_algebra_test.csv", true),
-            ("test/train.jsonl", false),
-            ("latest.json", false),
-            ("arc-validation.jsonl.gz", true),
-        ] {
-            assert_eq!(says_heldout(Path::new(name)), heldout, "{name}");
-        }
-    }
-
-    #[test]
-    fn folders_give_their_files_of_tasks_in_order() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(files_in(dir.path()).unwrap_err().to_string().contains("holds no .jsonl"));
-        for name in ["b.jsonl.gz", "a.csv", "README.md", "c.json.zst"] {
-            std::fs::write(dir.path().join(name), "x").unwrap();
-        }
-        std::fs::create_dir(dir.path().join("d.json")).unwrap();
-        let found = files_in(dir.path()).unwrap();
-        let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
-        assert_eq!(names, ["a.csv", "b.jsonl.gz", "c.json.zst"]);
-    }
 }
