@@ -12,7 +12,7 @@
 //! `cargo bench --bench generate -- DIR REQUESTS.json [none|q8_0|q4_k] [f32|1|2|3]` samples from a
 //! checkpoint instead, for `benches/peers/generate.py`, and prints one line of JSON.
 
-#![allow(clippy::unwrap_used, reason = "the peers' numbers are read from files of its own")]
+#![allow(clippy::unwrap_used, reason = "a bench may panic")]
 
 #[path = "measure/mod.rs"]
 mod measure;

@@ -86,7 +86,7 @@ fn json_escapes_what_a_terminal_acts_on_and_keeps_the_value() {
     assert!(is_clean(&json), "{json:?}");
     let report: Value = serde_json::from_str(&json.success()).unwrap();
     assert!(report.to_string().contains("owned"), "{report}");
-    assert_eq!(report["rows"][0][0], HOSTILE, "{report}");
+    assert_eq!(report[0]["x"], HOSTILE, "{report}");
     let text = sandbox.run(&["inspect", "sql", &query]);
     assert!(is_clean(&text), "{text:?}");
     assert!(text.success().contains("\\u{1b}[2J"));

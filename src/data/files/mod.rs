@@ -40,7 +40,7 @@ pub struct SourceFile {
     pub contents: Vec<u8>,
     /// Whether all its rows are held out.
     pub heldout: bool,
-    /// The names of the files that its lines were, if each was a file of its own.
+    /// The names of the files that its lines were, if each was a separate file.
     pub rows: Vec<String>,
 }
 

@@ -65,6 +65,7 @@ impl HeldTiles {
         self.inp.div_ceil(BLOCK)
     }
 
+    /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         size_of_val(self.tiles.as_slice())
     }
