@@ -1,7 +1,7 @@
 //! Choices: the letter of an option.
 
 use super::claim::{Claim, Reading, claims, sentence_end};
-use super::dress::{bare, plain};
+use super::dress::{bare, peeled, plain};
 use super::{Why, last_line};
 
 /// Words that may stand before the letter.
@@ -272,7 +272,7 @@ fn conclusions(text: &str) -> Vec<Claim<'_>> {
 fn concluded(text: &str, at: usize, end: usize) -> Option<Claim<'_>> {
     let sentence = &text[at..end];
     let lower = sentence.to_ascii_lowercase();
-    if lower.starts_with("if ") || lower.contains("answer") {
+    if lower.starts_with("if ") {
         return None;
     }
     let claim = |text| Some(Claim { at, end, text, denied: false });
@@ -303,8 +303,10 @@ fn concluded(text: &str, at: usize, end: usize) -> Option<Claim<'_>> {
     ];
     let at_predicate = predicates.iter().filter_map(|predicate| lower.find(predicate)).min()?;
     let subject = subject(&sentence[..at_predicate]);
-    matches!(head(subject, false), Reading::Value(_) | Reading::Refused(Why::Several(_))).then_some(())?;
-    claim(subject)
+    // "On reflection, B is correct": the last clause, if the whole names nothing.
+    let clause = subject.rsplit_once(", ").map_or(subject, |(_, clause)| clause);
+    let names = |text: &&str| matches!(head(text, false), Reading::Value(_) | Reading::Refused(Why::Several(_)));
+    [subject, clause].into_iter().find(names).and_then(claim)
 }
 
 /// The last clause of what stands before "is correct".
@@ -319,7 +321,7 @@ fn subject(text: &str) -> &str {
 fn last_option(text: &str) -> Option<char> {
     let line = unlisted(last_line(text)?);
     let read = |line: &str| {
-        let line = bare(line);
+        let line = bare(peeled(line));
         let line = line.trim();
         let found = mentions(line);
         let first = found.first().filter(|mention| line[..mention.start].chars().all(|c| !c.is_alphanumeric()))?;

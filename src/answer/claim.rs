@@ -226,7 +226,8 @@ fn boxed(text: &str) -> Vec<Claim<'_>> {
         };
         let Some(length) = length else { continue };
         let end = start + length;
-        found.push(Claim { at, end, text: &text[start..end], denied: false });
+        let inner = text[start..end].strip_prefix('{').map_or(&text[start..end], |rest| &rest[..rest.len() - 1]);
+        found.push(Claim { at, end, text: inner.trim(), denied: false });
     }
     found.sort_by_key(|claim| claim.at);
     let mut joined: Vec<Claim> = Vec::new();
@@ -328,7 +329,7 @@ mod tests {
             ("Answer: B\n", "B"),
             ("a\n#### 72", "72"),
             ("x\n A: 12\nbye", "12"),
-            ("so \\boxed{\\frac{1}{2}} it is", "{\\frac{1}{2}}"),
+            ("so \\boxed{\\frac{1}{2}} it is", "\\frac{1}{2}"),
             ("The answer is 3.5 m. It is late.", "3.5 m"),
             ("The answer is $18$. I hope it is correct.", "$18$"),
             ("The answer is \\boxed{3}.", "\\boxed{3}"),
@@ -342,7 +343,7 @@ mod tests {
             ("The answer is\n$$\n42\n$$\nDone.", "$$\n42\n$$"),
             ("The answer is St. Louis. It is.", "St. Louis"),
             ("\\boxed{2} and \\boxed{6}", "\\boxed{2} and \\boxed{6}"),
-            ("\\boxed{2}. Rather \\boxed{6}", "{6}"),
+            ("\\boxed{2}. Rather \\boxed{6}", "6"),
             ("\\boxed 5", "5"),
             ("Final answer → 42", "42"),
         ] {

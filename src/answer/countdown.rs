@@ -187,7 +187,7 @@ mod tests {
             "so \\boxed{(4+8) \\cdot (6-4)}",
             "thus\n(6 - 4) × (8 + 4) = 24",
         ] {
-            let answer = claimed(text).unwrap_or_else(|| panic!("{text}"));
+            let answer = claimed(text).unwrap_or_else(|_| panic!("{text}"));
             assert_eq!(is_right("Use 4 4 6 8 to make 24.", Some(&answer)), Some(true), "{text}");
         }
         for text in [

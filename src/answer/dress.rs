@@ -24,14 +24,26 @@ const TAGS: [&str; 14] = [
 pub(super) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
+    // Where the sign is that closes emphasis, counted from the end.
+    let mut closes = None;
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
+        if closes == Some(rest.len()) {
+            (closes, rest) = (None, after);
+            continue;
+        }
+        if matches!(c, '*' | '_') && !after.starts_with(c) && closes.is_none() {
+            closes = emphasis(&out, after, c);
+            if closes.is_some() {
+                rest = after;
+                continue;
+            }
+        }
         rest = match c {
             '*' | '_' if after.starts_with(c) => {
                 let next = &after[1..];
                 // `2**10` is a power.
-                let inner = |c: char| c.is_alphanumeric() || c == '(' || c == ')';
-                if out.ends_with(inner) && next.starts_with(inner) && c == '*' && between_numbers(&out, next) {
+                if c == '*' && between_numbers(&out, next) {
                     out.push('^');
                 }
                 next
@@ -61,9 +73,33 @@ pub(super) fn plain(text: &str) -> String {
     out
 }
 
+/// Where `*` or `_` before `after` is closed, in bytes from the end; `None` if it emphasises
+/// nothing.
+fn emphasis(before: &str, after: &str, sign: char) -> Option<usize> {
+    let boundary = |c: char| c.is_whitespace() || matches!(c, '(' | '$' | '"' | '\'' | ':' | '{' | '[' | '>');
+    let opens = before.chars().next_back().is_none_or(boundary) && !after.starts_with(char::is_whitespace);
+    if !opens {
+        return None;
+    }
+    // Emphasis is short: the search is bounded, so that many signs stay cheap.
+    let mut last = ' ';
+    for (at, c) in after.char_indices().take(120) {
+        if c == '\n' {
+            return None;
+        }
+        if c == sign && !last.is_whitespace() {
+            let next = after[at + 1..].chars().next();
+            let goes_on = next.is_some_and(|c| c.is_alphanumeric() || matches!(c, '(' | '*' | '_'));
+            return (!goes_on).then_some(after.len() - at);
+        }
+        last = c;
+    }
+    None
+}
+
 fn between_numbers(before: &str, after: &str) -> bool {
-    let number = |c: char| c.is_ascii_digit() || matches!(c, '(' | ')');
-    before.ends_with(number) && after.starts_with(number)
+    let ends = |c: char| c.is_ascii_digit() || c == ')';
+    before.ends_with(ends) && after.starts_with(|c: char| c.is_ascii_digit() || c == '(')
 }
 
 fn starts_ignoring_case(text: &str, start: &str) -> bool {
@@ -178,6 +214,9 @@ fn peeled_once(text: &str) -> &str {
         }
     }
     let Some(command) = text.strip_prefix('\\') else { return text };
+    if let Some(rest) = command.strip_prefix("displaystyle").or_else(|| command.strip_prefix("textstyle")) {
+        return rest.trim();
+    }
     let letters = command.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(command.len());
     let (name, group) = command.split_at(letters);
     let whole = WRAPPERS.contains(&name) && closing(group).is_some_and(|end| end + 1 == group.len());

@@ -48,7 +48,9 @@ fn claimed(claim: &str) -> Option<String> {
     }
     let lower = claim.to_ascii_lowercase();
     let end = REASONS.iter().filter_map(|word| lower.find(word)).min().unwrap_or(claim.len());
-    let short = peeled(&claim[..end]);
+    let short = claim[..end].trim();
+    // A factorial, and no exclamation.
+    let short = if short.ends_with('!') && math::is_formula(short) { short } else { peeled(short) };
     if let Some(value) = measured(short) {
         return Some(value);
     }
@@ -92,7 +94,7 @@ fn parts(text: &str, mark: &str) -> Option<String> {
                 &group[..end]
             }
         };
-        found.push(inner.trim());
+        found.push(inner.trim_matches(['*', '_', '`', ' ']));
         let linked = rest.trim_start_matches(['$', ' ', '*', '\\', ')']);
         if !["and", "or", ",", "\\text{ and", "&", "$"].iter().any(|link| linked.starts_with(link)) {
             break;
@@ -125,7 +127,7 @@ fn delimited(claim: &str) -> Option<String> {
         if rest[..at].ends_with('\\') {
             return None;
         }
-        found.push(after[..end].trim().to_owned());
+        found.push(after[..end].trim_matches(['*', '_', '`', ' ', '\n']).to_owned());
         rest = &after[end + close.len()..];
     }
     (!found.is_empty() && found.iter().all(|formula| !formula.is_empty())).then(|| found.join(", "))

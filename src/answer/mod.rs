@@ -153,6 +153,11 @@ pub fn is_right(task: &Task, answer: Option<&str>) -> Option<bool> {
     Some(answer.is_some_and(|answer| are_equal(task.kind, answer, &gold)))
 }
 
+/// The numbers and the target of a question such as `Use 4 4 6 8 to make 24.`
+pub fn puzzle(question: &str) -> Option<(Vec<i64>, i64)> {
+    countdown::numbers_and_target(question)
+}
+
 /// Whether two normalised answers are one value.
 pub fn are_equal(kind: TaskKind, left: &str, right: &str) -> bool {
     left == right || (kind == TaskKind::Math && math::are_equal(left, right))

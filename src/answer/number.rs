@@ -40,9 +40,12 @@ pub(super) fn answer(text: &str) -> Result<String, Why> {
 
 /// A gold answer in its one spelling; it may be a whole solution.
 pub(super) fn normalised(gold: &str) -> Option<String> {
-    match value(gold.trim()) {
+    if gold.contains("####") || gold.contains("\\boxed") || gold.to_ascii_lowercase().contains("answer") {
+        return answer(gold).ok();
+    }
+    match value(&plain(gold)) {
         Reading::Value(value) => Some(value),
-        _ => answer(gold).ok(),
+        _ => None,
     }
 }
 
@@ -354,7 +357,8 @@ fn belongs_to_more(tokens: &[Token], from: usize, first: usize) -> bool {
         return false;
     };
     match before {
-        Kind::Sign('+' | '*' | '/' | '^') | Kind::Other('<' | '>' | '≤' | '≥' | '±' | '_') => true,
+        Kind::Sign('+') => first >= 2 && is_operand(&tokens[first - 2].kind),
+        Kind::Sign('*' | '/' | '^') | Kind::Other('<' | '>' | '≤' | '≥' | '±' | '_') => true,
         Kind::Command(_) => true,
         Kind::Word(word) => {
             let than = word.eq_ignore_ascii_case("than");
@@ -362,6 +366,15 @@ fn belongs_to_more(tokens: &[Token], from: usize, first: usize) -> bool {
             let unknown = word.len() == 1 && !matches!(word.as_str(), "a" | "A" | "I") && matches!(tokens[first].kind, Kind::Sign('-' | '('));
             (than && compared) || unknown
         }
+        _ => false,
+    }
+}
+
+/// Whether a token can stand before a sign of arithmetic.
+fn is_operand(kind: &Kind) -> bool {
+    match kind {
+        Kind::Number(_) | Kind::Command(_) | Kind::Sign(')' | '}' | ']') => true,
+        Kind::Word(word) => word.len() == 1,
         _ => false,
     }
 }

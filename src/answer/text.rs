@@ -2,11 +2,15 @@
 
 use super::claim::{Reading, claims};
 use super::dress::{peeled, plain};
-use super::{ANSWER_BYTES_MAX, Why, exact, number};
+use super::{ANSWER_BYTES_MAX, Why, exact, last_line, number};
 
 /// The claimed answer in its one spelling.
 pub(super) fn answer(text: &str) -> Result<String, Why> {
     let text = plain(text);
+    if last_line(&text) == Some("A:") {
+        // Cut off before the answer.
+        return Err(Why::NoClaim);
+    }
     let claimed = !claims(&text).is_empty();
     let claim = exact::claimed(&text)?;
     if options(&claim) > 1 {
@@ -34,7 +38,9 @@ pub(super) fn answer(text: &str) -> Result<String, Why> {
 
 /// A gold answer in its one spelling; GSM8K's gold is a whole solution that ends in `#### n`.
 pub(super) fn normalised_gold(gold: &str) -> Option<String> {
-    if gold.contains("####") || gold.contains("\\boxed{") { answer(gold).ok() } else { normalised(gold) }
+    let solution = gold.contains("####") || gold.contains("\\boxed{");
+    let claimed = if solution { answer(gold).ok() } else { None };
+    claimed.or_else(|| normalised(gold))
 }
 
 /// How many options a claim names in brackets, such as `(A) or (B)`.
@@ -89,7 +95,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> String {
-        answer(text).unwrap_or_else(|| panic!("no answer in {text:?}"))
+        answer(text).unwrap_or_else(|_| panic!("no answer in {text:?}"))
     }
 
     #[test]
@@ -106,10 +112,10 @@ mod tests {
         // cut off.
         assert_eq!(read("Q and A: fun\nyes"), "yes");
         assert_eq!(read("what the answer is\nyes"), "yes");
-        assert_eq!(answer("A: 5\nA:"), None);
+        assert_eq!(super::answer("A: 5\nA:").ok(), None);
         assert_eq!(read("\\boxed{5"), "\\boxed{5");
-        assert_eq!(answer(" \n\n"), None);
-        assert_eq!(answer("**"), None);
+        assert_eq!(super::answer(" \n\n").ok(), None);
+        assert_eq!(super::answer("**").ok(), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The integration tests, in one binary: each module is a subject, [`sandbox`] runs the built program.
 
+mod answers;
 mod benchmarks;
 mod crash;
 mod errors;

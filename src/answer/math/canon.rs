@@ -44,8 +44,7 @@ fn texts(nodes: &[Node]) -> Option<Vec<String>> {
 
 /// A list without an order. Where all items name one unknown, or none does, the values count.
 fn set(items: &[Node]) -> Option<String> {
-    let names: Vec<_> = items.iter().filter_map(assigned).map(|(name, _)| name).collect();
-    let named = names.windows(2).any(|pair| pair[0] != pair[1]);
+    let named = has_names(items);
     let item = |item: &Node| match assigned(item).filter(|_| named) {
         Some((name, value)) => Some(format!("{name}={}", text(value)?)),
         None => text(item),
@@ -64,6 +63,12 @@ fn set(items: &[Node]) -> Option<String> {
         digits == 3 && pair[0].ends_with(|c: char| c.is_ascii_digit())
     });
     Some(items.join(if spaced { separator } else { "," }))
+}
+
+/// Whether a list has values of several unknowns.
+pub(super) fn has_names(items: &[Node]) -> bool {
+    let names: Vec<_> = items.iter().filter_map(assigned).map(|(name, _)| name).collect();
+    names.windows(2).any(|pair| pair[0] != pair[1])
 }
 
 /// Name and value of `x = 5`.

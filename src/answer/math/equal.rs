@@ -4,7 +4,7 @@
 //! digits only if they are equal, for all that can happen here. A plain number is never accepted
 //! for being near.
 
-use super::canon::{polynomial, resolved};
+use super::canon::{has_names, polynomial, resolved};
 use super::node::Node;
 
 /// Values for the unknowns: of both signs, and none that formulas favour.
@@ -26,6 +26,8 @@ pub(super) fn are_equal(left: &Node, right: &Node) -> bool {
         (Node::Interval(low, high, from, to), Node::Interval(low_b, high_b, from_b, to_b)) => {
             (from, to) == (from_b, to_b) && are_equal(low, low_b) && are_equal(high, high_b)
         }
+        // Values of several unknowns are compared with their names, by their texts.
+        (Node::Set(a), Node::Set(b)) if has_names(a) || has_names(b) => false,
         (Node::Set(a), Node::Set(b)) | (Node::Union(a), Node::Union(b)) => matched(a, b),
         (Node::Matrix(kind, a), Node::Matrix(kind_b, b)) => {
             kind == kind_b && a.len() == b.len() && a.iter().zip(b).all(|(a, b)| all(a, b))

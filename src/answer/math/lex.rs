@@ -29,9 +29,6 @@ pub(super) mod sign {
     /// Around the degree of a root.
     pub(in super::super) const DEGREE: (char, char) = ('⟦', '⟧');
     pub(in super::super) const SET: (char, char) = ('⦃', '⦄');
-    pub(in super::super) const ANGLE: (char, char) = ('⟨', '⟩');
-    pub(in super::super) const FLOOR: (char, char) = ('⌊', '⌋');
-    pub(in super::super) const CEILING: (char, char) = ('⌈', '⌉');
     pub(in super::super) const ABSOLUTE: (char, char) = ('‹', '›');
     pub(in super::super) const ROW: char = '\n';
     pub(in super::super) const AND: char = '∧';
@@ -102,6 +99,7 @@ impl<'a> Lexer<'a> {
             | '∓' | '√' | '≤' | '≥' | '≠' => self.sign(c),
             // A full stop within a formula ends nothing.
             '.' if self.rest.trim().is_empty() => {}
+            c if words::superscript(c).is_some() => self.superscripts(c)?,
             c => {
                 let replaced = words::character(c)?;
                 self.nested(replaced)?;
@@ -176,6 +174,17 @@ impl<'a> Lexer<'a> {
             self.braced(inner)?;
         }
         Some(())
+    }
+
+    /// A power in raised digits, such as the 10 of 2¹⁰.
+    fn superscripts(&mut self, first: char) -> Option<()> {
+        let mut power: String = words::superscript(first)?.to_string();
+        while let Some((c, digit)) = self.rest.chars().next().and_then(|c| Some((c, words::superscript(c)?))) {
+            power.push(digit);
+            self.rest = &self.rest[c.len_utf8()..];
+        }
+        self.sign('^');
+        self.braced(&power)
     }
 
     /// An index belongs to the symbol or number before it; the base of a logarithm is an argument.
@@ -339,7 +348,9 @@ impl<'a> Lexer<'a> {
         match words::meaning(word).filter(|_| is_word) {
             Some(meaning) => self.push(meaning),
             None if is_word => self.found.push(Token::Text(word.to_lowercase())),
-            None if word.len() == 1 && (is_text || words::is_unit_letter(name, word)) => {
+            None if word.len() == 1
+                && word.as_bytes()[0].is_ascii_alphabetic()
+                && (is_text || words::is_unit_letter(name, word)) => {
                 self.found.push(Token::Text(word.to_owned()));
             }
             None if is_text => self.text(inner)?,
@@ -357,6 +368,8 @@ impl<'a> Lexer<'a> {
         }
         if matches!(word, "," | ";") {
             self.sign(',');
+        } else if word == ":" {
+            self.sign(':');
         } else if letter.len() == 1 && letter.as_bytes()[0].is_ascii_alphabetic() {
             self.found.push(Token::Text(letter.to_owned()));
         } else if word.bytes().all(|b| b.is_ascii_digit() || b".,-+/".contains(&b)) {

@@ -63,7 +63,11 @@ impl Parser<'_> {
 
     fn list(&mut self) -> Option<Node> {
         let (items, any_or) = self.items(true)?;
-        let is_range = |item: &Node| matches!(item, Node::Relation(..) | Node::Interval(..) | Node::Union(..));
+        let inequality = |signs: &[char]| signs.iter().all(|sign| matches!(sign, '<' | '>' | '≤' | '≥'));
+        let is_range = |item: &Node| match item {
+            Node::Relation(_, signs) => inequality(signs),
+            item => matches!(item, Node::Interval(..) | Node::Union(..)),
+        };
         match <[Node; 1]>::try_from(items) {
             Ok([item]) => Some(item),
             Err(items) if any_or && items.iter().any(is_range) => Some(Node::Union(items)),

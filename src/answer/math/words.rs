@@ -96,6 +96,21 @@ pub(super) fn character(c: char) -> Option<&'static str> {
         '−' | '–' | '—' | '‐' | '‑' => "-",
         '×' | '·' | '⋅' | '∙' | '∗' | '•' => "*",
         '÷' => "/",
+        '½' => " 1/2",
+        '⅓' => " 1/3",
+        '⅔' => " 2/3",
+        '¼' => " 1/4",
+        '¾' => " 3/4",
+        '⅕' => " 1/5",
+        '⅖' => " 2/5",
+        '⅗' => " 3/5",
+        '⅘' => " 4/5",
+        '⅙' => " 1/6",
+        '⅚' => " 5/6",
+        '⅛' => " 1/8",
+        '⅜' => " 3/8",
+        '⅝' => " 5/8",
+        '⅞' => " 7/8",
         'π' => "\\pi",
         '∞' => "\\infty",
         '∅' | 'Ø' => "\\emptyset",
@@ -128,6 +143,12 @@ pub(super) fn character(c: char) -> Option<&'static str> {
         '\u{200b}' | '\u{feff}' | '\u{2060}' => "",
         _ => return None,
     })
+}
+
+/// The sign or digit that a raised character stands for.
+pub(super) fn superscript(c: char) -> Option<char> {
+    let at = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻".chars().position(|known| known == c)?;
+    "0123456789-".chars().nth(at)
 }
 
 /// Commands that put their argument into another font.
