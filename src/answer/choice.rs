@@ -13,7 +13,8 @@ const FILLERS: [&str; 42] = [
 ];
 
 /// Words that end what is claimed: reasons, and what is set against it.
-const BOUNDARIES: [&str; 22] = [
+const BOUNDARIES: [&str; 23] = [
+    "over",
     "because", "since", "as", "not", "rather", "instead", "while", "whereas", "but", "which", "unlike", "so", "where",
     "than", "for", "due", "given", "based", "when", "if", "whose", "with",
 ];
@@ -200,7 +201,7 @@ fn stands_alone(text: &str, mention: &Mention, named: bool) -> bool {
     if !upper {
         return false;
     }
-    if tail.starts_with(['-', '–', '—', '/', '&', '+', '(', ',', ';', '|', '=']) {
+    if tail.starts_with(['-', '–', '—', '/', '&', '+', '(', ',', ';', '|']) && !tail.starts_with("++") {
         return true;
     }
     let word = tail.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_lowercase();
@@ -285,7 +286,7 @@ fn concluded(text: &str, at: usize, end: usize) -> Option<Claim<'_>> {
             return claim(&sentence[from + verb.len()..]);
         }
     }
-    for noun in ["option", "choice", "alternative", "letter", "selection", "response", "pick", "one"] {
+    for noun in ["option", "choice", "alternative", "letter", "selection", "response", "pick", "one", "statement", "solution"] {
         for adjective in ["correct ", "right ", "best ", "only ", "true ", "my ", "final ", "appropriate ", "suitable ", "valid "] {
             let Some(from) = lower.find(&format!("{adjective}{noun}")) else { continue };
             let tail = from + adjective.len() + noun.len();
@@ -299,14 +300,35 @@ fn concluded(text: &str, at: usize, end: usize) -> Option<Claim<'_>> {
     let predicates = [
         " is correct", " is right", " is the correct", " is the right", " is the best", " must be correct", " is the only",
         " are correct", " are right", " is true", " must be right", " is therefore correct", " are both correct",
-        " is the most",
+        " is the most", " is the answer", " is my answer", " is my choice", " is the solution",
     ];
+    if let Some(rest) = only_concluded(sentence) {
+        return claim(rest);
+    }
     let at_predicate = predicates.iter().filter_map(|predicate| lower.find(predicate)).min()?;
     let subject = subject(&sentence[..at_predicate]);
     // "On reflection, B is correct": the last clause, if the whole names nothing.
     let clause = subject.rsplit_once(", ").map_or(subject, |(_, clause)| clause);
     let names = |text: &&str| matches!(head(text, false), Reading::Value(_) | Reading::Refused(Why::Several(_)));
     [subject, clause].into_iter().find(names).and_then(claim)
+}
+
+/// What is left of "so it must be B" if it is only a letter.
+fn only_concluded(sentence: &str) -> Option<&str> {
+    let mut rest = sentence;
+    let mut concludes = false;
+    loop {
+        rest = rest.trim_start_matches([' ', ',', ':', '*']);
+        let end = rest.find(|c: char| !c.is_ascii_alphabetic() && c != '\'').unwrap_or(rest.len());
+        match rest[..end].to_ascii_lowercase().as_str() {
+            "so" | "thus" | "therefore" | "hence" | "it's" => concludes = true,
+            "it" | "is" | "must" | "be" | "has" | "to" | "option" | "choice" | "should" | "then" => {}
+            _ => break,
+        }
+        rest = &rest[end..];
+    }
+    let letter = rest.trim_matches(['(', ')', '[', ']', '*', '.', '"', ' ', '$', '`']);
+    (concludes && letter.len() == 1 && letter.as_bytes()[0].is_ascii_uppercase()).then_some(rest)
 }
 
 /// The last clause of what stands before "is correct".

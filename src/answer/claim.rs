@@ -33,6 +33,9 @@ const CONNECTORS: [&str; 14] = [
 const NO_CLAIM: [&str; 10] =
     ["choices", "options", "the", "this", "these", "each", "all", "questions", "following", "sheet"];
 
+/// A claim ends here at the latest: what is longer is no answer, and every claim is read in one go.
+const CLAIM_BYTES_MAX: usize = 4096;
+
 /// Most words between "answer" and what it is.
 const WORDS_BETWEEN: usize = 14;
 
@@ -188,7 +191,7 @@ fn tagged<'t>(text: &'t str, lower: &str) -> Vec<Claim<'t>> {
             let start = at + open.len();
             // Up to the next closing mark; the search is bounded, so many marks stay cheap.
             let window = lower[start..].as_bytes();
-            let window = &window[..window.len().min(4096)];
+            let window = &window[..window.len().min(CLAIM_BYTES_MAX)];
             let end = window.windows(close.len()).position(|bytes| bytes == close.as_bytes());
             if let Some(inner) = end.and_then(|end| text.get(start..start + end)) {
                 let nested = claims_within(inner);
@@ -205,7 +208,8 @@ fn claims_within(inner: &str) -> Option<Claim<'_>> {
     if !inner.contains("\\boxed") && !inner.to_ascii_lowercase().contains("answer") {
         return None;
     }
-    if inner.contains("<answer>") { None } else { claims(inner).pop() }
+    // Nested marks are not looked into, so that many of them stay cheap.
+    if inner.to_ascii_lowercase().contains("answer>") { None } else { claims(inner).pop() }
 }
 
 /// What is boxed; boxes that a comma or "and" joins are one claim.
@@ -214,13 +218,9 @@ fn boxed(text: &str) -> Vec<Claim<'_>> {
     for (at, mark) in text.match_indices("\\boxed").chain(text.match_indices("\\fbox")) {
         let group = text[at + mark.len()..].trim_start();
         let start = text.len() - group.len();
-        // The argument's length is bounded: unclosed braces must not be searched for again and again.
-        let mut limit = group.len().min(8192);
-        while !group.is_char_boundary(limit) {
-            limit -= 1;
-        }
+        // Unclosed braces must not be searched for to the end again and again.
         let length = match group.chars().next() {
-            Some('{') => closing(&group[..limit]).map(|end| end + 1),
+            Some('{') => closing(window(group)).map(|end| end + 1),
             Some(c) if c.is_alphanumeric() => group.find(|c: char| !c.is_alphanumeric() && c != '.').or(Some(group.len())),
             _ => None,
         };
@@ -255,8 +255,8 @@ fn joins(between: &str) -> bool {
 }
 
 /// Abbreviations after which a sentence goes on.
-const ABBREVIATIONS: [&str; 22] = [
-    "st", "mr", "mrs", "ms", "dr", "prof", "jr", "sr", "vs", "e.g", "i.e", "a.m", "p.m", "u.s", "u.k", "approx",
+const ABBREVIATIONS: [&str; 23] = [
+    "rs", "st", "mr", "mrs", "ms", "dr", "prof", "jr", "sr", "vs", "e.g", "i.e", "a.m", "p.m", "u.s", "u.k", "approx",
     "mt", "ft", "sq", "ca", "cf", "resp",
 ];
 
@@ -265,6 +265,7 @@ pub(super) fn sentence_end(text: &str) -> usize {
     if let Some(length) = display(text) {
         return length;
     }
+    let text = window(text);
     let (mut depth, mut dollar) = (0usize, false);
     let mut characters = text.char_indices().peekable();
     while let Some((at, c)) = characters.next() {
@@ -287,12 +288,21 @@ pub(super) fn sentence_end(text: &str) -> usize {
     text.len()
 }
 
+/// The beginning of a text that is looked at.
+fn window(text: &str) -> &str {
+    let mut end = text.len().min(CLAIM_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// The length of a displayed formula that begins the text, which may go over lines.
 fn display(text: &str) -> Option<usize> {
     for (open, close) in [("$$", "$$"), ("\\[", "\\]")] {
         if let Some(inner) = text.strip_prefix(open) {
-            let end = inner.find(close)?;
-            return (end <= 4096).then_some(open.len() + end + close.len());
+            let end = window(inner).find(close)?;
+            return Some(open.len() + end + close.len());
         }
     }
     None

@@ -132,6 +132,10 @@ fn strip(text: &str, out: &mut String, depth: usize) {
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
         if c == '$' {
+            // `US$5`
+            if out.ends_with(char::is_alphabetic) && after.starts_with(|c: char| c.is_ascii_digit()) {
+                out.push(' ');
+            }
             rest = after;
             continue;
         }

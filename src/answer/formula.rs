@@ -27,7 +27,7 @@ pub(super) fn normalised(gold: &str) -> Option<String> {
     let boxed = claims(gold).pop().filter(|_| gold.contains("\\boxed") || gold.contains("\\fbox"));
     match boxed {
         Some(claim) => claimed(claim.text),
-        None => math::canonical(gold),
+        None => form(gold),
     }
 }
 
@@ -48,7 +48,12 @@ fn claimed(claim: &str) -> Option<String> {
     }
     let lower = claim.to_ascii_lowercase();
     let end = REASONS.iter().filter_map(|word| lower.find(word)).min().unwrap_or(claim.len());
-    let short = claim[..end].trim();
+    form(&claim[..end])
+}
+
+/// The form of a text that is only a formula, perhaps dressed.
+fn form(text: &str) -> Option<String> {
+    let short = text.trim();
     // A factorial, and no exclamation.
     let short = if short.ends_with('!') && math::is_formula(short) { short } else { peeled(short) };
     if let Some(value) = measured(short) {

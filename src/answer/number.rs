@@ -15,6 +15,9 @@ const BOUNDARIES: [&str; 24] = [
     "from", "after", "before", "while", "for", "with", "using", "at", "per", "i.e",
 ];
 
+/// More of a line is not looked at.
+const LINE_BYTES_MAX: usize = 2048;
+
 /// Single letters after a number that are units rather than unknowns.
 const UNIT_LETTERS: [&str; 12] = ["m", "s", "g", "h", "L", "N", "J", "W", "V", "A", "a", "l"];
 
@@ -57,8 +60,8 @@ fn reading(claim: &Claim) -> Reading<String> {
 fn unclaimed(text: &str) -> Result<String, Why> {
     let mut lines = text.lines().rev().map(str::trim);
     let line = lines.find(|line| line.contains(|c: char| c.is_ascii_digit() || "½⅓⅔¼¾".contains(c)));
-    let line = bare(line.ok_or(Why::NoClaim)?);
-    let last = last_line(text).map(bare);
+    let line = bare(tail(line.ok_or(Why::NoClaim)?));
+    let last = last_line(text).map(|line| bare(tail(line)));
     if last.as_deref() == Some(line.as_str())
         && let Some((_, right)) = line.rsplit_once('=')
         && let Reading::Value(value) = value(right)
@@ -68,9 +71,18 @@ fn unclaimed(text: &str) -> Result<String, Why> {
     last_of(&line).ok_or(Why::NoClaim)?
 }
 
+/// The end of a long line.
+fn tail(line: &str) -> &str {
+    let mut from = line.len().saturating_sub(LINE_BYTES_MAX);
+    while !line.is_char_boundary(from) {
+        from += 1;
+    }
+    &line[from..]
+}
+
 /// The number of a text that has just one.
 pub(super) fn only(text: &str) -> Option<String> {
-    let text = bare(text);
+    let text = bare(tail(text));
     let tokens = tokens(&text);
     let count = tokens.iter().filter(|token| matches!(token.kind, Kind::Number(_))).count();
     (count == 1).then(|| last_of(&text)?.ok()).flatten()
@@ -174,6 +186,8 @@ fn tokens(text: &str) -> Vec<Token> {
                 let (name, tail) = after.split_at(end);
                 (command(name), tail)
             }
+            // `5x10`
+            'x' | 'X' if previous_number && digit(after.trim_start()) => (Kind::Word("x".into()), after),
             _ if c.is_alphabetic() => {
                 let end = rest.find(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’').unwrap_or(rest.len());
                 (Kind::Word(rest[..end].to_owned()), &rest[end..])
@@ -195,6 +209,12 @@ fn tokens(text: &str) -> Vec<Token> {
         };
         found.push(Token { kind, spaced });
         (spaced, rest) = (false, tail);
+    }
+    for at in 1..found.len() {
+        let minus = matches!(&found[at - 1].kind, Kind::Word(word) if matches!(word.as_str(), "minus" | "negative"));
+        if minus && matches!(found[at].kind, Kind::Number(_)) {
+            found[at - 1].kind = Kind::Sign('-');
+        }
     }
     found
 }
@@ -267,6 +287,15 @@ fn expression(tokens: &[Token], start: usize) -> Option<(usize, Option<String>)>
             }
             // `12 (since …)` is no product.
             Kind::Sign('(' | '[') if after_number && (token.spaced || !follows) && depth == 0 => break,
+            // The degree of a root.
+            Kind::Sign('[') if at > start && matches!(tokens[at - 1].kind, Kind::Command(_)) => {
+                let degree = match (tokens.get(at + 1).map(|t| &t.kind), tokens.get(at + 2).map(|t| &t.kind)) {
+                    (Some(Kind::Number(Some(degree))), Some(Kind::Sign(']'))) => degree,
+                    _ => break,
+                };
+                written.push_str(&format!("[{degree}]"));
+                at += 2;
+            }
             Kind::Sign(c @ ('(' | '{' | '[')) => {
                 depth += 1;
                 written.push(if *c == '{' { '{' } else { '(' });
@@ -427,6 +456,7 @@ fn with_words(tokens: &[Token], at: &mut usize, value: String) -> Option<String>
             let unknown = word.len() == 1 && !UNIT_LETTERS.contains(&word.as_str());
             (!unknown).then_some(value)
         }
+        Some((Kind::Number(_), _)) => None,
         Some((Kind::Command(_), _)) | Some((Kind::Other('±' | '_' | '√'), _)) => None,
         Some((Kind::Sign('+' | '*' | '^'), _)) => None,
         Some((Kind::Sign('-'), true)) => match tokens.get(*at + 1).map(|token| &token.kind) {

@@ -44,7 +44,7 @@ fn texts(nodes: &[Node]) -> Option<Vec<String>> {
 
 /// A list without an order. Where all items name one unknown, or none does, the values count.
 fn set(items: &[Node]) -> Option<String> {
-    let named = has_names(items);
+    let (named, several) = (has_names(items), items.len() > 1);
     let item = |item: &Node| match assigned(item).filter(|_| named) {
         Some((name, value)) => Some(format!("{name}={}", text(value)?)),
         None => text(item),
@@ -53,6 +53,9 @@ fn set(items: &[Node]) -> Option<String> {
     items.sort();
     items.dedup();
     if let [only] = &items[..] {
+        if several {
+            return Some(only.clone());
+        }
         return Some(format!("\\{{{only}\\}}"));
     }
     // `2, 100` is a list, `2,100` a number.

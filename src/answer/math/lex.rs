@@ -286,6 +286,18 @@ impl<'a> Lexer<'a> {
                 let inner = self.argument()?;
                 self.braced(inner)?;
             }
+            "angle" | "measuredangle" | "triangle" | "odot" | "arc" => {
+                self.rest = self.rest.trim_start();
+                let letters = self.rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(self.rest.len());
+                let (points, rest) = self.rest.split_at(letters);
+                let points = if points.is_empty() {
+                    self.argument()?
+                } else {
+                    self.rest = rest;
+                    points
+                };
+                self.found.push(Token::Symbol(format!("\\{name}{{{}}}", points.trim())));
+            }
             "overline" | "bar" | "hat" | "vec" | "overrightarrow" | "tilde" | "mathbb" | "mathcal"
             | "mathfrak" | "mathscr" => {
                 let inner: String = self.argument()?.chars().filter(|c| !c.is_whitespace()).collect();
@@ -342,7 +354,7 @@ impl<'a> Lexer<'a> {
     /// Text, and letters in another font.
     fn font(&mut self, name: &str) -> Option<()> {
         let inner = self.argument()?;
-        let word = inner.trim().trim_end_matches(['.', ',']);
+        let word = inner.trim_matches([' ', '~']).trim_end_matches(['.', ',']);
         let is_word = word.len() > 1 && word.bytes().all(|b| b.is_ascii_alphabetic());
         let is_text = words::is_text(name);
         match words::meaning(word).filter(|_| is_word) {
@@ -372,8 +384,19 @@ impl<'a> Lexer<'a> {
             self.sign(':');
         } else if letter.len() == 1 && letter.as_bytes()[0].is_ascii_alphabetic() {
             self.found.push(Token::Text(letter.to_owned()));
-        } else if word.bytes().all(|b| b.is_ascii_digit() || b".,-+/".contains(&b)) {
+        } else if word.bytes().all(|b| b.is_ascii_digit() || b".,-+/:".contains(&b)) {
             self.nested(word)?;
+        } else if words::only_introduces(word) {
+            // `\text{about }5`
+        } else if let Some((first, rest)) = word.split_once(", ") {
+            self.text(first)?;
+            self.sign(',');
+            self.text(rest)?;
+        } else if let Some((first, rest)) = word.split_once(' ')
+            && first.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+        {
+            self.nested(first)?;
+            self.text(rest)?;
         } else {
             self.found.push(Token::Text(words::plain(word)));
         }

@@ -124,6 +124,8 @@ impl Parser<'_> {
     }
 
     fn item(&mut self) -> Option<Node> {
+        // `= 5` without what it equals.
+        let _ = self.take('=') || self.take('≈');
         let mut sides = vec![self.side()?];
         let mut signs = Vec::new();
         while let Some(c) = self.peek_sign().filter(|c| is_relation(*c)) {
@@ -300,6 +302,10 @@ impl Parser<'_> {
         let mut base = self.primary()?;
         loop {
             if self.take('^') {
+                // `2^3^2` is read in two ways.
+                if matches!(base, Node::Power(..)) && matches!(self.tokens.get(self.at - 2), Some(Token::Number(_))) {
+                    return None;
+                }
                 let exponent = self.power_argument()?;
                 base = Node::Power(Box::new(base), Box::new(exponent));
             } else if self.take('!') {
@@ -484,6 +490,12 @@ impl Parser<'_> {
             }
         }
         self.depth -= 1;
+        // `\tan^{-1}` is the inverse function.
+        let inverse = power == Some(Node::Number(Rational::whole(-1)));
+        let (name, power) = match name.as_str() {
+            "sin" | "cos" | "tan" if inverse => (format!("arc{name}"), None),
+            _ => (name, power),
+        };
         let call = Node::Call(name, arguments);
         Some(match power {
             Some(power) => Node::Power(Box::new(call), Box::new(power)),

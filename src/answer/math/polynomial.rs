@@ -15,7 +15,7 @@ const TERMS_MAX: usize = 120;
 const EXPANDED_MAX: i128 = 12;
 
 /// Factors are looked for up to this prime; what is left counts as one.
-const PRIME_MAX: i128 = 100_000;
+const PRIME_MAX: i128 = 10_000;
 
 /// Atoms with their powers, none of which is 0.
 pub(super) type Factors = BTreeMap<String, Rational>;

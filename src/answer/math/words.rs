@@ -175,6 +175,12 @@ pub(super) fn is_unit_letter(font: &str, letter: &str) -> bool {
     font == "mathrm" && matches!(letter, "m" | "s" | "g" | "h" | "L" | "N" | "J" | "W" | "K" | "F" | "C")
 }
 
+/// Whether words before a value only introduce it.
+pub(super) fn only_introduces(text: &str) -> bool {
+    let words = plain(text);
+    matches!(words.as_str(), "about" | "approximately" | "answer" | "the answer is" | "exactly" | "so" | "thus" | "is")
+}
+
 /// Words in one spelling: lower case, no full stops, one blank between two.
 pub(super) fn plain(text: &str) -> String {
     let text: String = text
