@@ -54,13 +54,19 @@ pub(super) fn claims(text: &str) -> Vec<Claim<'_>> {
     found.retain(|claim| !claim.text.is_empty());
     found.sort_by_key(|claim| (claim.at, claim.end));
     found.dedup_by_key(|claim| (claim.end, claim.text.len()));
+    let boxes = boxed(text);
+    // `\boxed{\text{Answer: }5}` is one claim.
+    found.retain(|claim| {
+        let before = boxes.partition_point(|boxed| boxed.at <= claim.at);
+        before.checked_sub(1).is_none_or(|last| claim.at >= boxes[last].end)
+    });
     let phrases = found.clone();
     // What a phrase introduces is read with it.
     let alone = |boxed: &Claim| {
         let before = phrases.partition_point(|claim| claim.at <= boxed.at);
         !phrases[..before].iter().rev().take(3).any(|claim| boxed.at < claim.end && !claim.text.is_empty())
     };
-    found.extend(boxed(text).into_iter().filter(alone));
+    found.extend(boxes.iter().copied().filter(alone));
     found.sort_by_key(|claim| claim.at);
     found
 }
@@ -141,10 +147,20 @@ fn is_heading(lower: &str, end: usize) -> bool {
 
 /// The claim that begins at `start`, or on the next line if this one is empty.
 fn claim_at(text: &str, at: usize, start: usize, denied: bool) -> Claim<'_> {
-    let dressing = |c: char| c.is_whitespace() || matches!(c, '*' | '_' | ':');
+    // `\textbf{Answer: 42}` and `\textbf{Answer:} 42`
+    let line = text[..at].rsplit('\n').next().unwrap_or_default();
+    let inside = line.rfind('{').is_some_and(|open| !line[open..].contains('}'));
+    let dressing =
+        |c: char| c.is_whitespace() || matches!(c, '*' | '_' | ':') || (inside && c == '}');
     let rest = text[start..].trim_start_matches(dressing);
     let from = text.len() - rest.len();
-    let end = from + sentence_end(rest);
+    let mut end = from + sentence_end(rest);
+    if inside
+        && !text[start..from].contains('}')
+        && let Some(close) = closing(&format!("{{{}", &text[from..end]))
+    {
+        end = from + close - 1;
+    }
     Claim { at, end, text: text[from..end].trim(), denied }
 }
 
@@ -247,11 +263,12 @@ fn boxed(text: &str) -> Vec<Claim<'_>> {
 
 /// Whether only "and", "or" or a comma stands between two boxes.
 fn joins(between: &str) -> bool {
-    let blank = |c: char| c.is_whitespace() || matches!(c, '$' | '*' | ',' | '\\' | '(' | ')' | '[' | ']' | '&' | ';');
-    let words: Vec<&str> = between.split(blank).filter(|word| !word.is_empty()).collect();
+    let blank = |c: char| c.is_whitespace() || matches!(c, '$' | '*' | ',' | '\\' | '(' | ')' | '[' | ']' | '&' | ';' | '{' | '}');
+    let style = |word: &&str| matches!(*word, "" | "text" | "mbox" | "quad" | "textrm" | "mathrm");
+    let words: Vec<&str> = between.split(blank).filter(|word| !style(word)).collect();
     between.len() <= 40
         && !between.contains("\n\n")
-        && (matches!(words[..], ["and" | "or" | "text{and}" | "text{" | "quad"]) || (words.is_empty() && between.contains(',')))
+        && (matches!(words[..], ["and" | "or"]) || (words.is_empty() && between.contains(',')))
 }
 
 /// Abbreviations after which a sentence goes on.
@@ -271,13 +288,15 @@ pub(super) fn sentence_end(text: &str) -> usize {
     while let Some((at, c)) = characters.next() {
         match c {
             '\n' if depth == 0 || text[at + 1..].starts_with('\n') => return at,
+            // The end of a tag's contents.
+            '<' if text[at..].starts_with("</") => return at,
             '{' => depth += 1,
             '}' => depth = depth.saturating_sub(1),
             '$' => dollar = !dollar,
             '.' | '!' | '?' if depth == 0 => {
                 let rest = text[at + 1..].trim_start_matches(['"', '\'', '*', ')', '”', '_', '$', '\\']);
                 let ends = rest.is_empty() || rest.starts_with(char::is_whitespace);
-                let open_math = dollar && !text[at + 1..].starts_with('$');
+                let open_math = dollar && (c == '!' || !text[at + 1..].starts_with('$'));
                 if ends && !open_math && !(c == '.' && is_abbreviated(&text[..at], rest)) {
                     return at;
                 }

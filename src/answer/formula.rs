@@ -15,7 +15,7 @@ pub(super) fn answer(text: &str) -> Result<String, Why> {
     let text = plain(text);
     let found = claims(&text);
     let canonical = match found.iter().rev().find(|claim| !points(claim)) {
-        Some(claim) if claim.denied => return Err(Why::Denied),
+        Some(claim) if claim.denied || denies(claim.text) => return Err(Why::Denied),
         Some(claim) => claimed(claim.text),
         None => unclaimed(&text),
     };
@@ -29,6 +29,12 @@ pub(super) fn normalised(gold: &str) -> Option<String> {
         Some(claim) => claimed(claim.text),
         None => form(gold),
     }
+}
+
+/// "not 5", but "not defined" is an answer.
+fn denies(claim: &str) -> bool {
+    let rest = claim.trim_start().strip_prefix("not ").map(str::trim_start);
+    rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\' | '-' | '(')))
 }
 
 /// Whether a claim only points elsewhere.
@@ -101,7 +107,7 @@ fn parts(text: &str, mark: &str) -> Option<String> {
         };
         found.push(inner.trim_matches(['*', '_', '`', ' ']));
         let linked = rest.trim_start_matches(['$', ' ', '*', '\\', ')']);
-        if !["and", "or", ",", "\\text{ and", "&", "$"].iter().any(|link| linked.starts_with(link)) {
+        if !["and", "or", ",", "text{ and", "text{and", "text{ or", "&"].iter().any(|link| linked.starts_with(link)) {
             break;
         }
     }
@@ -127,7 +133,9 @@ fn delimited(claim: &str) -> Option<String> {
             return None;
         }
         let after = &rest[at + open.len()..];
-        let Some(end) = after.find(close) else { break };
+        // A dollar after `\` is money.
+        let written = |(at, _): &(usize, &str)| close != "$" || !after[..*at].ends_with('\\');
+        let Some((end, _)) = after.match_indices(close).find(written) else { break };
         // `$5` and `\$5` are money.
         if rest[..at].ends_with('\\') {
             return None;
@@ -140,12 +148,14 @@ fn delimited(claim: &str) -> Option<String> {
 
 /// Without a claim: the last formula of the last line, what the line equates, or its one number.
 fn unclaimed(text: &str) -> Option<String> {
-    let line = peeled(last_line(text)?);
-    let formulas: Vec<&str> = line.split('$').skip(1).step_by(2).filter(|f| !f.trim().is_empty()).collect();
+    let line = last_line(text)?;
+    let single = line.replace("$$", "$");
+    let formulas: Vec<&str> = single.split('$').skip(1).step_by(2).filter(|f| !f.trim().is_empty()).collect();
     if let Some(last) = formulas.last() {
         let right = last.rsplit_once('=').map_or(*last, |(_, right)| right);
-        return math::canonical(right);
+        return math::canonical(if math::is_formula(last) { last } else { right });
     }
+    let line = peeled(line);
     if !is_prose(line) {
         let one = line.split_whitespace().count() == 1;
         return if one || math::is_formula(line) { math::canonical(line) } else { None };

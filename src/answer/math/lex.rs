@@ -224,9 +224,14 @@ impl<'a> Lexer<'a> {
         match words::meaning(run) {
             Some(meaning) => self.push(meaning),
             None if run == "U" && after_interval => self.sign('∪'),
-            None if run.len() >= 4 => self.found.push(Token::Text(run.to_lowercase())),
+            None if run.len() >= 4 || (run.len() == 3 && self.counts() && words::is_unit(run)) => self.found.push(Token::Text(run.to_lowercase())),
             None => self.found.extend(run.chars().map(|c| Token::Symbol(c.to_string()))),
         }
+    }
+
+    /// Whether a unit may follow what was read last.
+    fn counts(&self) -> bool {
+        matches!(self.found.last(), Some(Token::Number(_) | Token::Text(_)))
     }
 
     fn push(&mut self, meaning: Meaning) {
@@ -357,6 +362,10 @@ impl<'a> Lexer<'a> {
         let word = inner.trim_matches([' ', '~']).trim_end_matches(['.', ',']);
         let is_word = word.len() > 1 && word.bytes().all(|b| b.is_ascii_alphabetic());
         let is_text = words::is_text(name);
+        if is_text && words::only_introduces(word) {
+            // `\text{about }5`
+            return Some(());
+        }
         match words::meaning(word).filter(|_| is_word) {
             Some(meaning) => self.push(meaning),
             None if is_word => self.found.push(Token::Text(word.to_lowercase())),
@@ -386,8 +395,6 @@ impl<'a> Lexer<'a> {
             self.found.push(Token::Text(letter.to_owned()));
         } else if word.bytes().all(|b| b.is_ascii_digit() || b".,-+/:".contains(&b)) {
             self.nested(word)?;
-        } else if words::only_introduces(word) {
-            // `\text{about }5`
         } else if let Some((first, rest)) = word.split_once(", ") {
             self.text(first)?;
             self.sign(',');
