@@ -4,19 +4,59 @@ use super::claim::{Claim, Reading, claims, sentence_end};
 use super::dress::{bare, peeled, plain};
 use super::{Why, last_line};
 
+/// A longer gold answer, and a longer last line, names no option.
+const OPTION_BYTES_MAX: usize = 2048;
+
 /// Words that may stand before the letter.
 const FILLERS: [&str; 42] = [
-    "option", "choice", "letter", "answer", "the", "is", "be", "therefore", "thus", "definitely", "clearly",
-    "probably", "likely", "most", "simply", "just", "indeed", "then", "would", "must", "should", "that", "so", "hence",
-    "correct", "right", "best", "final", "only", "i", "think", "believe", "will", "choose", "pick", "say", "either",
-    "both", "alternative", "statement", "obviously", "also",
+    "option",
+    "choice",
+    "letter",
+    "answer",
+    "the",
+    "is",
+    "be",
+    "therefore",
+    "thus",
+    "definitely",
+    "clearly",
+    "probably",
+    "likely",
+    "most",
+    "simply",
+    "just",
+    "indeed",
+    "then",
+    "would",
+    "must",
+    "should",
+    "that",
+    "so",
+    "hence",
+    "correct",
+    "right",
+    "best",
+    "final",
+    "only",
+    "i",
+    "think",
+    "believe",
+    "will",
+    "choose",
+    "pick",
+    "say",
+    "either",
+    "both",
+    "alternative",
+    "statement",
+    "obviously",
+    "also",
 ];
 
 /// Words that end what is claimed: reasons, and what is set against it.
 const BOUNDARIES: [&str; 23] = [
-    "over",
-    "because", "since", "as", "not", "rather", "instead", "while", "whereas", "but", "which", "unlike", "so", "where",
-    "than", "for", "due", "given", "based", "when", "if", "whose", "with",
+    "over", "because", "since", "as", "not", "rather", "instead", "while", "whereas", "but", "which",
+    "unlike", "so", "where", "than", "for", "due", "given", "based", "when", "if", "whose", "with",
 ];
 
 /// Words that join a second option to the first.
@@ -46,6 +86,9 @@ pub(super) fn answer(text: &str) -> Result<String, Why> {
 
 /// A gold letter, as `B`, `b`, `(B)` or `B. text`.
 pub(super) fn normalised(gold: &str) -> Option<String> {
+    if gold.len() > OPTION_BYTES_MAX {
+        return None;
+    }
     let gold = plain(gold);
     match head(&bare(&gold), true) {
         Reading::Value(letter) => Some(letter.to_string()),
@@ -61,7 +104,9 @@ fn reading(claim: &Claim) -> Reading<char> {
     let text = text.trim_matches(['{', '}']);
     let lower = text.to_ascii_lowercase();
     match head(text, false) {
-        Reading::Nothing if ["of the above", "cannot be determined", "unknown"].iter().any(|w| lower.contains(w)) => {
+        Reading::Nothing
+            if ["of the above", "cannot be determined", "unknown"].iter().any(|w| lower.contains(w)) =>
+        {
             Reading::Refused(Why::Undecided)
         }
         reading => reading,
@@ -81,7 +126,8 @@ struct Mention {
 /// Every single letter, in order.
 fn mentions(text: &str) -> Vec<Mention> {
     let bytes = text.as_bytes();
-    let word = |at: usize| text[at..].chars().next().is_some_and(|c| c.is_alphanumeric() || matches!(c, '\'' | '’'));
+    let word =
+        |at: usize| text[at..].chars().next().is_some_and(|c| c.is_alphanumeric() || matches!(c, '\'' | '’'));
     let mut found = Vec::new();
     for (at, byte) in bytes.iter().enumerate().filter(|(_, byte)| byte.is_ascii_alphabetic()) {
         let before = text[..at].chars().next_back();
@@ -97,7 +143,10 @@ fn mentions(text: &str) -> Vec<Mention> {
         let open = text[..at].trim_end().chars().next_back();
         let close = rest.trim_start().chars().next();
         let pair = |open, close| match (open, close) {
-            (Some('('), Some(')')) | (Some('['), Some(']')) | (Some('{'), Some('}')) | (Some('<'), Some('>')) => true,
+            (Some('('), Some(')'))
+            | (Some('['), Some(']'))
+            | (Some('{'), Some('}'))
+            | (Some('<'), Some('>')) => true,
             (Some('"'), Some('"')) | (Some('\''), Some('\'')) | (Some('“'), Some('”')) => true,
             _ => false,
         };
@@ -118,7 +167,10 @@ fn head(text: &str, is_gold: bool) -> Reading<char> {
         // "not A but B" names B.
         let rest = &text[start..];
         let lower = rest.to_ascii_lowercase();
-        let turn = ["but ", "rather ", "instead "].iter().filter_map(|word| Some(lower.find(word)? + word.len())).min();
+        let turn = ["but ", "rather ", "instead "]
+            .iter()
+            .filter_map(|word| Some(lower.find(word)? + word.len()))
+            .min();
         return match turn {
             Some(turn) if !lower[turn..].starts_with("than") => head(&rest[turn..], is_gold),
             _ => Reading::Refused(Why::Denied),
@@ -127,15 +179,17 @@ fn head(text: &str, is_gold: bool) -> Reading<char> {
     let found = mentions(text);
     let at_start = found.iter().position(|mention| {
         let between = text.get(start..mention.start).unwrap_or("x");
-        let opened = between.chars().all(|c| matches!(c, '(' | '[' | '{' | '"' | '\'' | '“' | '<') || c.is_whitespace());
+        let opened = between
+            .chars()
+            .all(|c| matches!(c, '(' | '[' | '{' | '"' | '\'' | '“' | '<') || c.is_whitespace());
         mention.start >= start && opened && (mention.marked || stands_alone(text, mention, named))
     });
     // Further on only what is marked, before any reason.
     let limit = boundary(text, start);
     let option = |mention: &Mention| {
-        let before = text[..mention.start].trim_end().trim_end_matches(['(', '"']).trim_end().to_ascii_lowercase();
+        let before = text[..mention.start].trim_end_matches(['(', '"', ' ']);
         let word = before.rsplit(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-        let named = matches!(word, "option" | "choice" | "letter");
+        let named = ["option", "choice", "letter"].iter().any(|known| word.eq_ignore_ascii_case(known));
         named && text.as_bytes()[mention.start].is_ascii_uppercase()
     };
     let first = at_start.or_else(|| {
@@ -167,7 +221,8 @@ fn skip_fillers(text: &str) -> (usize, bool, bool) {
     let (mut at, mut named) = (0, false);
     loop {
         let rest = &text[at..];
-        let signs = |c: char| c.is_whitespace() || matches!(c, ':' | '*' | '_' | '=' | '>' | ',' | '-' | '–' | '—');
+        let signs =
+            |c: char| c.is_whitespace() || matches!(c, ':' | '*' | '_' | '=' | '>' | ',' | '-' | '–' | '—');
         at += rest.len() - rest.trim_start_matches(signs).len();
         let rest = &text[at..];
         let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
@@ -245,7 +300,9 @@ fn links(between: &str, text: &str, mention: &Mention) -> bool {
     if LINKS.contains(&word) || matches!(word, "/" | "&" | "+" | "and/or") {
         return true;
     }
-    let ends = tail.is_empty() || tail.starts_with([',', '.', ';', '/', '&']) || matches!(next.as_str(), "and" | "or");
+    let ends = tail.is_empty()
+        || tail.starts_with([',', '.', ';', '/', '&'])
+        || matches!(next.as_str(), "and" | "or");
     word.ends_with([',', ';']) && (mention.marked || ends)
 }
 
@@ -255,7 +312,8 @@ fn conclusions(text: &str) -> Vec<Claim<'_>> {
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
-        let skipped = rest.len() - rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '!' | '?')).len();
+        let skipped = rest.len()
+            - rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '!' | '?')).len();
         at += skipped;
         let end = at + sentence_end(&text[at..]);
         if end == at {
@@ -277,20 +335,57 @@ fn concluded(text: &str, at: usize, end: usize) -> Option<Claim<'_>> {
         return None;
     }
     let claim = |text| Some(Claim { at, end, text, denied: false });
-    for verb in ["i choose ", "i would choose ", "i'd choose ", "i pick ", "i'd pick ", "i would pick ", "i'll go with ",
-        "i'd go with ", "i would go with ", "i go with ", "i select ", "i'd say ", "i would say ", "rather ", "we choose "]
-    {
+    for verb in [
+        "i choose ",
+        "i would choose ",
+        "i'd choose ",
+        "i pick ",
+        "i'd pick ",
+        "i would pick ",
+        "i'll go with ",
+        "i'd go with ",
+        "i would go with ",
+        "i go with ",
+        "i select ",
+        "i'd say ",
+        "i would say ",
+        "rather ",
+        "we choose ",
+    ] {
         if let Some(from) = lower.find(verb)
             && matches!(head(&sentence[from + verb.len()..], false), Reading::Value(_) | Reading::Refused(_))
         {
             return claim(&sentence[from + verb.len()..]);
         }
     }
-    for noun in ["option", "choice", "alternative", "letter", "selection", "response", "pick", "one", "statement", "solution"] {
-        for adjective in ["correct ", "right ", "best ", "only ", "true ", "my ", "final ", "appropriate ", "suitable ", "valid "] {
+    for noun in [
+        "option",
+        "choice",
+        "alternative",
+        "letter",
+        "selection",
+        "response",
+        "pick",
+        "one",
+        "statement",
+        "solution",
+    ] {
+        for adjective in [
+            "correct ",
+            "right ",
+            "best ",
+            "only ",
+            "true ",
+            "my ",
+            "final ",
+            "appropriate ",
+            "suitable ",
+            "valid ",
+        ] {
             let Some(from) = lower.find(&format!("{adjective}{noun}")) else { continue };
             let tail = from + adjective.len() + noun.len();
-            let connected = [" is ", ": ", " must be ", " would be ", " should be ", " is: ", " here is "].iter();
+            let connected =
+                [" is ", ": ", " must be ", " would be ", " should be ", " is: ", " here is "].iter();
             let connector = connected.filter(|c| lower[tail..].starts_with(**c)).map(|c| c.len()).max();
             if let Some(length) = connector {
                 return claim(&sentence[tail + length..]);
@@ -298,9 +393,24 @@ fn concluded(text: &str, at: usize, end: usize) -> Option<Claim<'_>> {
         }
     }
     let predicates = [
-        " is correct", " is right", " is the correct", " is the right", " is the best", " must be correct", " is the only",
-        " are correct", " are right", " is true", " must be right", " is therefore correct", " are both correct",
-        " is the most", " is the answer", " is my answer", " is my choice", " is the solution",
+        " is correct",
+        " is right",
+        " is the correct",
+        " is the right",
+        " is the best",
+        " must be correct",
+        " is the only",
+        " are correct",
+        " are right",
+        " is true",
+        " must be right",
+        " is therefore correct",
+        " are both correct",
+        " is the most",
+        " is the answer",
+        " is my answer",
+        " is my choice",
+        " is the solution",
     ];
     if let Some(rest) = only_concluded(sentence) {
         return claim(rest);
@@ -309,7 +419,8 @@ fn concluded(text: &str, at: usize, end: usize) -> Option<Claim<'_>> {
     let subject = subject(&sentence[..at_predicate]);
     // "On reflection, B is correct": the last clause, if the whole names nothing.
     let clause = subject.rsplit_once(", ").map_or(subject, |(_, clause)| clause);
-    let names = |text: &&str| matches!(head(text, false), Reading::Value(_) | Reading::Refused(Why::Several(_)));
+    let names =
+        |text: &&str| matches!(head(text, false), Reading::Value(_) | Reading::Refused(Why::Several(_)));
     [subject, clause].into_iter().find(names).and_then(claim)
 }
 
@@ -341,12 +452,13 @@ fn subject(text: &str) -> &str {
 
 /// The letter if the last line is an option and nothing else; a list of options is none.
 fn last_option(text: &str) -> Option<char> {
-    let line = unlisted(last_line(text)?);
+    let line = unlisted(last_line(text).filter(|line| line.len() <= OPTION_BYTES_MAX)?);
     let read = |line: &str| {
         let line = bare(peeled(line));
         let line = line.trim();
         let found = mentions(line);
-        let first = found.first().filter(|mention| line[..mention.start].chars().all(|c| !c.is_alphanumeric()))?;
+        let first =
+            found.first().filter(|mention| line[..mention.start].chars().all(|c| !c.is_alphanumeric()))?;
         let rest = line[first.end..].trim_end_matches('.');
         let marked = first.marked && line[..first.start].trim().len() <= 1;
         let separated = rest.starts_with([')', ':']) || line[first.end..].starts_with(". ");
@@ -359,7 +471,8 @@ fn last_option(text: &str) -> Option<char> {
     };
     let letter = read(line)?;
     let mut above = text.trim_end().lines().rev().skip(1).filter(|line| !line.trim().is_empty());
-    let listed = above.next().and_then(|line| read(unlisted(line))).is_some_and(|other| other != letter);
+    let above = above.next().filter(|line| line.len() <= OPTION_BYTES_MAX);
+    let listed = above.and_then(|line| read(unlisted(line))).is_some_and(|other| other != letter);
     (!listed).then_some(letter)
 }
 

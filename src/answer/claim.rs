@@ -25,8 +25,8 @@ pub(super) enum Reading<T> {
 
 /// Words that the answer follows.
 const CONNECTORS: [&str; 14] = [
-    "is", "are", "was", "be", "equals", "equal", "becomes", "were", "isn't", "isnt", "aren't", "cannot", "can't",
-    "yields",
+    "is", "are", "was", "be", "equals", "equal", "becomes", "were", "isn't", "isnt", "aren't", "cannot",
+    "can't", "yields",
 ];
 
 /// Words before the connector that make it a demand or a heading of options.
@@ -34,12 +34,15 @@ const NO_CLAIM: [&str; 10] =
     ["choices", "options", "the", "this", "these", "each", "all", "questions", "following", "sheet"];
 
 /// A claim ends here at the latest: what is longer is no answer, and every claim is read in one go.
-const CLAIM_BYTES_MAX: usize = 4096;
+const CLAIM_BYTES_MAX: usize = 2560;
+
+/// Earlier claims are not read.
+const CLAIMS_MAX: usize = 50;
 
 /// Most words between "answer" and what it is.
 const WORDS_BETWEEN: usize = 14;
 
-/// Every claim, in order: phrases with "answer", `####`, `A:` at the start of a line, what is boxed
+/// The last claims, in order: phrases with "answer", `####`, `A:` at the start of a line, what is boxed
 /// in LaTeX, and what stands between `<answer>` and `</answer>`.
 pub(super) fn claims(text: &str) -> Vec<Claim<'_>> {
     // Only ASCII case: lower-casing all of Unicode would move byte positions.
@@ -68,7 +71,7 @@ pub(super) fn claims(text: &str) -> Vec<Claim<'_>> {
     };
     found.extend(boxes.iter().copied().filter(alone));
     found.sort_by_key(|claim| claim.at);
-    found
+    found.split_off(found.len().saturating_sub(CLAIMS_MAX))
 }
 
 /// A claim that the word at `at` introduces.
@@ -112,13 +115,16 @@ fn connected(text: &str, lower: &str, from: usize) -> Option<(usize, bool)> {
         if rest.starts_with("#") || rest.starts_with("\\boxed") {
             return (count == 0).then_some((at, false));
         }
-        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | ',' | '*')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | ',' | '*'))
+            .unwrap_or(rest.len());
         let word = &rest[..end];
         if CONNECTORS.contains(&word) {
             let denied = matches!(word, "isn't" | "isnt" | "aren't" | "cannot" | "can't");
             let mut start = at + end;
             for more in [" be", " equal to", " to be", " that"] {
-                if lower[start..].starts_with(more) && !lower[start + more.len()..].starts_with(char::is_alphanumeric)
+                if lower[start..].starts_with(more)
+                    && !lower[start + more.len()..].starts_with(char::is_alphanumeric)
                 {
                     start += more.len();
                 }
@@ -141,7 +147,10 @@ fn is_heading(lower: &str, end: usize) -> bool {
     let line = lower[..end].rsplit('\n').next().unwrap_or_default();
     let words = line.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
     words.into_iter().all(|word| {
-        matches!(word, "the" | "my" | "final" | "correct" | "answer" | "answers" | "short" | "textbf" | "step" | "text")
+        matches!(
+            word,
+            "the" | "my" | "final" | "correct" | "answer" | "answers" | "short" | "textbf" | "step" | "text"
+        )
     })
 }
 
@@ -150,8 +159,7 @@ fn claim_at(text: &str, at: usize, start: usize, denied: bool) -> Claim<'_> {
     // `\textbf{Answer: 42}` and `\textbf{Answer:} 42`
     let line = text[..at].rsplit('\n').next().unwrap_or_default();
     let inside = line.rfind('{').is_some_and(|open| !line[open..].contains('}'));
-    let dressing =
-        |c: char| c.is_whitespace() || matches!(c, '*' | '_' | ':') || (inside && c == '}');
+    let dressing = |c: char| c.is_whitespace() || matches!(c, '*' | '_' | ':') || (inside && c == '}');
     let rest = text[start..].trim_start_matches(dressing);
     let from = text.len() - rest.len();
     let mut end = from + sentence_end(rest);
@@ -203,7 +211,7 @@ fn one_line(text: &str, at: usize, start: usize) -> Claim<'_> {
 fn tagged<'t>(text: &'t str, lower: &str) -> Vec<Claim<'t>> {
     let mut found = Vec::new();
     for (open, close) in [("<answer>", "</answer>"), ("<final_answer>", "</final_answer>")] {
-        for (at, _) in lower.match_indices(open) {
+        for (at, _) in lower.rmatch_indices(open).take(CLAIMS_MAX) {
             let start = at + open.len();
             // Up to the next closing mark; the search is bounded, so many marks stay cheap.
             let window = lower[start..].as_bytes();
@@ -237,12 +245,15 @@ fn boxed(text: &str) -> Vec<Claim<'_>> {
         // Unclosed braces must not be searched for to the end again and again.
         let length = match group.chars().next() {
             Some('{') => closing(window(group)).map(|end| end + 1),
-            Some(c) if c.is_alphanumeric() => group.find(|c: char| !c.is_alphanumeric() && c != '.').or(Some(group.len())),
+            Some(c) if c.is_alphanumeric() => {
+                group.find(|c: char| !c.is_alphanumeric() && c != '.').or(Some(group.len()))
+            }
             _ => None,
         };
         let Some(length) = length else { continue };
         let end = start + length;
-        let inner = text[start..end].strip_prefix('{').map_or(&text[start..end], |rest| &rest[..rest.len() - 1]);
+        let inner =
+            text[start..end].strip_prefix('{').map_or(&text[start..end], |rest| &rest[..rest.len() - 1]);
         found.push(Claim { at, end, text: inner.trim(), denied: false });
     }
     found.sort_by_key(|claim| claim.at);
@@ -263,7 +274,10 @@ fn boxed(text: &str) -> Vec<Claim<'_>> {
 
 /// Whether only "and", "or" or a comma stands between two boxes.
 fn joins(between: &str) -> bool {
-    let blank = |c: char| c.is_whitespace() || matches!(c, '$' | '*' | ',' | '\\' | '(' | ')' | '[' | ']' | '&' | ';' | '{' | '}');
+    let blank = |c: char| {
+        c.is_whitespace()
+            || matches!(c, '$' | '*' | ',' | '\\' | '(' | ')' | '[' | ']' | '&' | ';' | '{' | '}')
+    };
     let style = |word: &&str| matches!(*word, "" | "text" | "mbox" | "quad" | "textrm" | "mathrm");
     let words: Vec<&str> = between.split(blank).filter(|word| !style(word)).collect();
     between.len() <= 40
@@ -273,8 +287,8 @@ fn joins(between: &str) -> bool {
 
 /// Abbreviations after which a sentence goes on.
 const ABBREVIATIONS: [&str; 23] = [
-    "rs", "st", "mr", "mrs", "ms", "dr", "prof", "jr", "sr", "vs", "e.g", "i.e", "a.m", "p.m", "u.s", "u.k", "approx",
-    "mt", "ft", "sq", "ca", "cf", "resp",
+    "rs", "st", "mr", "mrs", "ms", "dr", "prof", "jr", "sr", "vs", "e.g", "i.e", "a.m", "p.m", "u.s", "u.k",
+    "approx", "mt", "ft", "sq", "ca", "cf", "resp",
 ];
 
 /// Where the sentence that begins the text ends: at its full stop or its line.
@@ -338,7 +352,8 @@ fn is_abbreviated(before: &str, after: &str) -> bool {
     let initial = |word: &str| word.len() == 1 && word.as_bytes()[0].is_ascii_alphabetic();
     let mut next = after.split_whitespace();
     let follows = next.next().is_some_and(|word| word.strip_suffix('.').is_some_and(initial));
-    let precedes = before.trim_end().rsplit(' ').nth(1).is_some_and(|w| w.strip_suffix('.').is_some_and(initial));
+    let precedes =
+        before.trim_end().rsplit(' ').nth(1).is_some_and(|w| w.strip_suffix('.').is_some_and(initial));
     initial(word) && (follows || precedes)
 }
 

@@ -60,7 +60,8 @@ fn expression(claim: &str) -> Reading<String> {
     {
         return Reading::Refused(Why::Several(Vec::new()));
     }
-    let sides = formula.split('=').filter_map(|side| Expression::parse(side.trim().trim_end_matches(['.', ','])));
+    let sides =
+        formula.split('=').filter_map(|side| Expression::parse(side.trim().trim_end_matches(['.', ','])));
     let mut sides: Vec<Expression> = sides.collect();
     let computes = sides.iter().position(|side| side.numbers().len() > 1);
     match computes.or_else(|| (!sides.is_empty()).then_some(0)) {

@@ -4,19 +4,59 @@ use super::math::closing;
 
 /// Commands whose argument is shown as it is.
 const WRAPPERS: [&str; 19] = [
-    "boxed", "fbox", "framebox", "text", "textbf", "textit", "textrm", "texttt", "textsf", "textnormal", "mbox", "hbox",
-    "emph", "mathrm", "mathbf", "mathit", "mathsf", "boldsymbol", "underline",
+    "boxed",
+    "fbox",
+    "framebox",
+    "text",
+    "textbf",
+    "textit",
+    "textrm",
+    "texttt",
+    "textsf",
+    "textnormal",
+    "mbox",
+    "hbox",
+    "emph",
+    "mathrm",
+    "mathbf",
+    "mathit",
+    "mathsf",
+    "boldsymbol",
+    "underline",
 ];
 
 /// Commands that only set size or style.
 const STYLES: [&str; 13] = [
-    "left", "right", "displaystyle", "textstyle", "bigl", "bigr", "Bigl", "Bigr", "big", "Big", "large", "Large",
+    "left",
+    "right",
+    "displaystyle",
+    "textstyle",
+    "bigl",
+    "bigr",
+    "Bigl",
+    "Bigr",
+    "big",
+    "Big",
+    "large",
+    "Large",
     "noindent",
 ];
 
 /// Letters of HTML that Markdown lets through.
 const TAGS: [&str; 14] = [
-    "<b>", "</b>", "<strong>", "</strong>", "<em>", "</em>", "<i>", "</i>", "<u>", "</u>", "<p>", "</p>", "<code>",
+    "<b>",
+    "</b>",
+    "<strong>",
+    "</strong>",
+    "<em>",
+    "</em>",
+    "<i>",
+    "</i>",
+    "<u>",
+    "</u>",
+    "<p>",
+    "</p>",
+    "<code>",
     "</code>",
 ];
 
@@ -139,13 +179,15 @@ fn strip(text: &str, out: &mut String, depth: usize) {
             rest = after;
             continue;
         }
-        if let Some(after) = ["{,}", "{,\\!}", ",\\!", "\\!,"].iter().find_map(|mark| rest.strip_prefix(mark)) {
+        if let Some(after) = ["{,}", "{,\\!}", ",\\!", "\\!,"].iter().find_map(|mark| rest.strip_prefix(mark))
+        {
             out.push(',');
             rest = after;
             continue;
         }
-        if let Some(after) =
-            ["^\\circ", "^{\\circ}", "^\\degree", "\\degree", "°"].iter().find_map(|mark| rest.strip_prefix(mark))
+        if let Some(after) = ["^\\circ", "^{\\circ}", "^\\degree", "\\degree", "°"]
+            .iter()
+            .find_map(|mark| rest.strip_prefix(mark))
         {
             rest = after;
             continue;
@@ -246,7 +288,9 @@ mod tests {
         ] {
             assert_eq!(bare(text), bare_text, "{text:?}");
         }
-        for text in ["**No**", "\"No\".", "$\\text{No}$.", "\\boxed{\\text{**No**}}", "\\( \\textbf{No} \\)", "*No*!"] {
+        for text in
+            ["**No**", "\"No\".", "$\\text{No}$.", "\\boxed{\\text{**No**}}", "\\( \\textbf{No} \\)", "*No*!"]
+        {
             assert_eq!(peeled(text), "No", "{text:?}");
         }
         assert_eq!(plain("**Answer:** 2**10 `x` <b>5</b><|im_end|> ７"), "Answer: 2^10 x 5 7");

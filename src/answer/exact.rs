@@ -39,7 +39,10 @@ fn sentence_value(line: &str) -> Option<String> {
 /// Whether a claim only points to something else.
 fn refers(claim: &str) -> bool {
     let words = peeled(claim).to_ascii_lowercase();
-    matches!(words.as_str(), "" | "as follows" | "above" | "below" | "the following" | "given by" | "not here")
+    matches!(
+        words.as_str(),
+        "" | "as follows" | "above" | "below" | "the following" | "given by" | "not here"
+    )
 }
 
 /// Without the dressing of the first words, where it ends before the claim does.
@@ -63,7 +66,8 @@ const REASONS: [&str; 9] = ["because", "since", "as", "so", "which", "given", "n
 
 /// Words that a reason goes on with after "because".
 const SUBJECTS: [&str; 16] = [
-    "it", "the", "he", "she", "they", "there", "this", "that", "we", "i", "of", "a", "an", "its", "all", "each",
+    "it", "the", "he", "she", "they", "there", "this", "that", "we", "i", "of", "a", "an", "its", "all",
+    "each",
 ];
 
 fn starts_reason(text: &str) -> bool {

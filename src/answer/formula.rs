@@ -6,7 +6,17 @@ use super::{Why, last_line, math, number};
 
 /// Words after which a claim gives reasons or conditions.
 const REASONS: [&str; 12] = [
-    " because ", " since ", ", since ", " when ", " where ", ", where ", " if ", ", which ", ", as ", ", so ", " for ",
+    " because ",
+    " since ",
+    ", since ",
+    " when ",
+    " where ",
+    ", where ",
+    " if ",
+    ", which ",
+    ", as ",
+    ", so ",
+    " for ",
     ", not ",
 ];
 
@@ -34,13 +44,18 @@ pub(super) fn normalised(gold: &str) -> Option<String> {
 /// "not 5", but "not defined" is an answer.
 fn denies(claim: &str) -> bool {
     let rest = claim.trim_start().strip_prefix("not ").map(str::trim_start);
-    rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\' | '-' | '(')))
+    rest.is_some_and(|rest| {
+        rest.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\' | '-' | '('))
+    })
 }
 
 /// Whether a claim only points elsewhere.
 fn points(claim: &Claim) -> bool {
     let words = peeled(claim.text).to_ascii_lowercase();
-    matches!(words.as_str(), "as follows" | "above" | "below" | "the following" | "correct" | "right" | "wrong")
+    matches!(
+        words.as_str(),
+        "as follows" | "above" | "below" | "the following" | "correct" | "right" | "wrong"
+    )
 }
 
 fn claimed(claim: &str) -> Option<String> {
@@ -107,7 +122,10 @@ fn parts(text: &str, mark: &str) -> Option<String> {
         };
         found.push(inner.trim_matches(['*', '_', '`', ' ']));
         let linked = rest.trim_start_matches(['$', ' ', '*', '\\', ')']);
-        if !["and", "or", ",", "text{ and", "text{and", "text{ or", "&"].iter().any(|link| linked.starts_with(link)) {
+        if !["and", "or", ",", "text{ and", "text{and", "text{ or", "&"]
+            .iter()
+            .any(|link| linked.starts_with(link))
+        {
             break;
         }
     }
@@ -122,7 +140,10 @@ fn delimited(claim: &str) -> Option<String> {
     let mut rest = claim;
     loop {
         let next = marks.iter().filter_map(|(open, close)| Some((rest.find(open)?, *open, *close)));
-        let Some((at, open, close)) = next.min_by_key(|(at, open, _)| (*at, std::cmp::Reverse(open.len()))) else { break };
+        let Some((at, open, close)) = next.min_by_key(|(at, open, _)| (*at, std::cmp::Reverse(open.len())))
+        else {
+            break;
+        };
         let between = rest[..at].trim();
         let linked = matches!(between.trim_matches([',', ';']).trim(), "" | "and" | "or");
         if !found.is_empty() && (!linked || between.is_empty()) {
@@ -171,6 +192,9 @@ fn unclaimed(text: &str) -> Option<String> {
 /// Whether a text has words that no formula has.
 fn is_prose(text: &str) -> bool {
     let words = text.split(|c: char| !c.is_alphabetic()).filter(|word| word.len() >= 2);
-    let known = ["cm", "km", "kg", "and", "or", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "frac", "in", "inf", "infty", "text"];
+    let known = [
+        "cm", "km", "kg", "and", "or", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "frac", "in", "inf",
+        "infty", "text",
+    ];
     text.contains(' ') && words.filter(|word| !known.contains(word)).count() >= 1 && !text.contains('\\')
 }

@@ -116,7 +116,8 @@ pub fn explain(kind: TaskKind, completion: &str) -> Result<String, Why> {
 /// order of their letters.
 pub fn option_named(completion: &str, options: &[String]) -> Option<String> {
     let claimed = read(TaskKind::Exact, completion)?;
-    let mut named = ('A'..='Z').zip(options).filter(|(_, option)| exact::normalised(option).as_ref() == Some(&claimed));
+    let mut named =
+        ('A'..='Z').zip(options).filter(|(_, option)| exact::normalised(option).as_ref() == Some(&claimed));
     let (letter, _) = named.next()?;
     named.next().is_none().then(|| letter.to_string())
 }

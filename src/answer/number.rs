@@ -11,20 +11,23 @@ use super::{Why, last_line};
 
 /// Words after which a claim gives reasons or details.
 const BOUNDARIES: [&str; 24] = [
-    "because", "since", "as", "which", "where", "when", "if", "not", "so", "but", "given", "instead", "rather", "than",
-    "from", "after", "before", "while", "for", "with", "using", "at", "per", "i.e",
+    "because", "since", "as", "which", "where", "when", "if", "not", "so", "but", "given", "instead",
+    "rather", "than", "from", "after", "before", "while", "for", "with", "using", "at", "per", "i.e",
 ];
 
 /// More of a line is not looked at.
 const LINE_BYTES_MAX: usize = 2048;
+
+/// Longer arithmetic is not worked out.
+const TOKENS_MAX: usize = 200;
 
 /// Single letters after a number that are units rather than unknowns.
 const UNIT_LETTERS: [&str; 12] = ["m", "s", "g", "h", "L", "N", "J", "W", "V", "A", "a", "l"];
 
 /// Units that may touch their number.
 const TOUCHING: [&str; 30] = [
-    "cm", "mm", "km", "kg", "mg", "g", "m", "s", "ms", "h", "hr", "hrs", "min", "mins", "lb", "lbs", "oz", "ft", "in",
-    "yd", "mi", "ml", "mL", "L", "l", "mph", "W", "V", "J", "C",
+    "cm", "mm", "km", "kg", "mg", "g", "m", "s", "ms", "h", "hr", "hrs", "min", "mins", "lb", "lbs", "oz",
+    "ft", "in", "yd", "mi", "ml", "mL", "L", "l", "mph", "W", "V", "J", "C",
 ];
 
 /// The claimed number; if nothing is claimed, the last number of all.
@@ -46,7 +49,7 @@ pub(super) fn normalised(gold: &str) -> Option<String> {
     if gold.contains("####") || gold.contains("\\boxed") || gold.to_ascii_lowercase().contains("answer") {
         return answer(gold).ok();
     }
-    match value(&plain(gold)) {
+    match value(tail(&plain(gold))) {
         Reading::Value(value) => Some(value),
         _ => None,
     }
@@ -189,12 +192,14 @@ fn tokens(text: &str) -> Vec<Token> {
             // `5x10`
             'x' | 'X' if previous_number && digit(after.trim_start()) => (Kind::Word("x".into()), after),
             _ if c.is_alphabetic() => {
-                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’').unwrap_or(rest.len());
+                let end =
+                    rest.find(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’').unwrap_or(rest.len());
                 (Kind::Word(rest[..end].to_owned()), &rest[end..])
             }
             _ => {
                 if let Some((top, bottom)) = vulgar(c) {
-                    let fraction = [Kind::Number(Some(top.into())), Kind::Sign('/'), Kind::Number(Some(bottom.into()))];
+                    let fraction =
+                        [Kind::Number(Some(top.into())), Kind::Sign('/'), Kind::Number(Some(bottom.into()))];
                     found.extend(fraction.map(|kind| Token { kind, spaced: true }));
                     (spaced, rest) = (false, after);
                     continue;
@@ -211,7 +216,8 @@ fn tokens(text: &str) -> Vec<Token> {
         (spaced, rest) = (false, tail);
     }
     for at in 1..found.len() {
-        let minus = matches!(&found[at - 1].kind, Kind::Word(word) if matches!(word.as_str(), "minus" | "negative"));
+        let minus =
+            matches!(&found[at - 1].kind, Kind::Word(word) if matches!(word.as_str(), "minus" | "negative"));
         if minus && matches!(found[at].kind, Kind::Number(_)) {
             found[at - 1].kind = Kind::Sign('-');
         }
@@ -270,10 +276,12 @@ fn expression(tokens: &[Token], start: usize) -> Option<(usize, Option<String>)>
     let (mut at, mut depth) = (start, 0usize);
     let (mut written, mut numbers, mut broken) = (String::new(), 0, false);
     let mut slashes = 0;
+    let tokens = &tokens[..tokens.len().min(start + TOKENS_MAX)];
     while let Some(token) = tokens.get(at) {
         let next = tokens.get(at + 1);
         let follows = next.is_some_and(starts);
-        let after_number = at > start && matches!(tokens[at - 1].kind, Kind::Number(_) | Kind::Sign(')' | '}' | ']'));
+        let after_number =
+            at > start && matches!(tokens[at - 1].kind, Kind::Number(_) | Kind::Sign(')' | '}' | ']'));
         match &token.kind {
             Kind::Number(digits) => {
                 let mixed = matches!(next.map(|token| &token.kind), Some(Kind::Sign('/')));
@@ -289,7 +297,8 @@ fn expression(tokens: &[Token], start: usize) -> Option<(usize, Option<String>)>
             Kind::Sign('(' | '[') if after_number && (token.spaced || !follows) && depth == 0 => break,
             // The degree of a root.
             Kind::Sign('[') if at > start && matches!(tokens[at - 1].kind, Kind::Command(_)) => {
-                let degree = match (tokens.get(at + 1).map(|t| &t.kind), tokens.get(at + 2).map(|t| &t.kind)) {
+                let degree = match (tokens.get(at + 1).map(|t| &t.kind), tokens.get(at + 2).map(|t| &t.kind))
+                {
                     (Some(Kind::Number(Some(degree))), Some(Kind::Sign(']'))) => degree,
                     _ => break,
                 };
@@ -350,7 +359,8 @@ pub(super) fn value(claim: &str) -> Reading<String> {
         Ok(from) => from,
         Err(reading) => return reading,
     };
-    let Some(first) = (from..tokens.len()).find(|at| starts(&tokens[*at]) && expression(&tokens, *at).is_some())
+    let Some(first) =
+        (from..tokens.len()).find(|at| starts(&tokens[*at]) && expression(&tokens, *at).is_some())
     else {
         let undecided = ["cannot be determined", "can't be determined", "not enough information", "unknown"];
         let lower = text.to_ascii_lowercase();
@@ -369,7 +379,8 @@ fn undenied(tokens: &[Token]) -> Result<usize, Reading<String>> {
         Kind::Word(word) => word.to_ascii_lowercase(),
         _ => String::new(),
     };
-    let number = tokens.iter().position(|token| matches!(token.kind, Kind::Number(_))).unwrap_or(tokens.len());
+    let number =
+        tokens.iter().position(|token| matches!(token.kind, Kind::Number(_))).unwrap_or(tokens.len());
     let denies = |at: &usize| matches!(word(*at).as_str(), "not" | "never" | "isn't" | "neither" | "nor");
     let Some(denied) = (0..number).find(denies) else { return Ok(0) };
     let turn = (denied..tokens.len()).find(|at| matches!(word(*at).as_str(), "but" | "rather"));
@@ -391,8 +402,11 @@ fn belongs_to_more(tokens: &[Token], from: usize, first: usize) -> bool {
         Kind::Command(_) => true,
         Kind::Word(word) => {
             let than = word.eq_ignore_ascii_case("than");
-            let compared = first >= 2 && matches!(&tokens[first - 2].kind, Kind::Word(w) if matches!(w.to_ascii_lowercase().as_str(), "more" | "less" | "greater" | "fewer" | "larger" | "smaller" | "bigger"));
-            let unknown = word.len() == 1 && !matches!(word.as_str(), "a" | "A" | "I") && matches!(tokens[first].kind, Kind::Sign('-' | '('));
+            let compared = first >= 2
+                && matches!(&tokens[first - 2].kind, Kind::Word(w) if matches!(w.to_ascii_lowercase().as_str(), "more" | "less" | "greater" | "fewer" | "larger" | "smaller" | "bigger"));
+            let unknown = word.len() == 1
+                && !matches!(word.as_str(), "a" | "A" | "I")
+                && matches!(tokens[first].kind, Kind::Sign('-' | '('));
             (than && compared) || unknown
         }
         _ => false,
@@ -419,10 +433,12 @@ fn chained(tokens: &[Token], first: usize, start: Option<usize>) -> Reading<Stri
             whole = value.and_then(|value| with_words(tokens, &mut at, value));
         }
         match next_equality(tokens, at, whole.is_some()) {
-            Some((next, approximate)) if !(approximate && whole.is_some()) => match expression(tokens, next) {
-                Some(expression) => found = Some(expression),
-                None => break,
-            },
+            Some((next, approximate)) if !(approximate && whole.is_some()) => {
+                match expression(tokens, next) {
+                    Some(expression) => found = Some(expression),
+                    None => break,
+                }
+            }
             _ => break,
         }
     }
@@ -492,7 +508,9 @@ fn next_equality(tokens: &[Token], from: usize, is_whole: bool) -> Option<(usize
             Kind::Word(word) if BOUNDARIES.contains(&word.to_ascii_lowercase().as_str()) => return None,
             Kind::Word(_) | Kind::Other('%') => {}
             // What can't be worked out may equal something that can.
-            Kind::Command(_) | Kind::Sign('+' | '-' | '*' | '/' | '^' | '(' | ')' | '{' | '}') | Kind::Number(_)
+            Kind::Command(_)
+            | Kind::Sign('+' | '-' | '*' | '/' | '^' | '(' | ')' | '{' | '}')
+            | Kind::Number(_)
                 if !is_whole => {}
             _ => return None,
         }
@@ -531,7 +549,9 @@ fn others(tokens: &[Token], from: usize, value: &str) -> Result<(), Why> {
                 }
                 // `5 feet 6 inches`
                 let compound = words == 1 && matches!(previous, Some(Kind::Word(_))) && !linked;
-                if compound && !matches!(previous, Some(Kind::Word(word)) if matches!(word.as_str(), "in" | "of" | "by" | "on")) {
+                if compound
+                    && !matches!(previous, Some(Kind::Word(word)) if matches!(word.as_str(), "in" | "of" | "by" | "on"))
+                {
                     return Err(Why::NotWhole);
                 }
                 at = end;

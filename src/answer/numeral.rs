@@ -73,7 +73,8 @@ fn finished(text: &str, mut at: usize, whole: &str, part: &str) -> Literal {
         }
     }
     // `1,2`, `9:40`, `1.2.3`: what goes on is no part of a number, and no number goes on so.
-    let more = |rest: &str| rest.starts_with([',', ':', '.']) && rest[1..].starts_with(|c: char| c.is_ascii_digit());
+    let more =
+        |rest: &str| rest.starts_with([',', ':', '.']) && rest[1..].starts_with(|c: char| c.is_ascii_digit());
     let mut broken = false;
     while more(&text[at..]) {
         broken = true;

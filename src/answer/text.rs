@@ -22,7 +22,9 @@ pub(super) fn answer(text: &str) -> Result<String, Why> {
         let value = number::value(&claim);
         match value {
             Reading::Value(value) if starts_with_number(bare) => return Ok(value),
-            Reading::Refused(why @ Why::Several(_)) if starts_with_number(bare) && claimed => return Err(why),
+            Reading::Refused(why @ Why::Several(_)) if starts_with_number(bare) && claimed => {
+                return Err(why);
+            }
             _ => {}
         }
         // `Thus 6*7 = 42`
@@ -56,7 +58,8 @@ fn options(claim: &str) -> usize {
 /// Whether a text begins with a value rather than with a word.
 fn starts_with_number(text: &str) -> bool {
     let text = text.trim_start_matches(['$', '€', '£', '¥', '(', '-', '−', '+', '~', '≈', ' ', '{', '*']);
-    let fraction = ["\\frac", "\\dfrac", "\\tfrac", "\\sqrt", "\\$"].iter().any(|mark| text.starts_with(mark));
+    let fraction =
+        ["\\frac", "\\dfrac", "\\tfrac", "\\sqrt", "\\$"].iter().any(|mark| text.starts_with(mark));
     fraction || text.starts_with(|c: char| c.is_numeric() || c == '.')
 }
 

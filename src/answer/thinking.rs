@@ -108,7 +108,10 @@ mod tests {
             ("◁think▷5◁/think▷7", Some("7")),
             ("<|begin_of_thought|>5<|end_of_thought|>7", Some("7")),
             ("<seed:think>5</seed:think>7", Some("7")),
-            ("<|channel|>analysis<|message|>5<|end|><|start|>assistant<|channel|>final<|message|>7", Some("<|message|>7")),
+            (
+                "<|channel|>analysis<|message|>5<|end|><|start|>assistant<|channel|>final<|message|>7",
+                Some("<|message|>7"),
+            ),
             ("analysisWe think 5.assistantfinal7", Some("7")),
             ("analysisWe think 5.", None),
             ("<think>5", None),

@@ -133,7 +133,10 @@ fn grade_all(form: Form, mut reader: impl BufRead, out: &mut impl Write) -> Resu
         if length == 0 {
             break;
         }
-        ensure!(length <= LINE_BYTES_MAX, "line {number} has more than {LINE_BYTES_MAX} bytes; shorten its text");
+        ensure!(
+            length <= LINE_BYTES_MAX,
+            "line {number} has more than {LINE_BYTES_MAX} bytes; shorten its text"
+        );
         let text = std::str::from_utf8(&bytes)
             .with_context(|| format!("line {number} is not UTF-8; save the file as UTF-8"))?;
         if text.trim().is_empty() {
@@ -186,9 +189,8 @@ fn claimed(form: Form, line: &Line) -> Result<String, Why> {
     let Some(choices) = line.choices.as_ref().filter(|_| form == Form::Choice) else { return claimed };
     match claimed {
         Ok(letter) if !within(&letter, choices.count()) => Err(Why::Beyond(letter)),
-        Err(Why::NoClaim | Why::NoneOfKind) => {
-            answer::option_named(&line.text, choices.texts()).ok_or_else(|| claimed.err().unwrap_or(Why::NoClaim))
-        }
+        Err(Why::NoClaim | Why::NoneOfKind) => answer::option_named(&line.text, choices.texts())
+            .ok_or_else(|| claimed.err().unwrap_or(Why::NoClaim)),
         claimed => claimed,
     }
 }
@@ -205,7 +207,10 @@ fn compared(form: Form, line: &Line, claimed: Result<String, Why>, gold: &str) -
     let by_text = || {
         let options = line.choices.as_ref().map_or(&[][..], Choices::texts);
         let mut equal = ('A'..='Z').zip(options).filter(|(_, option)| option.trim() == gold.trim());
-        equal.next().map(|(letter, _)| letter.to_string()).filter(|_| form == Form::Choice && equal.next().is_none())
+        equal
+            .next()
+            .map(|(letter, _)| letter.to_string())
+            .filter(|_| form == Form::Choice && equal.next().is_none())
     };
     let Some(value) = by_text().or_else(|| answer::gold(form.kind(), gold)) else {
         let why = format!("the answer {gold:?} can't be read as {}", form.name());
@@ -216,7 +221,11 @@ fn compared(form: Form, line: &Line, claimed: Result<String, Why>, gold: &str) -
         Ok(claimed) => {
             let correct = answer::are_equal(form.kind(), &claimed, &value);
             let verb = if correct { "equals" } else { "does not equal" };
-            Verdict { why: format!("{claimed} {verb} {value}"), correct: Some(correct), claimed: Some(claimed) }
+            Verdict {
+                why: format!("{claimed} {verb} {value}"),
+                correct: Some(correct),
+                claimed: Some(claimed),
+            }
         }
     }
 }
@@ -341,6 +350,8 @@ mod tests {
         }
         let long = format!("{good}\n{{\"text\": \"{}\"}}", "x".repeat(LINE_BYTES_MAX));
         let (out, error) = graded(Form::Number, &long);
-        assert!(error.is_some_and(|error| error.contains("line 2 has more than")) && out.lines().count() == 1);
+        assert!(
+            error.is_some_and(|error| error.contains("line 2 has more than")) && out.lines().count() == 1
+        );
     }
 }

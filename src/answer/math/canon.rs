@@ -10,8 +10,15 @@ const OPERATORS: [&str; 4] = ["lcm", "lg", "sgn", "mod"];
 /// `None` where equal values could get different texts, or arithmetic needs too much.
 pub(super) fn text(node: &Node) -> Option<String> {
     match resolved(node)? {
+        Node::Tuple('(', ends) if is_all(&ends) => Some("\\mathbb{R}".into()),
         Node::Tuple(open, items) => {
-            let close = if open == '⟨' { "\\rangle" } else if open == '[' { "]" } else { ")" };
+            let close = if open == '⟨' {
+                "\\rangle"
+            } else if open == '[' {
+                "]"
+            } else {
+                ")"
+            };
             let open = if open == '⟨' { "\\langle ".to_owned() } else { open.to_string() };
             Some(format!("{open}{}{close}", texts(&items)?.join(",")))
         }
@@ -36,6 +43,12 @@ pub(super) fn text(node: &Node) -> Option<String> {
         Node::Group(inner) => text(&inner),
         scalar => Some(polynomial(&scalar)?.to_string()),
     }
+}
+
+/// Whether both ends are infinite.
+fn is_all(ends: &[Node]) -> bool {
+    let infinity = Node::Symbol("\\infty".into());
+    matches!(ends, [low, high] if *high == infinity && *low == infinity.clone().negated())
 }
 
 fn texts(nodes: &[Node]) -> Option<Vec<String>> {
@@ -96,16 +109,30 @@ fn name(node: &Node) -> Option<String> {
 /// `f(x)`: a letter that functions have, before brackets.
 fn is_call(node: &Node) -> bool {
     let Node::Product(factors) = node else { return false };
-    let [Node::Symbol(name), Node::Group(_) | Node::Tuple('(', _)] = &factors[..] else { return false };
+    let [first, Node::Group(_) | Node::Tuple('(', _)] = &factors[..] else { return false };
+    let name = match first {
+        Node::Symbol(name) => name,
+        // `f^{-1}(x)`
+        Node::Power(base, _) => match &**base {
+            Node::Symbol(name) => name,
+            _ => return false,
+        },
+        _ => return false,
+    };
     let letter = name.trim_end_matches('\'').split('_').next().unwrap_or_default();
-    matches!(letter, "f" | "g" | "h" | "F" | "G" | "H" | "P" | "p" | "Q" | "q" | "T" | "A" | "V" | "R" | "S" | "E")
+    matches!(
+        letter,
+        "f" | "g" | "h" | "F" | "G" | "H" | "P" | "p" | "Q" | "q" | "T" | "A" | "V" | "R" | "S" | "E"
+    )
 }
 
 /// Without the names of unknowns: `x = 5` is 5, `x \in S` is S, `x < 5` is an interval.
 pub(super) fn resolved(node: &Node) -> Option<Node> {
     match node {
         Node::Relation(sides, signs) => related(sides, signs),
-        Node::Group(inner) if inner.is_container() || matches!(**inner, Node::Relation(..)) => resolved(inner),
+        Node::Group(inner) if inner.is_container() || matches!(**inner, Node::Relation(..)) => {
+            resolved(inner)
+        }
         Node::Interval(low, high, false, false) => {
             Some(Node::Tuple('(', vec![(**low).clone(), (**high).clone()]))
         }
@@ -132,7 +159,9 @@ fn related(sides: &[Node], signs: &[char]) -> Option<Node> {
     }
     match (sides, signs) {
         ([left, right], ['∈']) if name(left).is_some() => resolved(right),
-        (_, ['=', ..]) if signs.iter().all(|sign| *sign == '=') => Some(equated(sides).unwrap_or_else(unresolved)),
+        (_, ['=', ..]) if signs.iter().all(|sign| *sign == '=') => {
+            Some(equated(sides).unwrap_or_else(unresolved))
+        }
         ([left, right], [sign @ ('<' | '>' | '≤' | '≥')]) => {
             Some(half_line(left, *sign, right).unwrap_or_else(unresolved))
         }
@@ -148,12 +177,7 @@ fn related(sides: &[Node], signs: &[char]) -> Option<Node> {
                 return None;
             }
             let closed = |sign: &char| matches!(sign, '≤' | '≥');
-            resolved(&Node::Interval(
-                Box::new(low.clone()),
-                Box::new(high.clone()),
-                closed(from),
-                closed(to),
-            ))
+            resolved(&Node::Interval(Box::new(low.clone()), Box::new(high.clone()), closed(from), closed(to)))
         }
         ([_, _], ['≠']) => Some(unresolved()),
         _ => None,
@@ -171,7 +195,12 @@ fn equated(sides: &[Node]) -> Option<Node> {
     {
         return resolved(left);
     }
-    let defined = is_call(first) || matches!(first, Node::Text(_));
+    // `a_n = 2n + 1` defines a sequence.
+    let sequence =
+        |name: &str| name.split_once("_{").is_some_and(|(_, index)| index.contains(char::is_alphabetic));
+    let defined = is_call(first)
+        || matches!(first, Node::Text(_))
+        || matches!(first, Node::Symbol(name) if sequence(name));
     if !values.iter().all(|value| defined || value.is_closed() || value.is_container()) {
         return None;
     }

@@ -26,6 +26,7 @@ pub(super) mod sign {
     pub(in super::super) const FRACTION: char = '⁄';
     pub(in super::super) const BINOMIAL: char = '⨁';
     pub(in super::super) const ROOT: char = '√';
+    pub(in super::super) const ANGLE: (char, char) = ('⟨', '⟩');
     /// Around the degree of a root.
     pub(in super::super) const DEGREE: (char, char) = ('⟦', '⟧');
     pub(in super::super) const SET: (char, char) = ('⦃', '⦄');
@@ -73,7 +74,7 @@ impl<'a> Lexer<'a> {
 
     fn character(&mut self, c: char) -> Option<()> {
         match c {
-            '$' | '%' | '°' | '~' | '"' | '“' | '”' | '€' | '£' | '?' => {}
+            '¥' | '₹' | '$' | '%' | '°' | '~' | '"' | '“' | '”' | '€' | '£' | '?' => {}
             c if c.is_whitespace() => {}
             '(' | '[' => {
                 self.brackets += 1;
@@ -95,8 +96,8 @@ impl<'a> Lexer<'a> {
             '<' | '>' | '!' | '=' => self.relation(c),
             '^' => self.power()?,
             '_' => self.index()?,
-            '{' | '}' | '+' | '-' | '/' | ',' | ';' | ':' | '|' | '\'' | '&' | '≈' | '∈' | '∪' | '∩' | '±'
-            | '∓' | '√' | '≤' | '≥' | '≠' => self.sign(c),
+            '{' | '}' | '+' | '-' | '/' | ',' | ';' | ':' | '|' | '\'' | '&' | '≈' | '∈' | '∪' | '∩'
+            | '±' | '∓' | '√' | '≤' | '≥' | '≠' => self.sign(c),
             // A full stop within a formula ends nothing.
             '.' if self.rest.trim().is_empty() => {}
             c if words::superscript(c).is_some() => self.superscripts(c)?,
@@ -179,7 +180,8 @@ impl<'a> Lexer<'a> {
     /// A power in raised digits, such as the 10 of 2¹⁰.
     fn superscripts(&mut self, first: char) -> Option<()> {
         let mut power: String = words::superscript(first)?.to_string();
-        while let Some((c, digit)) = self.rest.chars().next().and_then(|c| Some((c, words::superscript(c)?))) {
+        while let Some((c, digit)) = self.rest.chars().next().and_then(|c| Some((c, words::superscript(c)?)))
+        {
             power.push(digit);
             self.rest = &self.rest[c.len_utf8()..];
         }
@@ -224,7 +226,9 @@ impl<'a> Lexer<'a> {
         match words::meaning(run) {
             Some(meaning) => self.push(meaning),
             None if run == "U" && after_interval => self.sign('∪'),
-            None if run.len() >= 4 || (run.len() == 3 && self.counts() && words::is_unit(run)) => self.found.push(Token::Text(run.to_lowercase())),
+            None if run.len() >= 4 || (run.len() == 3 && self.counts() && words::is_unit(run)) => {
+                self.found.push(Token::Text(run.to_lowercase()))
+            }
             None => self.found.extend(run.chars().map(|c| Token::Symbol(c.to_string()))),
         }
     }
@@ -260,6 +264,10 @@ impl<'a> Lexer<'a> {
                 self.rest = self.rest.trim_start();
                 if let Some(rest) = self.rest.strip_prefix('.') {
                     self.rest = rest;
+                } else if let Some(rest) = self.rest.strip_prefix(['<', '>']) {
+                    self.rest = rest;
+                    let (open, close) = sign::ANGLE;
+                    self.sign(if name == "left" { open } else { close });
                 } else if let Some(rest) = self.rest.strip_prefix('|') {
                     self.rest = rest;
                     let (open, close) = sign::ABSOLUTE;
@@ -371,7 +379,8 @@ impl<'a> Lexer<'a> {
             None if is_word => self.found.push(Token::Text(word.to_lowercase())),
             None if word.len() == 1
                 && word.as_bytes()[0].is_ascii_alphabetic()
-                && (is_text || words::is_unit_letter(name, word)) => {
+                && (is_text || words::is_unit_letter(name, word)) =>
+            {
                 self.found.push(Token::Text(word.to_owned()));
             }
             None if is_text => self.text(inner)?,
@@ -399,11 +408,8 @@ impl<'a> Lexer<'a> {
             self.text(first)?;
             self.sign(',');
             self.text(rest)?;
-        } else if let Some((first, rest)) = word.split_once(' ')
-            && first.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-        {
-            self.nested(first)?;
-            self.text(rest)?;
+        } else if word.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '$')) {
+            self.nested(word)?;
         } else {
             self.found.push(Token::Text(words::plain(word)));
         }
@@ -429,7 +435,9 @@ impl<'a> Lexer<'a> {
                 number.push_str(&part[..length]);
                 rest = &part[length..];
             }
-            let repeating = ["\\overline{", "\\bar{"].iter().find_map(|mark| rest.strip_prefix(mark).or_else(|| part.strip_prefix(mark)));
+            let repeating = ["\\overline{", "\\bar{"]
+                .iter()
+                .find_map(|mark| rest.strip_prefix(mark).or_else(|| part.strip_prefix(mark)));
             if let Some((repeating, after)) = repeating.and_then(|text| text.split_once('}')) {
                 let point = if number.contains('.') { "" } else { "." };
                 number.push_str(&format!("{point}({repeating})"));
@@ -444,7 +452,10 @@ impl<'a> Lexer<'a> {
     fn groups(&self, text: &'a str) -> Option<(String, &'a str)> {
         // A bare comma or blank within brackets is between two elements.
         let bare: &[&str] = if self.brackets == 0 { &[",", " "] } else { &[] };
-        let written = ["{,}", ",\\!", "\\!,", "{,\\!}", "\\,", "\\!", "\\ ", "~", "{\\,}", "\u{a0}", "\u{202f}", "\u{2009}", "’"];
+        let written = [
+            "{,}", ",\\!", "\\!,", "{,\\!}", "\\,", "\\!", "\\ ", "~", "{\\,}", "\u{a0}", "\u{202f}",
+            "\u{2009}", "’",
+        ];
         let separator = written.iter().chain(bare).find(|mark| text.starts_with(**mark))?;
         let (mut joined, mut rest) = (String::new(), text);
         while let Some(after) = rest.strip_prefix(*separator) {

@@ -56,17 +56,26 @@ impl Node {
     pub(super) fn is_container(&self) -> bool {
         matches!(
             self,
-            Self::Tuple(..) | Self::Interval(..) | Self::Set(..) | Self::Union(..) | Self::Matrix(..) | Self::Text(..)
+            Self::Tuple(..)
+                | Self::Interval(..)
+                | Self::Set(..)
+                | Self::Union(..)
+                | Self::Matrix(..)
+                | Self::Text(..)
         )
     }
 
     pub(super) fn children(&self) -> Vec<&Self> {
         match self {
             Self::Number(_) | Self::Symbol(_) | Self::Text(_) => Vec::new(),
-            Self::Sum(nodes) | Self::Product(nodes) | Self::Call(_, nodes) | Self::Tuple(_, nodes)
-            | Self::Set(nodes) | Self::Union(nodes) | Self::Ratio(nodes) | Self::Relation(nodes, _) => {
-                nodes.iter().collect()
-            }
+            Self::Sum(nodes)
+            | Self::Product(nodes)
+            | Self::Call(_, nodes)
+            | Self::Tuple(_, nodes)
+            | Self::Set(nodes)
+            | Self::Union(nodes)
+            | Self::Ratio(nodes)
+            | Self::Relation(nodes, _) => nodes.iter().collect(),
             Self::Power(base, exponent) => vec![base, exponent],
             Self::Group(inner) => vec![inner],
             Self::Interval(low, high, ..) => vec![low, high],

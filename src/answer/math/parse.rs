@@ -223,21 +223,17 @@ impl Parser<'_> {
     /// Whether a factor follows without a sign. Two numbers side by side are none.
     fn starts_factor(&self, last: &Node) -> bool {
         match self.peek() {
+            // `2^n 3^m`
+            Some(Token::Number(_)) if matches!(last, Node::Power(_, e) if !matches!(**e, Node::Number(_))) => {
+                true
+            }
             Some(Token::Number(_)) => self.starts_fraction(last),
             Some(Token::Symbol(_) | Token::Function(_) | Token::Begin(_) | Token::Text(_)) => true,
             Some(Token::Sign(c)) => match c {
                 '|' => self.bars == 0,
                 c => matches!(
                     *c,
-                    '(' | '['
-                        | '{'
-                        | sign::FRACTION
-                        | sign::BINOMIAL
-                        | sign::ROOT
-                        | '⌊'
-                        | '⌈'
-                        | '⟨'
-                        | '‹'
+                    '(' | '[' | '{' | sign::FRACTION | sign::BINOMIAL | sign::ROOT | '⌊' | '⌈' | '⟨' | '‹'
                 ),
             },
             _ => false,
@@ -303,7 +299,9 @@ impl Parser<'_> {
         loop {
             if self.take('^') {
                 // `2^3^2` is read in two ways.
-                if matches!(base, Node::Power(..)) && matches!(self.tokens.get(self.at - 2), Some(Token::Number(_))) {
+                if matches!(base, Node::Power(..))
+                    && matches!(self.tokens.get(self.at - 2), Some(Token::Number(_)))
+                {
                     return None;
                 }
                 let exponent = self.power_argument()?;

@@ -56,7 +56,9 @@ fn product(number: u128, factors: &Factors) -> String {
     }
     for (atom, power) in others.iter().filter(|(atom, _)| is_digits(atom)) {
         let dot = if text.is_empty() { "" } else { "\\cdot " };
-        text.push_str(&format!("{dot}{atom}^{{{power}}}"));
+        // A power of 1 has digits that are too many for arithmetic.
+        let power = if power == &Rational::ONE { String::new() } else { format!("^{{{power}}}") };
+        text.push_str(&format!("{dot}{atom}{power}"));
     }
     for (degree, radicand) in roots {
         text.push_str(&root(degree.top(), &radicand.to_string()));
@@ -64,9 +66,14 @@ fn product(number: u128, factors: &Factors) -> String {
     for (atom, power) in others.iter().filter(|(atom, _)| !is_digits(atom)) {
         let factor = power_of(atom, *power);
         // `\pi r`, not `\pir`.
-        let command = text.rfind('\\').is_some_and(|at| text[at + 1..].bytes().all(|b| b.is_ascii_alphabetic()));
+        let command =
+            text.rfind('\\').is_some_and(|at| text[at + 1..].bytes().all(|b| b.is_ascii_alphabetic()));
         if command && factor.starts_with(|c: char| c.is_ascii_alphabetic()) {
             text.push(' ');
+        }
+        // `3\cdot 2^{n}`, not `32^{n}`.
+        if !text.is_empty() && factor.starts_with(|c: char| c.is_ascii_digit()) {
+            text.push_str("\\cdot ");
         }
         text.push_str(&factor);
     }

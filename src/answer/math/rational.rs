@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn values_are_exact_and_have_one_text() {
-        for (text, value) in [("0.50", "0.5"), ("007", "7"), ("0.(3)", "1/3"), ("0.1(6)", "1/6"), (".25", "0.25")]
+        for (text, value) in
+            [("0.50", "0.5"), ("007", "7"), ("0.(3)", "1/3"), ("0.1(6)", "1/6"), (".25", "0.25")]
         {
             assert_eq!(Rational::parse(text).unwrap().to_string(), value, "{text}");
         }

@@ -11,14 +11,15 @@ pub(super) enum Meaning {
 }
 
 const FUNCTIONS: [&str; 30] = [
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln",
-    "lg", "exp", "max", "min", "gcd", "lcm", "det", "deg", "dim", "arg", "abs", "sgn", "floor", "ceil", "mod", "lim",
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log",
+    "ln", "lg", "exp", "max", "min", "gcd", "lcm", "det", "deg", "dim", "arg", "abs", "sgn", "floor", "ceil",
+    "mod", "lim",
 ];
 
 /// Short units that are no product of symbols.
 const SHORT_UNITS: [&str; 21] = [
-    "cm", "mm", "km", "kg", "mg", "ft", "lb", "lbs", "oz", "min", "mph", "sec", "hr", "hrs", "sq", "mL", "ml", "yd",
-    "deg", "rad", "mi",
+    "cm", "mm", "km", "kg", "mg", "ft", "lb", "lbs", "oz", "min", "mph", "sec", "hr", "hrs", "sq", "mL",
+    "ml", "yd", "deg", "rad", "mi",
 ];
 
 /// What a run of letters, or the letters in `\text{…}`, stand for.
@@ -43,11 +44,12 @@ pub(super) fn meaning(word: &str) -> Option<Meaning> {
 /// What a command stands for; `None` for a symbol such as `\alpha`.
 pub(super) fn command(name: &str) -> Option<Meaning> {
     Some(match name {
-        "," | ";" | ":" | "!" | " " | "quad" | "qquad" | "displaystyle" | "textstyle" | "scriptstyle" | "limits"
-        | "nolimits" | "$" | "(" | ")" | "[" | "]" | "%" | "degree" | "circ" | "percent" | "hfill" | "enspace"
-        | "thinspace" | "mathstrut" | "strut" | "relax" | "noindent" | "hline" | "/" | "-" | "\"" | "\n" | "text"
-        | "it" | "bf" | "rm" | "normalsize" | "large" | "Large" | "small" | "par" | "textdegree" | "celsius"
-        | "boldmath" | "bigg" | "Bigg" | "biggl" | "biggr" | "Biggl" | "Biggr" | "therefore" => Meaning::Nothing,
+        "," | ";" | ":" | "!" | " " | "quad" | "qquad" | "displaystyle" | "textstyle" | "scriptstyle"
+        | "limits" | "nolimits" | "$" | "(" | ")" | "[" | "]" | "%" | "degree" | "circ" | "percent"
+        | "hfill" | "enspace" | "thinspace" | "mathstrut" | "strut" | "relax" | "noindent" | "hline"
+        | "/" | "-" | "\"" | "\n" | "text" | "it" | "bf" | "rm" | "normalsize" | "large" | "Large"
+        | "small" | "par" | "textdegree" | "celsius" | "boldmath" | "bigg" | "Bigg" | "biggl" | "biggr"
+        | "Biggl" | "Biggr" | "therefore" => Meaning::Nothing,
         "cdot" | "times" | "ast" | "star" => Meaning::Sign('*'),
         "div" => Meaning::Sign('/'),
         "pm" => Meaning::Sign('±'),
@@ -63,6 +65,7 @@ pub(super) fn command(name: &str) -> Option<Meaning> {
         "cap" | "bigcap" => Meaning::Sign('∩'),
         "land" | "wedge" => Meaning::Sign('∧'),
         "lor" | "vee" => Meaning::Sign('∨'),
+        "cr" => Meaning::Sign('\n'),
         "colon" => Meaning::Sign(':'),
         "vert" | "mid" => Meaning::Sign('|'),
         "lvert" => Meaning::Sign('‹'),
@@ -156,8 +159,22 @@ pub(super) fn is_font(name: &str) -> bool {
     is_text(name)
         || matches!(
             name,
-            "mathrm" | "mathbf" | "mathit" | "mathsf" | "mathtt" | "boldsymbol" | "bm" | "operatorname" | "boxed"
-                | "fbox" | "underline" | "mathnormal" | "ensuremath" | "pmb" | "underbrace" | "framebox"
+            "mathrm"
+                | "mathbf"
+                | "mathit"
+                | "mathsf"
+                | "mathtt"
+                | "boldsymbol"
+                | "bm"
+                | "operatorname"
+                | "boxed"
+                | "fbox"
+                | "underline"
+                | "mathnormal"
+                | "ensuremath"
+                | "pmb"
+                | "underbrace"
+                | "framebox"
         )
 }
 
@@ -165,8 +182,18 @@ pub(super) fn is_font(name: &str) -> bool {
 pub(super) fn is_text(name: &str) -> bool {
     matches!(
         name,
-        "text" | "textrm" | "textbf" | "textit" | "textsf" | "texttt" | "textnormal" | "mbox" | "hbox" | "emph"
-            | "textsc" | "textup"
+        "text"
+            | "textrm"
+            | "textbf"
+            | "textit"
+            | "textsf"
+            | "texttt"
+            | "textnormal"
+            | "mbox"
+            | "hbox"
+            | "emph"
+            | "textsc"
+            | "textup"
     )
 }
 
@@ -178,7 +205,10 @@ pub(super) fn is_unit_letter(font: &str, letter: &str) -> bool {
 /// Whether words before a value only introduce it.
 pub(super) fn only_introduces(text: &str) -> bool {
     let words = plain(text);
-    matches!(words.as_str(), "about" | "approximately" | "answer" | "the answer is" | "exactly" | "so" | "thus" | "is")
+    matches!(
+        words.as_str(),
+        "about" | "approximately" | "answer" | "the answer is" | "exactly" | "so" | "thus" | "is"
+    )
 }
 
 /// Words in one spelling: lower case, no full stops, one blank between two.
@@ -196,28 +226,175 @@ pub(super) fn plain(text: &str) -> String {
 /// The contents of a font's command, or the text as it is.
 pub(super) fn bare(text: &str) -> &str {
     let text = text.trim();
-    let inner = text.strip_prefix('\\').and_then(|rest| rest.split_once('{')).filter(|(name, _)| is_font(name));
+    let inner =
+        text.strip_prefix('\\').and_then(|rest| rest.split_once('{')).filter(|(name, _)| is_font(name));
     inner.and_then(|(_, rest)| rest.strip_suffix('}')).unwrap_or(text)
 }
 
 const UNITS: &[&str] = &[
-    "m", "s", "g", "h", "l", "n", "j", "w", "k", "f", "c", "v", "cm", "mm", "km", "kg", "mg", "ft", "in", "lb", "lbs",
-    "oz", "min", "mph", "sec", "hr", "hrs", "ml", "yd", "mi", "kph", "rad", "deg", "sq", "square", "cubic", "per",
-    "foot", "feet", "inch", "inches", "mile", "meter", "metre", "yard", "unit", "degree", "dollar", "cent", "hour",
-    "minute", "second", "day", "week", "month", "year", "pound", "ounce", "gram", "kilogram", "liter", "litre",
-    "gallon", "people", "person", "men", "women", "children", "percent", "point", "radian", "centimeter",
-    "millimeter", "kilometer", "centimetre", "millimetre", "kilometre", "celsius", "fahrenheit", "kelvin", "acre",
-    "hectare", "ton", "tonne", "pint", "quart", "cup", "mole", "mol", "hz", "joule", "watt", "newton", "volt",
-    "ampere", "student", "apple", "book", "way", "number", "step", "page", "piece", "ways", "usd", "eur", "an", "a",
-    "mice", "geese", "fish", "sheep", "teeth", "of", "the", "total", "each", "km/h", "m/s", "ft/s", "mi/h", "cm/s",
-    "miles/hour", "m/h", "mg/l", "g/ml", "kg/m", "currency",
+    "m",
+    "s",
+    "g",
+    "h",
+    "l",
+    "n",
+    "j",
+    "w",
+    "k",
+    "f",
+    "c",
+    "v",
+    "cm",
+    "mm",
+    "km",
+    "kg",
+    "mg",
+    "ft",
+    "in",
+    "lb",
+    "lbs",
+    "oz",
+    "min",
+    "mph",
+    "sec",
+    "hr",
+    "hrs",
+    "ml",
+    "yd",
+    "mi",
+    "kph",
+    "rad",
+    "deg",
+    "sq",
+    "square",
+    "cubic",
+    "per",
+    "foot",
+    "feet",
+    "inch",
+    "inches",
+    "mile",
+    "meter",
+    "metre",
+    "yard",
+    "unit",
+    "degree",
+    "dollar",
+    "cent",
+    "hour",
+    "minute",
+    "second",
+    "day",
+    "week",
+    "month",
+    "year",
+    "pound",
+    "ounce",
+    "gram",
+    "kilogram",
+    "liter",
+    "litre",
+    "gallon",
+    "people",
+    "person",
+    "men",
+    "women",
+    "children",
+    "percent",
+    "point",
+    "radian",
+    "centimeter",
+    "millimeter",
+    "kilometer",
+    "centimetre",
+    "millimetre",
+    "kilometre",
+    "celsius",
+    "fahrenheit",
+    "kelvin",
+    "acre",
+    "hectare",
+    "ton",
+    "tonne",
+    "pint",
+    "quart",
+    "cup",
+    "mole",
+    "mol",
+    "hz",
+    "joule",
+    "watt",
+    "newton",
+    "volt",
+    "ampere",
+    "student",
+    "apple",
+    "book",
+    "way",
+    "number",
+    "step",
+    "page",
+    "piece",
+    "ways",
+    "usd",
+    "eur",
+    "an",
+    "a",
+    "mice",
+    "geese",
+    "fish",
+    "sheep",
+    "teeth",
+    "of",
+    "the",
+    "total",
+    "each",
+    "km/h",
+    "m/s",
+    "ft/s",
+    "mi/h",
+    "cm/s",
+    "miles/hour",
+    "m/h",
+    "mg/l",
+    "g/ml",
+    "kg/m",
+    "currency",
 ];
 
 /// Plurals that say more than what is counted.
 const NOT_COUNTED: &[&str] = &[
-    "heads", "tails", "wins", "losses", "minus", "plus", "less", "times", "thousands", "millions", "billions",
-    "dozens", "hundreds", "yes", "rows", "columns", "forwards", "backwards", "upwards", "downwards", "clockwise",
-    "counterclockwise", "is", "was", "has", "this", "us", "evens", "odds", "boys", "girls",
+    "heads",
+    "tails",
+    "wins",
+    "losses",
+    "minus",
+    "plus",
+    "less",
+    "times",
+    "thousands",
+    "millions",
+    "billions",
+    "dozens",
+    "hundreds",
+    "yes",
+    "rows",
+    "columns",
+    "forwards",
+    "backwards",
+    "upwards",
+    "downwards",
+    "clockwise",
+    "counterclockwise",
+    "is",
+    "was",
+    "has",
+    "this",
+    "us",
+    "evens",
+    "odds",
+    "boys",
+    "girls",
 ];
 
 /// Whether words after a value only name what it counts or measures: `square units`, `apples`.

@@ -4,7 +4,8 @@ use super::*;
 
 /// The form of a formula that is boxed.
 fn form(formula: &str) -> String {
-    read(TaskKind::Math, &format!("so \\boxed{{{formula}}}")).unwrap_or_else(|| panic!("no answer in {formula}"))
+    read(TaskKind::Math, &format!("so \\boxed{{{formula}}}"))
+        .unwrap_or_else(|| panic!("no answer in {formula}"))
 }
 
 fn equal(left: &str, right: &str) -> bool {
@@ -139,6 +140,17 @@ fn equal_formulas_are_equal() {
         ("2π", "2\\pi"),
         ("x²", "x^2"),
         ("½", "0.5"),
+        ("3\\cdot 2^n", "2^{n} \\times 3"),
+        ("2^n 3^m", "3^m 2^n"),
+        ("f^{-1}(x) = \\frac{x}{2}", "\\frac{x}{2}"),
+        ("a_n = 2n+1", "2n+1"),
+        ("(-\\infty,\\infty)", "\\mathbb{R}"),
+        ("\\text{6 and -1}", "6, -1"),
+        ("\\text{12 students}", "12"),
+        ("\\left<1,2\\right>", "\\langle 1,2 \\rangle"),
+        ("5 per day", "5"),
+        ("\\sin^{-1} x", "\\arcsin x"),
+        ("\\frac{3}{2}\\text{ or }1.5", "1.5"),
         ("3×4", "12"),
         ("−3", "-3"),
     ];
@@ -225,6 +237,11 @@ fn unequal_formulas_are_unequal() {
         ("2:3", "3:2"),
         ("3 1/2", "31/2"),
         ("a", "A"),
+        ("3\\cdot 2^n", "32^n"),
+        ("\\angle ABC", "\\angle BAC"),
+        ("\\text{6 and 1}", "61"),
+        ("\\sin^{-1} x", "\\frac{1}{\\sin x}"),
+        ("2^{3^2}", "2^3^2"),
     ];
     let wrong: Vec<_> = pairs
         .iter()
