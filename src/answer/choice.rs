@@ -1,6 +1,7 @@
 //! Choices: the letter of an option.
 
-use super::claim::{Claim, Reading, claims, sentence_end};
+use super::claim::{Claim, Reading, claims};
+use super::conclusion::conclusions;
 use super::dress::{bare, peeled, plain};
 use super::{Why, last_line};
 
@@ -161,7 +162,7 @@ fn mentions(text: &str) -> Vec<Mention> {
 }
 
 /// The letter that a claim names first, if it names no other.
-fn head(text: &str, is_gold: bool) -> Reading<char> {
+pub(super) fn head(text: &str, is_gold: bool) -> Reading<char> {
     let (start, named, denied) = skip_fillers(text);
     if denied {
         // "not A but B" names B.
@@ -304,150 +305,6 @@ fn links(between: &str, text: &str, mention: &Mention) -> bool {
         || tail.starts_with([',', '.', ';', '/', '&'])
         || matches!(next.as_str(), "and" | "or");
     word.ends_with([',', ';']) && (mention.marked || ends)
-}
-
-/// "B is correct", "the best option is B", "I choose B": claims without the word "answer".
-fn conclusions(text: &str) -> Vec<Claim<'_>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < text.len() {
-        let rest = &text[at..];
-        let skipped = rest.len()
-            - rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '!' | '?')).len();
-        at += skipped;
-        let end = at + sentence_end(&text[at..]);
-        if end == at {
-            break;
-        }
-        // Longer ones conclude nothing.
-        if end - at <= 600 {
-            found.extend(concluded(text, at, end));
-        }
-        at = end;
-    }
-    found
-}
-
-fn concluded(text: &str, at: usize, end: usize) -> Option<Claim<'_>> {
-    let sentence = &text[at..end];
-    let lower = sentence.to_ascii_lowercase();
-    if lower.starts_with("if ") {
-        return None;
-    }
-    let claim = |text| Some(Claim { at, end, text, denied: false });
-    for verb in [
-        "i choose ",
-        "i would choose ",
-        "i'd choose ",
-        "i pick ",
-        "i'd pick ",
-        "i would pick ",
-        "i'll go with ",
-        "i'd go with ",
-        "i would go with ",
-        "i go with ",
-        "i select ",
-        "i'd say ",
-        "i would say ",
-        "rather ",
-        "we choose ",
-    ] {
-        if let Some(from) = lower.find(verb)
-            && matches!(head(&sentence[from + verb.len()..], false), Reading::Value(_) | Reading::Refused(_))
-        {
-            return claim(&sentence[from + verb.len()..]);
-        }
-    }
-    for noun in [
-        "option",
-        "choice",
-        "alternative",
-        "letter",
-        "selection",
-        "response",
-        "pick",
-        "one",
-        "statement",
-        "solution",
-    ] {
-        for adjective in [
-            "correct ",
-            "right ",
-            "best ",
-            "only ",
-            "true ",
-            "my ",
-            "final ",
-            "appropriate ",
-            "suitable ",
-            "valid ",
-        ] {
-            let Some(from) = lower.find(&format!("{adjective}{noun}")) else { continue };
-            let tail = from + adjective.len() + noun.len();
-            let connected =
-                [" is ", ": ", " must be ", " would be ", " should be ", " is: ", " here is "].iter();
-            let connector = connected.filter(|c| lower[tail..].starts_with(**c)).map(|c| c.len()).max();
-            if let Some(length) = connector {
-                return claim(&sentence[tail + length..]);
-            }
-        }
-    }
-    let predicates = [
-        " is correct",
-        " is right",
-        " is the correct",
-        " is the right",
-        " is the best",
-        " must be correct",
-        " is the only",
-        " are correct",
-        " are right",
-        " is true",
-        " must be right",
-        " is therefore correct",
-        " are both correct",
-        " is the most",
-        " is the answer",
-        " is my answer",
-        " is my choice",
-        " is the solution",
-    ];
-    if let Some(rest) = only_concluded(sentence) {
-        return claim(rest);
-    }
-    let at_predicate = predicates.iter().filter_map(|predicate| lower.find(predicate)).min()?;
-    let subject = subject(&sentence[..at_predicate]);
-    // "On reflection, B is correct": the last clause, if the whole names nothing.
-    let clause = subject.rsplit_once(", ").map_or(subject, |(_, clause)| clause);
-    let names =
-        |text: &&str| matches!(head(text, false), Reading::Value(_) | Reading::Refused(Why::Several(_)));
-    [subject, clause].into_iter().find(names).and_then(claim)
-}
-
-/// What is left of "so it must be B" if it is only a letter.
-fn only_concluded(sentence: &str) -> Option<&str> {
-    let mut rest = sentence;
-    let mut concludes = false;
-    loop {
-        rest = rest.trim_start_matches([' ', ',', ':', '*']);
-        let end = rest.find(|c: char| !c.is_ascii_alphabetic() && c != '\'').unwrap_or(rest.len());
-        match rest[..end].to_ascii_lowercase().as_str() {
-            "so" | "thus" | "therefore" | "hence" | "it's" => concludes = true,
-            "it" | "is" | "must" | "be" | "has" | "to" | "option" | "choice" | "should" | "then" => {}
-            _ => break,
-        }
-        rest = &rest[end..];
-    }
-    let letter = rest.trim_matches(['(', ')', '[', ']', '*', '.', '"', ' ', '$', '`']);
-    (concludes && letter.len() == 1 && letter.as_bytes()[0].is_ascii_uppercase()).then_some(rest)
-}
-
-/// The last clause of what stands before "is correct".
-fn subject(text: &str) -> &str {
-    let lower = text.to_ascii_lowercase();
-    let starts = ["so ", "thus ", "thus, ", "therefore ", "therefore, ", "hence ", "hence, ", "that "];
-    let from = starts.iter().filter_map(|word| Some(lower.rfind(word)? + word.len())).max();
-    text[from.unwrap_or(0)..].trim()
 }
 
 /// The letter if the last line is an option and nothing else; a list of options is none.

@@ -19,6 +19,7 @@
 
 mod choice;
 mod claim;
+mod conclusion;
 pub(crate) mod countdown;
 mod dress;
 mod exact;
@@ -31,6 +32,7 @@ pub(crate) mod relations;
 mod tests;
 mod text;
 mod thinking;
+mod tokens;
 
 use std::fmt;
 

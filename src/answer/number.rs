@@ -7,6 +7,7 @@ use super::claim::{Claim, Reading, claims};
 use super::dress::{bare, plain};
 use super::math;
 use super::numeral::{literal, negated, scale, spelled};
+use super::tokens::{Kind, Token, tokens};
 use super::{Why, last_line};
 
 /// Words after which a claim gives reasons or details.
@@ -20,6 +21,9 @@ const LINE_BYTES_MAX: usize = 2048;
 
 /// Longer arithmetic is not worked out.
 const TOKENS_MAX: usize = 200;
+
+/// Words before "than" that leave the value open.
+const COMPARED: [&str; 7] = ["more", "less", "greater", "fewer", "larger", "smaller", "bigger"];
 
 /// Single letters after a number that are units rather than unknowns.
 const UNIT_LETTERS: [&str; 12] = ["m", "s", "g", "h", "L", "N", "J", "W", "V", "A", "a", "l"];
@@ -127,139 +131,6 @@ fn signed(tokens: &[Token], start: usize, value: String) -> String {
             _ => false,
         };
     if minus && !operand { negated(&value) } else { value }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Kind {
-    /// Digits in one spelling; `None` for what can't be one number.
-    Number(Option<String>),
-    /// Signs of arithmetic and brackets.
-    Sign(char),
-    /// `\frac`, `\sqrt` and others.
-    Command(String),
-    Word(String),
-    Equals(char),
-    Other(char),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Token {
-    kind: Kind,
-    /// Whether a blank stands before it.
-    spaced: bool,
-}
-
-fn tokens(text: &str) -> Vec<Token> {
-    let mut found: Vec<Token> = Vec::new();
-    let (mut rest, mut spaced) = (text, false);
-    while let Some(c) = rest.chars().next() {
-        let after = &rest[c.len_utf8()..];
-        let digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
-        if c.is_whitespace() || c == '\u{2009}' {
-            (spaced, rest) = (true, after);
-            continue;
-        }
-        let previous_number = matches!(found.last().map(|token| &token.kind), Some(Kind::Number(_)));
-        let (kind, tail) = match c {
-            _ if c.is_ascii_digit() || (c == '.' && digit(after)) => {
-                let number = literal(rest);
-                (Kind::Number(number.digits), &rest[number.length..])
-            }
-            // Between two numbers this dash is a range, before one a sign.
-            '–' | '−' | '‑' | '—' if digit(after.trim_start_matches(['$', '€', '£'])) && !previous_number => {
-                (Kind::Sign('-'), after)
-            }
-            '−' => (Kind::Sign('-'), after),
-            '-' if previous_number && !spaced && digit(after) => (Kind::Other('–'), after),
-            '*' | '×' | '·' | '⋅' | '∗' => match after.strip_prefix('*') {
-                Some(tail) if c == '*' => (Kind::Sign('^'), tail),
-                _ => (Kind::Sign('*'), after),
-            },
-            '÷' => (Kind::Sign('/'), after),
-            '+' | '-' | '/' | '^' | '(' | ')' | '{' | '}' | '[' | ']' => (Kind::Sign(c), after),
-            '=' => (Kind::Equals('='), after),
-            '≈' | '~' | '≃' | '≅' => (Kind::Equals('≈'), after),
-            '$' | '€' | '£' | '¥' | '₹' | '"' | '\'' | '“' | '”' | '\u{200b}' => {
-                rest = after;
-                continue;
-            }
-            '√' => (Kind::Command("sqrt".into()), after),
-            '\\' => {
-                let end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
-                let (name, tail) = after.split_at(end);
-                (command(name), tail)
-            }
-            // `5x10`
-            'x' | 'X' if previous_number && digit(after.trim_start()) => (Kind::Word("x".into()), after),
-            _ if c.is_alphabetic() => {
-                let end =
-                    rest.find(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’').unwrap_or(rest.len());
-                (Kind::Word(rest[..end].to_owned()), &rest[end..])
-            }
-            _ => {
-                if let Some((top, bottom)) = vulgar(c) {
-                    let fraction =
-                        [Kind::Number(Some(top.into())), Kind::Sign('/'), Kind::Number(Some(bottom.into()))];
-                    found.extend(fraction.map(|kind| Token { kind, spaced: true }));
-                    (spaced, rest) = (false, after);
-                    continue;
-                }
-                if let Some(power) = superscript(c) {
-                    found.push(Token { kind: Kind::Sign('^'), spaced: false });
-                    (Kind::Number(Some(power.to_string())), after)
-                } else {
-                    (Kind::Other(c), after)
-                }
-            }
-        };
-        found.push(Token { kind, spaced });
-        (spaced, rest) = (false, tail);
-    }
-    for at in 1..found.len() {
-        let minus =
-            matches!(&found[at - 1].kind, Kind::Word(word) if matches!(word.as_str(), "minus" | "negative"));
-        if minus && matches!(found[at].kind, Kind::Number(_)) {
-            found[at - 1].kind = Kind::Sign('-');
-        }
-    }
-    found
-}
-
-fn command(name: &str) -> Kind {
-    match name {
-        "times" | "cdot" | "ast" => Kind::Sign('*'),
-        "div" => Kind::Sign('/'),
-        "approx" | "sim" | "simeq" => Kind::Equals('≈'),
-        "dfrac" | "tfrac" | "cfrac" => Kind::Command("frac".into()),
-        "pm" => Kind::Other('±'),
-        "" => Kind::Other('\\'),
-        name => Kind::Command(name.to_owned()),
-    }
-}
-
-fn vulgar(c: char) -> Option<(&'static str, &'static str)> {
-    Some(match c {
-        '½' => ("1", "2"),
-        '⅓' => ("1", "3"),
-        '⅔' => ("2", "3"),
-        '¼' => ("1", "4"),
-        '¾' => ("3", "4"),
-        '⅕' => ("1", "5"),
-        '⅖' => ("2", "5"),
-        '⅗' => ("3", "5"),
-        '⅘' => ("4", "5"),
-        '⅙' => ("1", "6"),
-        '⅚' => ("5", "6"),
-        '⅛' => ("1", "8"),
-        '⅜' => ("3", "8"),
-        '⅝' => ("5", "8"),
-        '⅞' => ("7", "8"),
-        _ => return None,
-    })
-}
-
-fn superscript(c: char) -> Option<usize> {
-    "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().position(|known| known == c)
 }
 
 /// Whether a number can begin with this token.
@@ -403,7 +274,7 @@ fn belongs_to_more(tokens: &[Token], from: usize, first: usize) -> bool {
         Kind::Word(word) => {
             let than = word.eq_ignore_ascii_case("than");
             let compared = first >= 2
-                && matches!(&tokens[first - 2].kind, Kind::Word(w) if matches!(w.to_ascii_lowercase().as_str(), "more" | "less" | "greater" | "fewer" | "larger" | "smaller" | "bigger"));
+                && matches!(&tokens[first - 2].kind, Kind::Word(word) if COMPARED.contains(&word.as_str()));
             let unknown = word.len() == 1
                 && !matches!(word.as_str(), "a" | "A" | "I")
                 && matches!(tokens[first].kind, Kind::Sign('-' | '('));

@@ -299,18 +299,7 @@ impl<'a> Lexer<'a> {
                 let inner = self.argument()?;
                 self.braced(inner)?;
             }
-            "angle" | "measuredangle" | "triangle" | "odot" | "arc" => {
-                self.rest = self.rest.trim_start();
-                let letters = self.rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(self.rest.len());
-                let (points, rest) = self.rest.split_at(letters);
-                let points = if points.is_empty() {
-                    self.argument()?
-                } else {
-                    self.rest = rest;
-                    points
-                };
-                self.found.push(Token::Symbol(format!("\\{name}{{{}}}", points.trim())));
-            }
+            "angle" | "measuredangle" | "triangle" | "odot" | "arc" => self.figure(name)?,
             "overline" | "bar" | "hat" | "vec" | "overrightarrow" | "tilde" | "mathbb" | "mathcal"
             | "mathfrak" | "mathscr" => {
                 let inner: String = self.argument()?.chars().filter(|c| !c.is_whitespace()).collect();
@@ -322,6 +311,16 @@ impl<'a> Lexer<'a> {
                 None => self.found.push(Token::Symbol(format!("\\{name}"))),
             },
         }
+        Some(())
+    }
+
+    /// A figure by its points: `\angle ABC`.
+    fn figure(&mut self, name: &str) -> Option<()> {
+        self.rest = self.rest.trim_start();
+        let letters = self.rest.len() - self.rest.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
+        let points = if letters == 0 { self.argument()? } else { self.rest.get(..letters)? };
+        self.rest = self.rest.get(letters..)?;
+        self.found.push(Token::Symbol(format!("\\{name}{{{}}}", points.trim())));
         Some(())
     }
 

@@ -12,6 +12,7 @@ mod lex;
 mod node;
 mod parse;
 mod polynomial;
+mod primary;
 mod print;
 pub(super) mod rational;
 mod words;

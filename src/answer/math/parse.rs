@@ -5,11 +5,10 @@
 
 use super::lex::{Token, sign};
 use super::node::Node;
-use super::rational::Rational;
 use super::words;
 
 /// Deepest nesting.
-const DEPTH_MAX: usize = 24;
+pub(super) const DEPTH_MAX: usize = 24;
 
 /// Most tokens of a formula.
 const TOKENS_MAX: usize = 1500;
@@ -24,12 +23,12 @@ pub(super) fn tree(tokens: &[Token]) -> Option<Node> {
     (parser.at == tokens.len()).then_some(whole)
 }
 
-struct Parser<'t> {
-    tokens: &'t [Token],
-    at: usize,
-    depth: usize,
+pub(super) struct Parser<'t> {
+    pub tokens: &'t [Token],
+    pub at: usize,
+    pub depth: usize,
     /// Open `|`.
-    bars: usize,
+    pub bars: usize,
     /// In an item with ±: whether it is read as -.
     minus: Option<bool>,
 }
@@ -44,18 +43,18 @@ fn is_relation(c: char) -> bool {
 }
 
 impl Parser<'_> {
-    fn peek(&self) -> Option<&Token> {
+    pub(super) fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.at)
     }
 
-    fn peek_sign(&self) -> Option<char> {
+    pub(super) fn peek_sign(&self) -> Option<char> {
         match self.peek() {
             Some(Token::Sign(c)) => Some(*c),
             _ => None,
         }
     }
 
-    fn take(&mut self, wanted: char) -> bool {
+    pub(super) fn take(&mut self, wanted: char) -> bool {
         let found = self.peek_sign() == Some(wanted);
         self.at += usize::from(found);
         found
@@ -77,7 +76,7 @@ impl Parser<'_> {
 
     /// Items up to what closes them, and whether an "or" stands between two. In a list or a set, an
     /// item with ± is two; elsewhere the sign is one of the whole.
-    fn items(&mut self, doubles: bool) -> Option<(Vec<Node>, bool)> {
+    pub(super) fn items(&mut self, doubles: bool) -> Option<(Vec<Node>, bool)> {
         self.depth += 1;
         let (mut items, mut any_or) = (Vec::new(), false);
         while self.depth <= DEPTH_MAX {
@@ -164,7 +163,7 @@ impl Parser<'_> {
         }
     }
 
-    fn sum(&mut self) -> Option<Node> {
+    pub(super) fn sum(&mut self) -> Option<Node> {
         let mut terms = Vec::new();
         loop {
             let negative = match self.peek_sign() {
@@ -221,7 +220,7 @@ impl Parser<'_> {
     }
 
     /// Whether a factor follows without a sign. Two numbers side by side are none.
-    fn starts_factor(&self, last: &Node) -> bool {
+    pub(super) fn starts_factor(&self, last: &Node) -> bool {
         match self.peek() {
             // `2^n 3^m`
             Some(Token::Number(_)) if matches!(last, Node::Power(_, e) if !matches!(**e, Node::Number(_))) => {
@@ -294,7 +293,7 @@ impl Parser<'_> {
         matches!(self.tokens.get(self.at + 1), Some(Token::Number(_) | Token::Symbol(_) | Token::Function(_)))
     }
 
-    fn power(&mut self) -> Option<Node> {
+    pub(super) fn power(&mut self) -> Option<Node> {
         let mut base = self.primary()?;
         loop {
             if self.take('^') {
@@ -318,7 +317,7 @@ impl Parser<'_> {
         }
     }
 
-    fn power_argument(&mut self) -> Option<Node> {
+    pub(super) fn power_argument(&mut self) -> Option<Node> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return None;
@@ -328,200 +327,5 @@ impl Parser<'_> {
         let exponent = if negative { self.power()? } else { self.primary()? };
         self.depth -= 1;
         Some(if negative { exponent.negated() } else { exponent })
-    }
-
-    fn primary(&mut self) -> Option<Node> {
-        let token = self.peek()?.clone();
-        self.at += 1;
-        match token {
-            Token::Number(digits) => match Rational::parse(&digits) {
-                Some(value) => Some(Node::Number(value)),
-                // Too long for arithmetic: the digits stand for themselves.
-                None => Some(Node::Symbol(digits)),
-            },
-            Token::Symbol(name) => Some(Node::Symbol(name)),
-            Token::Text(text) => Some(self.words(text)),
-            Token::Function(name) => self.call(name),
-            Token::Begin(kind) => self.matrix(kind),
-            Token::End => None,
-            Token::Sign(c) => self.bracket(c),
-        }
-    }
-
-    /// Words that are a value: neighbours are joined, one letter is a symbol.
-    fn words(&mut self, mut text: String) -> Node {
-        while let Some(Token::Text(more)) = self.peek() {
-            text = format!("{text} {more}");
-            self.at += 1;
-        }
-        if text.len() == 1 { Node::Symbol(text) } else { Node::Text(text.to_lowercase()) }
-    }
-
-    /// Everything up to `close`, in brackets.
-    fn closed(&mut self, close: char) -> Option<Node> {
-        let inner = self.nested_sum()?;
-        self.take(close).then_some(inner)
-    }
-
-    fn nested_sum(&mut self) -> Option<Node> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            return None;
-        }
-        let inner = self.sum()?;
-        self.depth -= 1;
-        Some(inner)
-    }
-
-    fn bracket(&mut self, c: char) -> Option<Node> {
-        match c {
-            '(' | '[' => self.tuple(c),
-            '{' => self.group(),
-            sign::FRACTION => {
-                let (top, bottom) = (self.primary_group()?, self.primary_group()?);
-                Some(Node::Product(vec![top, bottom.inverted()]))
-            }
-            sign::BINOMIAL => {
-                Some(Node::Call("\\binom".into(), vec![self.primary_group()?, self.primary_group()?]))
-            }
-            sign::ROOT => self.root(),
-            '⦃' => self.set('⦄'),
-            '⟨' => {
-                let (items, _) = self.items(false)?;
-                self.take('⟩').then_some(Node::Tuple('⟨', items))
-            }
-            '⌊' => Some(Node::Call("\\lfloor".into(), vec![self.closed('⌋')?])),
-            '⌈' => Some(Node::Call("\\lceil".into(), vec![self.closed('⌉')?])),
-            '‹' => Some(Node::Call("\\lvert".into(), vec![self.closed('›')?])),
-            '|' => {
-                self.bars += 1;
-                let inner = self.nested_sum()?;
-                self.bars -= 1;
-                self.take('|').then_some(Node::Call("\\lvert".into(), vec![inner]))
-            }
-            _ => None,
-        }
-    }
-
-    /// A group in braces that the lexer has put around an argument.
-    fn primary_group(&mut self) -> Option<Node> {
-        self.take('{').then_some(())?;
-        self.closed('}')
-    }
-
-    /// `{5}` is 5, `{1, 2}` a set.
-    fn group(&mut self) -> Option<Node> {
-        let (mut items, _) = self.items(false)?;
-        if !self.take('}') {
-            return None;
-        }
-        if items.len() == 1 { items.pop() } else { Some(Node::Set(items)) }
-    }
-
-    fn set(&mut self, close: char) -> Option<Node> {
-        if self.take(close) {
-            return Some(Node::Symbol("\\emptyset".into()));
-        }
-        let (items, _) = self.items(true)?;
-        self.take(close).then_some(Node::Set(items))
-    }
-
-    /// Round and square brackets: a group, a tuple, or an interval.
-    fn tuple(&mut self, open: char) -> Option<Node> {
-        let bars = std::mem::take(&mut self.bars);
-        let (mut items, _) = self.items(false)?;
-        self.bars = bars;
-        let close = self.peek_sign().filter(|c| matches!(c, ')' | ']'))?;
-        self.at += 1;
-        let square = (open == '[', close == ']');
-        match (items.len(), square) {
-            (1, (false, false)) => Some(Node::Group(Box::new(items.pop()?))),
-            (1, (true, true)) => items.pop(),
-            (2, (true, _) | (_, true)) => {
-                let (high, low) = (items.pop()?, items.pop()?);
-                Some(Node::Interval(Box::new(low), Box::new(high), square.0, square.1))
-            }
-            (_, (false, false) | (true, true)) => Some(Node::Tuple(open, items)),
-            _ => None,
-        }
-    }
-
-    fn root(&mut self) -> Option<Node> {
-        let mut degree = Node::Number(Rational::whole(2));
-        if self.take(sign::DEGREE.0) {
-            degree = self.closed(sign::DEGREE.1)?;
-        }
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            return None;
-        }
-        let radicand = self.primary()?;
-        self.depth -= 1;
-        Some(Node::Power(Box::new(radicand), Box::new(degree.inverted())))
-    }
-
-    /// A function with its power, base and argument: `\sin^2 x`, `\log_2 8`.
-    fn call(&mut self, name: String) -> Option<Node> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            return None;
-        }
-        let mut arguments = Vec::new();
-        if name == "log_" {
-            arguments.push(self.primary_group()?);
-        }
-        let power = if self.take('^') { Some(self.power_argument()?) } else { None };
-        match self.peek_sign() {
-            Some('(') => match self.primary()? {
-                Node::Tuple(_, items) => arguments.extend(items),
-                argument => arguments.push(argument),
-            },
-            _ => {
-                // `\sin 2x`: everything that is multiplied without a sign.
-                let mut factors = vec![self.power()?];
-                while self.starts_factor(factors.last()?)
-                    && !matches!(self.peek(), Some(Token::Function(_) | Token::Text(_) | Token::Sign('(')))
-                {
-                    factors.push(self.power()?);
-                }
-                arguments.push(if factors.len() == 1 { factors.pop()? } else { Node::Product(factors) });
-            }
-        }
-        self.depth -= 1;
-        // `\tan^{-1}` is the inverse function.
-        let inverse = power == Some(Node::Number(Rational::whole(-1)));
-        let (name, power) = match name.as_str() {
-            "sin" | "cos" | "tan" if inverse => (format!("arc{name}"), None),
-            _ => (name, power),
-        };
-        let call = Node::Call(name, arguments);
-        Some(match power {
-            Some(power) => Node::Power(Box::new(call), Box::new(power)),
-            None => call,
-        })
-    }
-
-    fn matrix(&mut self, kind: String) -> Option<Node> {
-        let mut rows = vec![Vec::new()];
-        loop {
-            if matches!(self.peek(), Some(Token::End)) {
-                self.at += 1;
-                break;
-            }
-            match self.peek_sign() {
-                Some(sign::ROW) => {
-                    self.at += 1;
-                    rows.push(Vec::new());
-                }
-                Some('&') => self.at += 1,
-                _ => {
-                    let cell = self.nested_sum()?;
-                    rows.last_mut()?.push(cell);
-                }
-            }
-        }
-        rows.retain(|row: &Vec<Node>| !row.is_empty());
-        let width = rows.first()?.len();
-        rows.iter().all(|row| row.len() == width).then_some(Node::Matrix(kind, rows))
     }
 }
