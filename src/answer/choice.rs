@@ -91,7 +91,7 @@ pub(super) fn normalised(gold: &str) -> Option<String> {
         return None;
     }
     let gold = plain(gold);
-    match head(&bare(&gold), true) {
+    match head(&bare(&gold)) {
         Reading::Value(letter) => Some(letter.to_string()),
         _ => None,
     }
@@ -104,7 +104,7 @@ fn reading(claim: &Claim) -> Reading<char> {
     let text = bare(claim.text);
     let text = text.trim_matches(['{', '}']);
     let lower = text.to_ascii_lowercase();
-    match head(text, false) {
+    match head(text) {
         Reading::Nothing
             if ["of the above", "cannot be determined", "unknown"].iter().any(|w| lower.contains(w)) =>
         {
@@ -143,26 +143,15 @@ fn mentions(text: &str) -> Vec<Mention> {
         }
         let open = text[..at].trim_end().chars().next_back();
         let close = rest.trim_start().chars().next();
-        let pair = |open, close| match (open, close) {
-            (Some('('), Some(')'))
-            | (Some('['), Some(']'))
-            | (Some('{'), Some('}'))
-            | (Some('<'), Some('>')) => true,
-            (Some('"'), Some('"')) | (Some('\''), Some('\'')) | (Some('“'), Some('”')) => true,
-            _ => false,
-        };
-        found.push(Mention {
-            letter: char::from(byte.to_ascii_uppercase()),
-            start: at,
-            end: at + 1,
-            marked: pair(open, close),
-        });
+        let pairs = [('(', ')'), ('[', ']'), ('{', '}'), ('<', '>'), ('"', '"'), ('\'', '\''), ('“', '”')];
+        let marked = open.zip(close).is_some_and(|pair| pairs.contains(&pair));
+        found.push(Mention { letter: char::from(byte.to_ascii_uppercase()), start: at, end: at + 1, marked });
     }
     found
 }
 
 /// The letter that a claim names first, if it names no other.
-pub(super) fn head(text: &str, is_gold: bool) -> Reading<char> {
+pub(super) fn head(text: &str) -> Reading<char> {
     let (start, named, denied) = skip_fillers(text);
     if denied {
         // "not A but B" names B.
@@ -173,7 +162,7 @@ pub(super) fn head(text: &str, is_gold: bool) -> Reading<char> {
             .filter_map(|word| Some(lower.find(word)? + word.len()))
             .min();
         return match turn {
-            Some(turn) if !lower[turn..].starts_with("than") => head(&rest[turn..], is_gold),
+            Some(turn) if !lower[turn..].starts_with("than") => head(&rest[turn..]),
             _ => Reading::Refused(Why::Denied),
         };
     }
@@ -321,7 +310,7 @@ fn last_option(text: &str) -> Option<char> {
         let separated = rest.starts_with([')', ':']) || line[first.end..].starts_with(". ");
         let whole = rest.trim_matches([')', ']', '}', '"', ' ', '*']).is_empty();
         (marked || separated || whole).then_some(())?;
-        match head(line, true) {
+        match head(line) {
             Reading::Value(letter) => Some(letter),
             _ => None,
         }

@@ -213,8 +213,8 @@ fn tagged<'t>(text: &'t str, lower: &str) -> Vec<Claim<'t>> {
     for (open, close) in [("<answer>", "</answer>"), ("<final_answer>", "</final_answer>")] {
         for (at, _) in lower.rmatch_indices(open).take(CLAIMS_MAX) {
             let start = at + open.len();
-            // Up to the next closing mark; the search is bounded, so many marks stay cheap.
-            let window = lower[start..].as_bytes();
+            // Up to the next closing mark; the search is bounded, so that a row of marks stays cheap.
+            let window = &lower.as_bytes()[start..];
             let window = &window[..window.len().min(CLAIM_BYTES_MAX)];
             let end = window.windows(close.len()).position(|bytes| bytes == close.as_bytes());
             if let Some(inner) = end.and_then(|end| text.get(start..start + end)) {
@@ -298,8 +298,7 @@ pub(super) fn sentence_end(text: &str) -> usize {
     }
     let text = window(text);
     let (mut depth, mut dollar) = (0usize, false);
-    let mut characters = text.char_indices().peekable();
-    while let Some((at, c)) = characters.next() {
+    for (at, c) in text.char_indices() {
         match c {
             '\n' if depth == 0 || text[at + 1..].starts_with('\n') => return at,
             // The end of a tag's contents.

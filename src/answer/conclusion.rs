@@ -99,7 +99,7 @@ fn concluded(text: &str, at: usize, end: usize) -> Option<Claim<'_>> {
 /// "I choose B"
 fn chosen<'t>(sentence: &'t str, lower: &str) -> Option<&'t str> {
     let after = |verb: &&str| Some(&sentence[lower.find(verb)? + verb.len()..]);
-    let names = |text: &&str| head(text, false) != Reading::Nothing;
+    let names = |text: &&str| head(text) != Reading::Nothing;
     VERBS.iter().filter_map(after).find(names)
 }
 
@@ -121,8 +121,7 @@ fn predicated<'t>(sentence: &'t str, lower: &str) -> Option<&'t str> {
     let subject = subject(&sentence[..at]);
     // "On reflection, B is correct": the last clause, if the whole names nothing.
     let clause = subject.rsplit_once(", ").map_or(subject, |(_, clause)| clause);
-    let names =
-        |text: &&str| matches!(head(text, false), Reading::Value(_) | Reading::Refused(Why::Several(_)));
+    let names = |text: &&str| matches!(head(text), Reading::Value(_) | Reading::Refused(Why::Several(_)));
     [subject, clause].into_iter().find(names)
 }
 

@@ -64,7 +64,7 @@ fn peeled_start(text: &str) -> &str {
 /// Words that begin a reason after a comma.
 const REASONS: [&str; 9] = ["because", "since", "as", "so", "which", "given", "not", "i.e.", "due"];
 
-/// Words that a reason goes on with after "because".
+/// Words that follow "because" in a reason.
 const SUBJECTS: [&str; 16] = [
     "it", "the", "he", "she", "they", "there", "this", "that", "we", "i", "of", "a", "an", "its", "all",
     "each",

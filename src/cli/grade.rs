@@ -19,6 +19,7 @@ const LINE_BYTES_MAX: usize = 16 << 20;
 /// What Game of 24 asks for where no target is given.
 const TARGET: i64 = 24;
 
+/// Arguments of `autodidact grade`.
 #[derive(Args)]
 pub struct GradeArgs {
     /// Form of the answers
@@ -107,6 +108,7 @@ struct Verdict {
     why: String,
 }
 
+/// Writes a verdict for every line of the input.
 pub fn perform(args: &GradeArgs) -> Result<ExitCode> {
     let reader: Box<dyn Read> = match &args.input {
         Some(path) => Box::new(open(path)?),

@@ -160,12 +160,12 @@ mod tests {
         for (text, value) in
             [("0.50", "0.5"), ("007", "7"), ("0.(3)", "1/3"), ("0.1(6)", "1/6"), (".25", "0.25")]
         {
-            assert_eq!(Rational::parse(text).unwrap().to_string(), value, "{text}");
+            assert_eq!(Rational::parse(text).expect("a value").to_string(), value, "{text}");
         }
         for none in ["", ".", "1.2.3", "x", "-1", "9".repeat(60).as_str()] {
             assert_eq!(Rational::parse(none), None, "{none}");
         }
-        let half = Rational::new(-2, -4).unwrap();
+        let half = Rational::new(-2, -4).expect("a value");
         assert_eq!(half.plus(half), Some(Rational::ONE));
         assert_eq!(half.power(-3), Some(Rational::whole(8)));
         assert_eq!(Rational::whole(-1).power(1001), Some(Rational::whole(-1)));
