@@ -188,14 +188,18 @@ pub(super) fn head(text: &str) -> Reading<char> {
     let Some(first) = first else { return Reading::Nothing };
     let mut letters = vec![found[first].letter];
     let mut end = found[first].end;
+    // After a letter of an option's own text, such as `(D) both A and B`, only marked ones count.
+    let mut within = false;
     for mention in &found[first + 1..] {
         let between = &text[end..mention.start];
         if boundary(between, 0) < between.len() {
             break;
         }
-        if links(between, text, mention) {
+        if (mention.marked || !within) && links(between, text, mention) {
             letters.push(mention.letter);
             end = mention.end;
+        } else {
+            within |= text.as_bytes()[mention.start].is_ascii_uppercase();
         }
     }
     letters.dedup();

@@ -238,6 +238,10 @@ pub(super) fn value(claim: &str) -> Reading<String> {
         let refused = undecided.iter().any(|phrase| lower.contains(phrase));
         return if refused { Reading::Refused(Why::Undecided) } else { Reading::Nothing };
     };
+    // `\frac{x}{2}` is no 2.
+    if let Some(command) = (from..first).find(|at| matches!(tokens[*at].kind, Kind::Command(_))) {
+        return chained(&tokens, command, None);
+    }
     if belongs_to_more(&tokens, from, first) {
         return chained(&tokens, first, None);
     }
@@ -430,9 +434,18 @@ fn others(tokens: &[Token], from: usize, value: &str) -> Result<(), Why> {
                 continue;
             }
             Kind::Other(',' | ';') | Kind::Sign('(') => {}
+            // `n = 5, m = 6`
+            Kind::Equals(_) => linked = at >= 2 && names_next(&tokens[at - 2..at]),
             _ => linked = false,
         }
         at += 1;
     }
     Ok(())
+}
+
+/// Whether a comma or "and", and then one letter, stands before an equals sign.
+fn names_next(tokens: &[Token]) -> bool {
+    let [link, name] = tokens else { return false };
+    let letter = matches!(&name.kind, Kind::Word(word) if word.len() == 1);
+    letter && matches!(&link.kind, Kind::Other(',' | ';') | Kind::Word(_))
 }

@@ -66,6 +66,9 @@ fn the_letter_that_stands_first_is_claimed() {
             ("So the correct answer is B. Hope that helps!", "B"),
             ("The answer is B, i.e., Paris", "B"),
             ("Answer: I", "I"),
+            ("Answer: (D) both A and B", "D"),
+            ("The answer is (D) A and B.", "D"),
+            ("The answer is D) all of A, B and C", "D"),
         ],
     );
 }
@@ -80,6 +83,7 @@ fn several_letters_or_none_are_no_answer() {
             ("The answer is either A or B.", ""),
             ("The answer is (A) Paris or (B) London.", ""),
             ("The answer is A/B.", ""),
+            ("The answer is (A) vitamin C or (B) vitamin D.", ""),
             ("The answer is A, B and C.", ""),
             ("The answer is A and C", ""),
             ("The answer is A (or B).", ""),

@@ -160,6 +160,8 @@ fn what_is_no_single_value_is_no_answer() {
             ("The answer is 2\\pi", ""),
             ("The answer is 2π", ""),
             ("The answer is 5x", ""),
+            ("The answer is \\frac{x}{2}", ""),
+            ("The answer is n = 5, m = 6", ""),
             ("The answer is 5 x", ""),
             ("The answer is x + 3", ""),
             ("The answer is 5 + 3i", ""),
