@@ -226,7 +226,7 @@ impl<'a> Lexer<'a> {
         match words::meaning(run) {
             Some(meaning) => self.push(meaning),
             None if run == "U" && after_interval => self.sign('∪'),
-            None if run.len() >= 4 || (run.len() == 3 && self.counts() && words::is_unit(run)) => {
+            None if words::is_word(run) || (run.len() == 3 && self.counts() && words::is_unit(run)) => {
                 self.found.push(Token::Text(run.to_lowercase()))
             }
             None => self.found.extend(run.chars().map(|c| Token::Symbol(c.to_string()))),

@@ -202,6 +202,18 @@ pub(super) fn is_unit_letter(font: &str, letter: &str) -> bool {
     font == "mathrm" && matches!(letter, "m" | "s" | "g" | "h" | "L" | "N" | "J" | "W" | "K" | "F" | "C")
 }
 
+/// Short words and names, which are no products of letters.
+const SHORT_WORDS: [&str; 36] = [
+    "red", "yes", "odd", "dog", "cat", "one", "two", "six", "ten", "mon", "tue", "wed", "thu", "fri", "sat",
+    "sun", "ann", "bob", "joe", "sam", "tom", "max", "amy", "mia", "eve", "ben", "dan", "tim", "kim", "jim",
+    "leo", "ray", "sue", "ted", "boy", "day",
+];
+
+/// Whether a run of letters is a word rather than a product.
+pub(super) fn is_word(run: &str) -> bool {
+    run.len() >= 4 || SHORT_WORDS.iter().any(|word| word.eq_ignore_ascii_case(run))
+}
+
 /// Whether words before a value only introduce it.
 pub(super) fn only_introduces(text: &str) -> bool {
     let words = plain(text);

@@ -239,6 +239,7 @@ const UNEQUAL: &[(&str, &str)] = &[
     ("2:3", "3:2"),
     ("3 1/2", "31/2"),
     ("a", "A"),
+    ("(red, blue)", "(der, blue)"),
     ("3\\cdot 2^n", "32^n"),
     ("\\angle ABC", "\\angle BAC"),
     ("\\text{6 and 1}", "61"),
