@@ -38,7 +38,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | F0 nouns and seams, and the stopwatch that every room may carry | *[`domain`]* with [`profile`] |
-//! | F1 tools, strangers to each other except for engine, train → model → ops → kernels and [`gguf`], which nn and text share | [`answer`], [`data`], [`text`], *[`ops::kernels`]*, *[`ops`]*, *[`model`]*, *[`engine`]*, *[`train`]*, *[`store`]*, *[`gguf`]*, [`hub`] |
+//! | F1 tools, strangers to each other except for engine, train → model → ops → kernels, data → answer, and [`gguf`], which nn and text share | [`answer`], [`data`], [`text`], *[`ops::kernels`]*, *[`ops`]*, *[`model`]*, *[`engine`]*, *[`train`]*, *[`store`]*, *[`gguf`]*, [`hub`] |
 //! | F2 stages: nouns in, nouns out, no store | [`rollout`], [`score`], [`select`], [`policy`] |
 //! | F3 the configuration, composed of the rooms' sections, and the loop | [`config`], [`eval`], [`improve`] |
 //! | F4 what happened, and the doors | [`report`], [`inspect`], [`cli`] |

@@ -4,7 +4,10 @@
 //! The claimed expression is evaluated exactly, in rational numbers: a claim such as "= 24" proves
 //! nothing.
 
-use super::{integer, last_line};
+use super::claim::{Reading, claims};
+use super::dress::{bare, plain};
+use super::math::closing;
+use super::{ANSWER_BYTES_MAX, Why, integer, last_line};
 use crate::domain::expression::Expression;
 
 /// The final expression in the notation of [`Expression::ordered`]: `(5 + 1) * 3` and `3*(1+5) =
@@ -19,26 +22,106 @@ pub(crate) fn answer(completion: &str) -> Option<String> {
     Some(Expression::parse(expression)?.ordered().to_string())
 }
 
-/// The expression that a completion in free words claims, in the same notation: signs may be
-/// LaTeX's, and what follows `=` proves nothing.
-pub(super) fn claimed(completion: &str) -> Option<String> {
-    let text = super::claim::plain(completion);
-    let claim = super::claim::claimed(&text).or_else(|| last_line(&text))?;
-    // Longer texts are no expression of a game.
-    let claim = claim.split('=').next().filter(|claim| claim.len() <= super::ANSWER_BYTES_MAX)?;
-    let mut claim = claim.trim_matches(['$', '`', ' ', '.']).to_owned();
-    for (from, to) in [
-        ("\\times", "*"),
-        ("\\cdot", "*"),
-        ("\\div", "/"),
-        ("\\left", ""),
-        ("\\right", ""),
-        ("\\(", ""),
-        ("\\)", ""),
-    ] {
-        claim = claim.replace(from, to);
+/// The expression that a completion in free words claims, in the same notation: signs and brackets
+/// may be LaTeX's, and what an equation adds proves nothing.
+pub(super) fn claimed(completion: &str) -> Result<String, Why> {
+    let text = plain(completion);
+    let found = claims(&text);
+    for claim in found.iter().rev() {
+        if claim.denied {
+            return Err(Why::Denied);
+        }
+        match expression(claim.text) {
+            Reading::Value(expression) => return Ok(expression),
+            Reading::Refused(why) => return Err(why),
+            Reading::Nothing => {}
+        }
     }
-    Some(Expression::parse(&claim)?.ordered().to_string())
+    match (last_line(&text).map(expression), found.is_empty()) {
+        (Some(Reading::Value(expression)), true) => Ok(expression),
+        (Some(Reading::Refused(why)), true) => Err(why),
+        (_, true) => Err(Why::NoClaim),
+        (_, false) => Err(Why::NoneOfKind),
+    }
+}
+
+/// The expression that a claim begins with, or the side of its equation that computes.
+fn expression(claim: &str) -> Reading<String> {
+    // Longer texts are no expression of a game.
+    if claim.len() > ANSWER_BYTES_MAX {
+        return Reading::Nothing;
+    }
+    let written = arithmetic(&bare(claim).replace(['\n', '\r'], " "));
+    let end = written.find(|c: char| !is_arithmetic(c)).unwrap_or(written.len());
+    let (formula, rest) = written.split_at(end);
+    let after = rest.trim_start().to_ascii_lowercase();
+    if let Some(more) = after.strip_prefix("or ")
+        && more.trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '(')
+    {
+        return Reading::Refused(Why::Several(Vec::new()));
+    }
+    let sides =
+        formula.split('=').filter_map(|side| Expression::parse(side.trim().trim_end_matches(['.', ','])));
+    let mut sides: Vec<Expression> = sides.collect();
+    let computes = sides.iter().position(|side| side.numbers().len() > 1);
+    match computes.or_else(|| (!sides.is_empty()).then_some(0)) {
+        Some(at) => Reading::Value(sides.swap_remove(at).ordered().to_string()),
+        None => Reading::Nothing,
+    }
+}
+
+fn is_arithmetic(c: char) -> bool {
+    c.is_ascii_digit() || c.is_whitespace() || "+-−*/×÷()=.,".contains(c)
+}
+
+/// In the signs that [`Expression::parse`] reads: one for each operation, round brackets, and a
+/// sign between factors that stand side by side.
+fn arithmetic(text: &str) -> String {
+    let mut text = fractions(text);
+    for (from, to) in [("\\times", "*"), ("\\cdot", "*"), ("\\ast", "*"), ("\\div", "/")] {
+        text = text.replace(from, to);
+    }
+    let mut out = String::new();
+    let characters: Vec<char> = text.chars().collect();
+    for (at, c) in characters.iter().enumerate() {
+        let touches = |c: Option<&char>| c.is_none_or(|c| !c.is_alphabetic());
+        let times = matches!(c, 'x' | 'X')
+            && touches(at.checked_sub(1).and_then(|at| characters.get(at)))
+            && touches(characters.get(at + 1));
+        let c = match c {
+            _ if times => '*',
+            '[' | '{' => '(',
+            ']' | '}' => ')',
+            '·' | '⋅' | '∗' | '•' => '*',
+            '–' | '—' => '-',
+            '∕' | '⁄' => '/',
+            c => *c,
+        };
+        // `(4+8)(6-4)`, `4(6)`, `(6)4`
+        let last = out.trim_end().chars().next_back();
+        let closes = last == Some(')') || (c == '(' && last.is_some_and(|c| c.is_ascii_digit()));
+        if closes && (c == '(' || c.is_ascii_digit()) {
+            out.push('*');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// `\frac{a}{b}` as `((a)/(b))`.
+fn fractions(text: &str) -> String {
+    let mut text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac");
+    // As many as an expression can hold; each round takes the innermost-last.
+    for _ in 0..16 {
+        let Some(at) = text.rfind("\\frac{") else { break };
+        let top = at + "\\frac".len();
+        let Some(top_end) = closing(&text[top..]).map(|end| top + end) else { break };
+        let rest = &text[top_end + 1..];
+        let Some(bottom_end) = closing(rest).filter(|_| rest.starts_with('{')) else { break };
+        let joined = format!("(({})/({}))", &text[top + 1..top_end], &rest[1..bottom_end]);
+        text.replace_range(at..top_end + 1 + bottom_end + 1, &joined);
+    }
+    text
 }
 
 /// Whether the expression uses exactly the question's numbers and reaches its target; `None` if the
@@ -105,12 +188,24 @@ mod tests {
             "so \\boxed{(4+8) \\cdot (6-4)}",
             "thus\n(6 - 4) × (8 + 4) = 24",
         ] {
-            let answer = claimed(text).unwrap_or_else(|| panic!("{text}"));
+            let answer = claimed(text).unwrap_or_else(|_| panic!("{text}"));
             assert_eq!(is_right("Use 4 4 6 8 to make 24.", Some(&answer)), Some(true), "{text}");
         }
-        assert_eq!(claimed("The answer is impossible."), None);
+        for text in [
+            "The answer is (4 + 8) x (6 - 4)",
+            "The answer is [4 + 8] * {6 - 4}",
+            "The answer is 24 = (4 + 8)(6 - 4)",
+            "(4+8)(6-4)",
+            "\\boxed{\\left(4+8\\right) \\times (6-4) = 24}",
+            "The answer is (4+8)*(6-4), which is 24.",
+        ] {
+            assert_eq!(claimed(text).as_deref(), Ok("(4+8)*(6-4)"), "{text}");
+        }
+        assert_eq!(claimed("\\boxed{\\frac{8}{3 - \\frac{8}{3}}}").as_deref(), Ok("8/(3-8/3)"));
+        assert!(claimed("The answer is 4*6 or 6*4").is_err());
+        assert!(claimed("The answer is impossible.").is_err());
         assert_eq!(
-            is_right("Use 4 4 6 8 to make 24.", claimed("The answer is 4 * 6 = 24").as_deref()),
+            is_right("Use 4 4 6 8 to make 24.", claimed("The answer is 4 * 6 = 24").ok().as_deref()),
             Some(false)
         );
     }

@@ -1,30 +1,40 @@
 //! Answers: what a completion claims, and when a claim equals the gold answer.
 //!
-//! Pure functions over text; knows nothing of tokens, policies, scores or the store. An answer is
-//! normalised by the task's kind when it is read, so equal answers are equal strings, which is what
-//! a vote counts:
+//! Pure functions over text; knows nothing of tokens, policies, scores or the store. A completion is
+//! read in three steps: where it claims something, which value of the task's kind that is, and the
+//! one canonical text of this value. So equal answers are equal strings, which is what a vote
+//! counts. What can't be decided is no answer, with the reason why.
 //!
 //! - relations: the last line is `A: n`, nothing else counts as an answer;
 //! - countdown: the expression after `A:` (or on the last line), commutative operands in rising
 //!   order; it is right when it uses exactly the given numbers and evaluates to the target;
-//! - text: what follows the last `A:`, `####`, `\boxed{}` or "answer is", else the last line;
-//!   numbers are compared as numbers, everything else without case, surrounding punctuation and
-//!   repeated spaces;
-//! - number, choice, math, exact and game24 (tasks from files): what is claimed last, read as what
-//!   it must be: a number by value, a letter, a formula in one spelling, words, an expression that
-//!   is worked out.
+//! - text: a number by its value, everything else without case, surrounding punctuation and
+//!   repeated blanks;
+//! - number, choice, math, exact and game24 (tasks from files): a number by its value, a letter, a
+//!   formula, words, an expression that is worked out.
 //!
-//! Left out: algebra on formulas and conversion of units. Code is no answer that can be compared:
-//! it has to be run.
+//! All but the two built-in kinds read the last claim that names a value, outside of thinking
+//! blocks; `docs/tasks.md` has the rules. Left out: conversion of units. Code is no answer that can
+//! be compared: it has to be run.
 
 mod choice;
 mod claim;
+mod conclusion;
 pub(crate) mod countdown;
+mod dress;
 mod exact;
+mod formula;
 mod math;
 mod number;
+mod numeral;
 pub(crate) mod relations;
+#[cfg(test)]
+mod tests;
 mod text;
+mod thinking;
+mod tokens;
+
+use std::fmt;
 
 use crate::domain::{Task, TaskKind};
 use crate::profile::{self, Operator};
@@ -32,24 +42,102 @@ use crate::profile::{self, Operator};
 /// Most bytes of a normalised answer: a longer text is no answer.
 pub const ANSWER_BYTES_MAX: usize = 512;
 
+/// Why no answer could be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing is claimed.
+    NoClaim,
+    /// A claim names nothing of the task's kind.
+    NoneOfKind,
+    /// A thinking block is not closed.
+    Unclosed,
+    /// The claim names several values; they are listed where they are known.
+    Several(Vec<String>),
+    /// The claim only denies something.
+    Denied,
+    /// The claimed value can't be worked out as a whole.
+    NotWhole,
+    /// The completion states that there is no answer.
+    Undecided,
+    /// The letter is beyond the options.
+    Beyond(String),
+    /// The answer has more than [`ANSWER_BYTES_MAX`] bytes.
+    TooLong,
+    /// Such tasks have no answer that can be compared.
+    Unsupported,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoClaim => f.write_str("no claim was found"),
+            Self::NoneOfKind => f.write_str("the claim names no value of this kind"),
+            Self::Unclosed => f.write_str("the thinking block is not closed"),
+            Self::Several(values) if values.is_empty() => f.write_str("the claim names several values"),
+            Self::Several(values) => write!(f, "the claim names several values: {}", values.join(", ")),
+            Self::Denied => f.write_str("the claim only denies a value"),
+            Self::NotWhole => f.write_str("the claimed value can't be worked out as a whole"),
+            Self::Undecided => f.write_str("the text states that there is no answer"),
+            Self::Beyond(letter) => write!(f, "{letter} is not one of the options"),
+            Self::TooLong => write!(f, "the answer has more than {ANSWER_BYTES_MAX} bytes"),
+            Self::Unsupported => f.write_str("code is not compared; it has to be run"),
+        }
+    }
+}
+
 /// The answer that a completion claims, normalised by `kind`; `None` if none can be read.
 ///
 /// Whether the completion was cut off in the middle of the answer is not seen here: its finish
 /// reason shows that.
 pub fn read(kind: TaskKind, completion: &str) -> Option<String> {
+    explain(kind, completion).ok()
+}
+
+/// As [`read`], with the reason why there is no answer.
+///
+/// # Errors
+/// [`Why`] no answer could be read.
+pub fn explain(kind: TaskKind, completion: &str) -> Result<String, Why> {
     let _span = profile::span(Operator::Grading);
+    let shown = || thinking::outside(completion).ok_or(Why::Unclosed);
     let answer = match kind {
-        TaskKind::Relations => relations::answer(completion)?.to_string(),
-        TaskKind::Countdown => countdown::answer(completion)?,
-        TaskKind::Text => text::answer(completion)?,
-        TaskKind::Number => number::answer(completion)?,
-        TaskKind::Choice => choice::answer(completion)?,
-        TaskKind::Math => math::answer(completion)?,
-        TaskKind::Exact => exact::answer(completion)?,
-        TaskKind::Game24 => countdown::claimed(completion)?,
-        TaskKind::Code => return None,
+        TaskKind::Relations => relations::answer(completion).ok_or(Why::NoClaim)?.to_string(),
+        TaskKind::Countdown => countdown::answer(completion).ok_or(Why::NoClaim)?,
+        TaskKind::Text => text::answer(&shown()?)?,
+        TaskKind::Number => number::answer(&shown()?)?,
+        TaskKind::Choice => choice::answer(&shown()?)?,
+        TaskKind::Math => formula::answer(&shown()?)?,
+        TaskKind::Exact => exact::answer(&shown()?)?,
+        TaskKind::Game24 => countdown::claimed(&shown()?)?,
+        TaskKind::Code => return Err(Why::Unsupported),
     };
-    (answer.len() <= ANSWER_BYTES_MAX).then_some(answer)
+    if answer.len() <= ANSWER_BYTES_MAX { Ok(answer) } else { Err(Why::TooLong) }
+}
+
+/// The letter of the one option whose text a completion claims word for word; `options` in the
+/// order of their letters.
+pub fn option_named(completion: &str, options: &[String]) -> Option<String> {
+    let claimed = read(TaskKind::Exact, completion)?;
+    let mut named =
+        ('A'..='Z').zip(options).filter(|(_, option)| exact::normalised(option).as_ref() == Some(&claimed));
+    let (letter, _) = named.next()?;
+    named.next().is_none().then(|| letter.to_string())
+}
+
+/// A gold answer in the form in which [`read`] returns equal answers; `None` if it can't be read as
+/// its kind, so that no answer could ever be right.
+pub fn gold(kind: TaskKind, gold: &str) -> Option<String> {
+    let normalised = match kind {
+        TaskKind::Relations => relations::normalised,
+        TaskKind::Text => text::normalised_gold,
+        TaskKind::Number => number::normalised,
+        TaskKind::Choice => choice::normalised,
+        TaskKind::Math => formula::normalised,
+        TaskKind::Exact => exact::normalised,
+        // Many expressions are right, and code is run.
+        TaskKind::Countdown | TaskKind::Game24 | TaskKind::Code => return Some(gold.to_owned()),
+    };
+    normalised(gold)
 }
 
 /// Whether a normalised answer equals the task's gold one; `None` if the task has nothing to
@@ -58,20 +146,24 @@ pub fn read(kind: TaskKind, completion: &str) -> Option<String> {
 /// A missing answer is wrong: the attempt certainly didn't give the gold answer.
 pub fn is_right(task: &Task, answer: Option<&str>) -> Option<bool> {
     let _span = profile::span(Operator::Grading);
-    let normalised = match task.kind {
-        // Many expressions are right, so the question is what checks them, not the one gold
-        // expression.
+    match task.kind {
+        // The question is what checks the expression, not the one gold expression.
         TaskKind::Countdown | TaskKind::Game24 => return countdown::is_right(&task.question, answer),
         TaskKind::Code => return None,
-        TaskKind::Relations => relations::normalised,
-        TaskKind::Text => text::normalised_gold,
-        TaskKind::Number => number::normalised,
-        TaskKind::Choice => choice::normalised,
-        TaskKind::Math => math::normalised,
-        TaskKind::Exact => exact::normalised,
-    };
-    let gold = task.answer.as_deref().and_then(normalised)?;
-    Some(answer == Some(gold.as_str()))
+        _ => {}
+    }
+    let gold = gold(task.kind, task.answer.as_deref()?)?;
+    Some(answer.is_some_and(|answer| are_equal(task.kind, answer, &gold)))
+}
+
+/// The numbers and the target of a question such as `Use 4 4 6 8 to make 24.`
+pub fn puzzle(question: &str) -> Option<(Vec<i64>, i64)> {
+    countdown::numbers_and_target(question)
+}
+
+/// Whether two normalised answers are one value.
+pub fn are_equal(kind: TaskKind, left: &str, right: &str) -> bool {
+    left == right || (kind == TaskKind::Math && math::are_equal(left, right))
 }
 
 /// The last line that isn't blank, trimmed.
@@ -84,101 +176,4 @@ pub(crate) fn integer(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::domain::Split;
-
-    fn task(kind: TaskKind, question: &str, answer: Option<&str>) -> Task {
-        Task {
-            id: "t/1".into(),
-            kind,
-            split: Split::Gate,
-            level: 1,
-            question: question.into(),
-            answer: answer.map(str::to_owned),
-            solution: None,
-        }
-    }
-
-    #[test]
-    fn a_missing_answer_is_wrong_and_a_missing_gold_is_no_verdict() {
-        for kind in [TaskKind::Relations, TaskKind::Text, TaskKind::Number] {
-            assert_eq!(is_right(&task(kind, "?", Some("8")), Some("8")), Some(true));
-            assert_eq!(is_right(&task(kind, "?", Some(" 08 ")), Some("8")), Some(true));
-            assert_eq!(is_right(&task(kind, "?", Some("8")), Some("18")), Some(false));
-            assert_eq!(is_right(&task(kind, "?", Some("8")), None), Some(false));
-            assert_eq!(is_right(&task(kind, "?", None), Some("8")), None);
-        }
-    }
-
-    #[test]
-    fn code_has_no_answer_and_no_verdict() {
-        assert_eq!(read(TaskKind::Code, "return 1"), None);
-        assert_eq!(is_right(&task(TaskKind::Code, "?", Some("check(f)")), None), None);
-    }
-
-    #[test]
-    fn an_endless_answer_is_none() {
-        assert_eq!(read(TaskKind::Text, &"x".repeat(ANSWER_BYTES_MAX + 1)), None);
-    }
-
-    /// Text near the formats, so that the interesting branches are reached.
-    fn near_text() -> impl Strategy<Value = String> {
-        let piece = prop_oneof![
-            Just("A:".to_string()),
-            Just("A: 12".to_string()),
-            Just("#### ".to_string()),
-            Just("\\boxed{".to_string()),
-            Just("\\frac{1}{".to_string()),
-            Just("}".to_string()),
-            Just("Paul plus 3 is Ana".to_string()),
-            Just(" 99999999999999999999 ".to_string()),
-            Just("(".to_string()),
-            Just("3*5/0".to_string()),
-            Just("\n".to_string()),
-            Just("The answer is ".to_string()),
-            Just("\\text{".to_string()),
-            Just("\\sqrt".to_string()),
-            Just("-$1,234.5".to_string()),
-            Just("(B)".to_string()),
-            Just("**".to_string()),
-            Just("= ".to_string()),
-            ".{0,6}",
-        ];
-        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_text_never_panics(text in near_text(), question in near_text(), wild in any::<String>()) {
-            for &kind in TaskKind::ALL {
-                for text in [&text, &wild] {
-                    let read = super::read(kind, text);
-                    is_right(&task(kind, &question, Some(text)), read.as_deref());
-                }
-            }
-        }
-
-        #[test]
-        fn reading_an_answer_again_changes_nothing(text in near_text()) {
-            for kind in [TaskKind::Relations, TaskKind::Countdown] {
-                if let Some(read) = super::read(kind, &text) {
-                    prop_assert_eq!(super::read(kind, &format!("A: {read}")), Some(read));
-                }
-            }
-            for kind in [TaskKind::Number, TaskKind::Choice, TaskKind::Game24] {
-                if let Some(read) = super::read(kind, &text) {
-                    prop_assert_eq!(super::read(kind, &format!("The answer is {read}")), Some(read));
-                }
-            }
-            if let Some(read) = text::answer(&text) {
-                prop_assert_eq!(text::normalised(&read), Some(read));
-            }
-        }
-    }
 }

@@ -16,6 +16,7 @@ pub(super) fn settle(config: &mut Config, command: &Command) -> Result<()> {
         | Command::Logprobs(_)
         | Command::Doctor => true,
         Command::Init(_)
+        | Command::Grade(_)
         | Command::Inspect(_)
         | Command::Export(_)
         | Command::Verify

@@ -8,6 +8,7 @@ mod evaluate;
 mod export;
 mod gc;
 mod generate;
+mod grade;
 mod hub;
 mod init;
 mod inspect;
@@ -80,6 +81,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Log-probabilities of given tokens or text under a policy, as JSON lines
     Logprobs(generate::LogprobsArgs),
+    /// Read what texts claim, and compare it with their answers, as JSON lines
+    Grade(grade::GradeArgs),
     /// Look into a run: its iterations, one iteration, one trajectory
     Inspect(inspect::InspectArgs),
     /// Take a policy away, for other programs to load
@@ -113,6 +116,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         // It may be there to repair a broken configuration.
         return init::perform(args);
     }
+    if let Command::Grade(args) = &cli.command {
+        // Answers are read the same under every configuration.
+        return grade::perform(args);
+    }
     let mut config = common.load()?;
     if config.run.threads > 0 {
         rayon::ThreadPoolBuilder::new()
@@ -129,6 +136,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Eval(args) => evaluate::perform(&common, &config, &args),
         Command::Generate(args) => generate::perform(&config, &args),
         Command::Logprobs(args) => generate::logprobs(&config, &args),
+        Command::Grade(args) => grade::perform(&args),
         Command::Inspect(args) => inspect::perform(&common, &config, &args),
         Command::Export(args) => export::perform(&common, &config, &args),
         Command::Verify => verify::perform(&common, &config),

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
+use crate::answer;
 use crate::domain::{Split, TaskKind};
 
 /// Most problems that a message lists; it counts the others.
@@ -64,7 +65,8 @@ impl Row {
         Self { level, ..self }
     }
 
-    /// An error if a field is empty or too long, or if the split needs an answer and there is none.
+    /// An error if a field is empty or too long, if the split needs an answer and there is none, or if
+    /// the answer can't be read as its kind: then every attempt would be wrong.
     pub(super) fn checked(self) -> Result<Self> {
         let fields = [
             ("question", Some(&self.question)),
@@ -77,6 +79,15 @@ impl Row {
             ensure!(bytes <= FIELD_BYTES_MAX, "the {field} has {bytes} bytes; at most {FIELD_BYTES_MAX}");
         }
         self.check_labels()?;
+        if let Some(gold) = self.answer.as_deref().filter(|gold| answer::gold(self.kind, gold).is_none()) {
+            let form = match self.kind {
+                TaskKind::Number => "a number",
+                TaskKind::Choice => "the letter of a choice",
+                TaskKind::Math => "a formula",
+                _ => "words",
+            };
+            bail!("the answer {} can't be read as {form}", quoted(gold));
+        }
         Ok(self)
     }
 

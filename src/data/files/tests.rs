@@ -319,6 +319,24 @@ fn other_peoples_fields_are_read_by_name() {
 }
 
 #[test]
+fn golds_that_no_answer_equals_are_listed() {
+    for (form, gold, reason) in [
+        ("number", "unknown", "the answer \"unknown\" can't be read as a number"),
+        ("choice", "Paris", "the answer \"Paris\" can't be read as the letter of a choice"),
+        ("exact", "...", "the answer \"...\" can't be read as words"),
+    ] {
+        let good = if form == "choice" { "B" } else { "5" };
+        let row = |answer: &str| serde_json::json!({ "question": format!("{answer}?"), "answer": answer });
+        let contents = format!("{}\n{}\n", row(good), row(gold));
+        let error = format!(
+            "{:#}",
+            read_files(&config(&[("tasks.answer", form)]), vec![file("x", contents)]).unwrap_err()
+        );
+        assert!(error.contains(&format!("line 2: {reason}")), "{error}");
+    }
+}
+
+#[test]
 fn files_of_their_own_are_held_out_and_packed_ones_unpacked() {
     use std::io::Write;
     let gsm8k = |from: usize| {

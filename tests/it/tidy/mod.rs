@@ -20,6 +20,8 @@ const FLOORS: &[&[&str]] = &[
 /// Imports within a floor.
 const ALSO: &[(&str, &str)] = &[
     ("profile", "domain"),
+    // A gold answer that no answer could equal is refused with its line.
+    ("data", "answer"),
     // A policy is found, held and estimated by several sections at once.
     ("policy", "config"),
     ("improve", "config"),
