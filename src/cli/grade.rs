@@ -22,7 +22,7 @@ const TARGET: i64 = 24;
 
 /// Arguments of `autodidact grade`.
 #[derive(Args)]
-pub struct GradeArgs {
+pub(super) struct GradeArgs {
     /// Form of the answers
     #[arg(long, value_enum)]
     kind: Form,
@@ -110,7 +110,7 @@ struct Verdict {
 }
 
 /// Writes a verdict for every line of the input.
-pub fn perform(args: &GradeArgs) -> Result<ExitCode> {
+pub(super) fn perform(args: &GradeArgs) -> Result<ExitCode> {
     let reader: Box<dyn Read> = match &args.input {
         Some(path) => Box::new(open(path)?),
         None => Box::new(std::io::stdin()),

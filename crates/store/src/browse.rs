@@ -205,11 +205,12 @@ impl Reader {
     /// SQLite's virtual machine, of which a core does some 50 to 100 million a second.
     pub async fn sql_within(&self, query: &str, rows_max: usize, operations_max: u64) -> Result<Table> {
         ensure!(rows_max > 0, "a query needs room for at least one row");
-        let query = query.trim().trim_end_matches(';');
-        // As a subquery it can only be one SELECT, and no more of it is computed than is shown. The line breaks
+        let query = statement(query)?;
+        // As a subquery it can only be a SELECT, and no more of it is computed than is shown. The line breaks
         // end a comment.
         let bounded = format!("SELECT * FROM (\n{query}\n) LIMIT {}", rows_max + 1);
         let mut db = self.pool.acquire().await.map_err(self.fail("run the query"))?;
+        sqlx::query(HEAP_LIMIT).execute(&mut *db).await.map_err(self.fail("run the query"))?;
         let mut left = operations_max / u64::from(OPERATIONS_BETWEEN);
         let count_down = move || {
             left = left.saturating_sub(1);
@@ -230,6 +231,44 @@ impl Reader {
         let cells = rows.iter().take(rows_max).map(cells).collect::<Result<_>>()?;
         Ok(Table { columns, rows: cells, truncated: rows.len() > rows_max })
     }
+}
+
+/// Longest query of a user, in bytes.
+const QUERY_BYTES_MAX: usize = 100_000;
+
+/// Most memory that SQLite may use in this process, in bytes.
+const HEAP_LIMIT: &str = "PRAGMA hard_heap_limit = 536870912";
+
+/// The text of the one statement that a query is, without its last semicolon.
+///
+/// # Errors
+/// There is another statement, which could do anything: it would run on its own, not within the
+/// limits.
+fn statement(query: &str) -> Result<&str> {
+    let bytes = query.len();
+    ensure!(bytes <= QUERY_BYTES_MAX, "the query has {bytes} bytes; at most {QUERY_BYTES_MAX}");
+    let query = query.trim().trim_end_matches([';', ' ', '\n', '\r', '\t']);
+    let (mut at, text) = (0, query.as_bytes());
+    while at < text.len() {
+        let rest = &query[at..];
+        // What ends a comment, a text or a quoted name; doubled quotes begin the next text.
+        let end = match text[at] {
+            b';' => bail!("couldn't run the query: it has several statements; ask one SELECT at a time"),
+            b'-' if rest.starts_with("--") => Some("\n"),
+            b'/' if rest.starts_with("/*") => Some("*/"),
+            b'\'' => Some("'"),
+            b'"' => Some("\""),
+            b'`' => Some("`"),
+            b'[' => Some("]"),
+            _ => None,
+        };
+        let begun = if matches!(text[at], b'-' | b'/') { 2 } else { 1 };
+        at += match end {
+            None => query[at..].chars().next().map_or(1, char::len_utf8),
+            Some(end) => rest[begun..].find(end).map_or(rest.len(), |found| begun + found + end.len()),
+        };
+    }
+    Ok(query)
 }
 
 /// About a minute's work.

@@ -247,6 +247,24 @@ fn the_users_own_sql() {
         let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
         let error = reader.sql_within(endless, 5, 10_000_000).await.unwrap_err().to_string();
         assert!(error.contains("more than 10000000 operations"), "{error}");
+        for several in [
+            "SELECT 1); PRAGMA query_only = off; VACUUM INTO 'copy.sqlite'; SELECT (1",
+            "SELECT 1; SELECT 2",
+            "SELECT ';' -- ;\n; SELECT 2",
+            "SELECT 'it''s' /* ; */ ; DELETE FROM runs",
+        ] {
+            let error = reader.sql(several, 5).await.unwrap_err().to_string();
+            assert!(error.contains("several statements"), "{several}: {error}");
+        }
+        for one in
+            ["SELECT ';' AS \"a;b\", [t.id] FROM (SELECT 1 AS [t.id]) t /* ; */ -- ;", "SELECT 'ä;';;\n"]
+        {
+            assert_eq!(reader.sql(one, 5).await.unwrap().rows.len(), 1, "{one}");
+        }
+        let long = format!("SELECT '{}'", "x".repeat(200_000));
+        assert!(reader.sql(&long, 5).await.unwrap_err().to_string().contains("at most 100000"));
+        let large = reader.sql("SELECT length(randomblob(600000000))", 5).await;
+        assert!(large.is_err(), "more than the limit of memory");
         assert_eq!(reader.sql("SELECT 1", 5).await.unwrap().rows.len(), 1, "the connection is fine again");
     });
 }
