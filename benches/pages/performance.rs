@@ -12,7 +12,7 @@ use super::results::{Results, Table};
 use super::{anchor, cell};
 
 /// Name of a bench, heading of its section, and how its figures are to be read.
-const SECTIONS: [(&str, &str, &str); 17] = [
+const SECTIONS: [(&str, &str, &str); 18] = [
     (
         "recipe",
         "The gain and its control arms",
@@ -53,6 +53,7 @@ const SECTIONS: [(&str, &str, &str); 17] = [
     ("memory", "Memory of full fine-tuning", ""),
     ("gsm8k", "An iteration of GSM8K", ""),
     ("agreement", "Agreement with other programs", ""),
+    ("build", "Building and checking", "What a developer waits for."),
 ];
 
 const HEADER: &str = "# Performance
