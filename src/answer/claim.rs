@@ -39,6 +39,9 @@ const CLAIM_BYTES_MAX: usize = 2560;
 /// Earlier claims are not read.
 const CLAIMS_MAX: usize = 50;
 
+/// Longest word between "answer" and what it is.
+const WORD_CHARS_MAX: usize = 60;
+
 /// Most words between "answer" and what it is.
 const WORDS_BETWEEN: usize = 14;
 
@@ -115,9 +118,13 @@ fn connected(text: &str, lower: &str, from: usize) -> Option<(usize, bool)> {
         if rest.starts_with("#") || rest.starts_with("\\boxed") {
             return (count == 0).then_some((at, false));
         }
-        let end = rest
-            .find(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | ',' | '*'))
-            .unwrap_or(rest.len());
+        let ends = |c: char| c.is_whitespace() || matches!(c, ':' | '=' | ',' | '*');
+        // The search is bounded, so that a text without blanks stays cheap.
+        let end = match rest.char_indices().take(WORD_CHARS_MAX).find(|(_, c)| ends(*c)) {
+            Some((end, _)) => end,
+            None if rest.chars().nth(WORD_CHARS_MAX).is_none() => rest.len(),
+            None => return None,
+        };
         let word = &rest[..end];
         if CONNECTORS.contains(&word) {
             let denied = matches!(word, "isn't" | "isnt" | "aren't" | "cannot" | "can't");
