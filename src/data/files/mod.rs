@@ -156,7 +156,7 @@ fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result
         None => read.problem(problem),
     };
     let (mut kept, mut problems) = (Vec::new(), Vec::new());
-    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut seen: HashMap<String, (usize, Option<String>)> = HashMap::new();
     let total = read.len();
     for mut read in read {
         let row = match std::mem::replace(&mut read.row, Err(anyhow!("taken"))) {
@@ -166,16 +166,24 @@ fn read_file(cfg: &TasksConfig, file: SourceFile, report: &mut Report) -> Result
                 continue;
             }
         };
-        let first = *seen.entry(normalised_question(&row.question)).or_insert(read.number);
+        let (first, answer) = seen
+            .entry(normalised_question(&row.question))
+            .or_insert_with(|| (read.number, row.answer.clone()));
+        let (first, unit) = (*first, read.unit);
+        let but = match (answer, &row.answer) {
+            (Some(before), Some(now)) if before != now => {
+                format!(", with the answer {} instead of {}", rows::quoted(now), rows::quoted(before))
+            }
+            _ => String::new(),
+        };
         if first == read.number {
             // The rows of a held-out file are held out, even if they name another split.
             kept.push((read.number, heldout, row));
         } else if format == TaskFormat::Jsonl {
-            problems.push(problem(&read, &anyhow!("the same question as {} {first}", read.unit)));
+            problems.push(problem(&read, &anyhow!("the same question as {unit} {first}{but}")));
         } else {
-            report
-                .repeated
-                .push(format!("{name}, {} {}: asks what {} {first} asks", read.unit, read.number, read.unit));
+            let number = read.number;
+            report.repeated.push(format!("{name}, {unit} {number}: asks what {unit} {first} asks{but}"));
         }
     }
     if !problems.is_empty() {
