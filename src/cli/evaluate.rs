@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use super::policy::PolicyArgs;
+use super::policy::{Named, PolicyArgs};
 use super::profile::{ProfileArgs, Profiler};
 use super::terminal::{pretty, print};
 use super::{Common, block_on};
@@ -38,7 +38,7 @@ pub(super) struct EvalArgs {
 pub(super) fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Result<ExitCode> {
     let profiler = Profiler::start(args.profile);
     let text = args.policy.text(config)?;
-    let policy = block_on(args.policy.load(config, &text))?;
+    let Named { policy, name } = block_on(args.policy.load(config, &text))?;
     let limit = if args.tasks == 0 { usize::MAX } else { args.tasks };
     let tasks: Vec<Task> =
         dataset(config)?.tasks.into_iter().filter(|t| t.split == args.split).take(limit).collect();
@@ -53,10 +53,10 @@ pub(super) fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Resu
     }
     if common.json {
         let rows: Vec<_> = figures.iter().map(json).collect();
-        let out = serde_json::json!({ "policy_hash": policy.hash(), "split": args.split, "figures": rows });
+        let out = serde_json::json!({ "policy_hash": policy.hash(), "policy": name, "split": args.split, "figures": rows });
         print(&pretty(&out)?)?;
     } else {
-        print(&format!("policy {}\n", policy.hash()))?;
+        print(&format!("policy {} ({name})\n", policy.hash()))?;
         print(&format!("{}\n", table(&figures)))?;
     }
     profiler.iter().for_each(|profiler| profiler.show("evaluate"));

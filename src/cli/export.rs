@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::policy::PolicyArgs;
+use super::policy::{Named, PolicyArgs};
 use super::terminal::{pretty, print};
 use super::{Common, block_on};
 use crate::config::Config;
-use crate::domain::Arm;
 use crate::improve::STORE_FILE;
 use crate::model::GgufType;
 use crate::policy::{self, ExportFormat};
@@ -29,7 +28,6 @@ enum What {
 
 #[derive(Args)]
 struct PolicyExport {
-    /// Which policy (default: the one that was promoted last)
     #[command(flatten)]
     policy: PolicyArgs,
     /// Folder to write, which must not exist or be empty; with --format gguf the file, which must not exist
@@ -77,21 +75,20 @@ pub(super) fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Re
     let What::Policy(args) = &args.what;
     let format = format(args)?;
     let text = args.policy.text(config)?;
-    let policy = block_on(async {
-        let iteration = match args.policy.is_given() {
-            true => None,
-            false => promoted(config).await?,
-        };
-        args.policy.or_iteration(iteration).load(config, &text).await
-    })?;
+    let store = Path::new(&config.run.dir).join(STORE_FILE);
+    ensure!(
+        args.policy.is_given() || store.exists(),
+        "there is no run in {} to export from; name a policy with --model MODEL, or the run's folder with --set run.dir=…",
+        config.run.dir
+    );
+    let Named { policy, name } = block_on(args.policy.load(config, &text))?;
     let notes = policy::export(&policy, config, &text, &args.out, format)?;
     let out = args.out.display();
     if common.json {
-        let json =
-            serde_json::json!({ "policy_hash": policy.hash(), "out": out.to_string(), "notes": notes });
+        let json = serde_json::json!({ "policy_hash": policy.hash(), "policy": name, "out": out.to_string(), "notes": notes });
         print(&pretty(&json)?)?;
     } else {
-        print(&format!("policy {:.10} written to {out}\n", policy.hash()))?;
+        print(&format!("policy {:.10} ({name}) written to {out}\n", policy.hash()))?;
         let lines: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
         print(&lines)?;
     }
@@ -113,18 +110,4 @@ fn format(args: &PolicyExport) -> Result<ExportFormat> {
         (Format::Merged, None) => ExportFormat::Merged,
         (Format::Peft, None) => ExportFormat::Peft,
     })
-}
-
-/// The iteration whose candidate was promoted last; 0 for the base.
-async fn promoted(config: &Config) -> Result<Option<u32>> {
-    let store = Path::new(&config.run.dir).join(STORE_FILE);
-    anyhow::ensure!(
-        store.exists(),
-        "there is no run in {} to export from; name a policy with --model MODEL, or the run's folder with --set run.dir=…",
-        config.run.dir
-    );
-    let reader = super::inspect::reader(config).await?;
-    let run = reader.run_of_arm(Arm::Reward).await?.context("the store holds no run yet")?;
-    let promotions = reader.promotions(run.id).await?;
-    Ok(Some(promotions.iter().rfind(|(_, p)| p.promoted).map_or(0, |(iteration, _)| *iteration)))
 }

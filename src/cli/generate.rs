@@ -9,9 +9,9 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::block_on;
-use super::policy::PolicyArgs;
+use super::policy::{Named, PolicyArgs};
 use super::profile::{ProfileArgs, Profiler};
-use super::terminal::json_line;
+use super::terminal::{json_line, note};
 use crate::config::Config;
 use crate::domain::{Address, FinishReason, Purpose, ReadRequest, Sampling, Score, Tree};
 use crate::improve::with_tools;
@@ -82,7 +82,8 @@ pub(super) fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> 
     ensure!(args.samples > 0, "--samples is 0; give at least 1");
     let profiler = Profiler::start(args.profile);
     let text = args.policy.text(config)?;
-    let policy = block_on(args.policy.load(config, &text))?;
+    let Named { policy, name } = block_on(args.policy.load(config, &text))?;
+    note(&format!("policy: {name}"));
     profiler.iter().for_each(|profiler| profiler.phase("open"));
     let mut jobs = Vec::new();
     for (line, content) in lines(args.input.as_deref())? {
@@ -207,7 +208,8 @@ struct LogprobsLine<'a> {
 
 pub(super) fn logprobs(config: &Config, args: &LogprobsArgs) -> Result<ExitCode> {
     let text = args.policy.text(config)?;
-    let policy = block_on(args.policy.load(config, &text))?;
+    let Named { policy, name } = block_on(args.policy.load(config, &text))?;
+    note(&format!("policy: {name}"));
     let (mut numbers, mut requests) = (Vec::new(), Vec::new());
     for (line, content) in lines(args.input.as_deref())? {
         let start = start(&text, args.no_special_tokens);

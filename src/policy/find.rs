@@ -83,6 +83,11 @@ impl PolicyKind {
         Policy::model(body, config)
     }
 
+    /// What kind of policy a run wrote into a checkpoint folder.
+    pub fn of_checkpoint(dir: &Path) -> Self {
+        if script::is_saved_in(dir) { Self::Scripted } else { Self::Model }
+    }
+
     /// The policy in a checkpoint folder. The base of an adapter is the configured model; frozen
     /// weights `in_memory` are shared, not read again.
     pub fn load(

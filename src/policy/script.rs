@@ -41,6 +41,11 @@ pub(super) fn save(script: &Scripted, dir: &Path) -> Result<()> {
     std::fs::write(dir.join(FILE), serde_json::to_string(&state)?).context("cannot write script.json")
 }
 
+/// Whether the checkpoint in `dir` is a script's.
+pub(super) fn is_saved_in(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
 /// The policy whose checkpoint is in `dir`.
 pub(super) fn load(dir: &Path, config: &Config, text: &Text) -> Result<Scripted> {
     let path = dir.join(FILE);

@@ -58,8 +58,8 @@ fn a_quantised_base_is_sampled_and_trained() {
     let outcome = sandbox.run(&["logprobs", "--iteration", "2", "lines.jsonl"]);
     assert_eq!(outcome.code, Some(1), "an adapter on other weights: {}", outcome.stdout);
     assert!(outcome.stderr.contains("give the model that the adapter was trained on"), "{}", outcome.stderr);
-    let plain = logprobs(&sandbox, &[]);
-    let quantised = logprobs(&sandbox, &["--set", "model.quantize=q8_0"]);
+    let plain = logprobs(&sandbox, &["--base"]);
+    let quantised = logprobs(&sandbox, &["--base", "--set", "model.quantize=q8_0"]);
     assert_ne!(plain, quantised, "eight bits are fewer");
     assert!(largest_difference(&plain, &quantised) < 0.5);
     assert_ne!(quantised, own, "the adapter counts");
@@ -223,7 +223,8 @@ fn a_policy_leaves_the_run_and_starts_another() {
     sandbox.run(&lora(&[PROMOTED])).success();
     let policies = policies(&sandbox);
     let own = logprobs(&sandbox, &["--iteration", "2"]);
-    assert_ne!(own, logprobs(&sandbox, &[]));
+    assert_ne!(own, logprobs(&sandbox, &["--base"]));
+    assert_eq!(own, logprobs(&sandbox, &[]), "the promoted one is meant where none is named");
 
     let export = |args: &[&str]| sandbox.run(&[&["export", "policy"], args].concat());
     let said = export(&["--out", "merged", "--json"]).success();

@@ -15,6 +15,7 @@ mod inspect;
 mod judge;
 mod lora;
 mod model;
+mod policies;
 mod profile;
 mod safety;
 mod sandbox;
