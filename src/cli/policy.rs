@@ -20,6 +20,9 @@ pub(super) struct PolicyArgs {
     /// (default: what the run in run.dir promoted last; without a run, model.path)
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["iteration", "base", "run"])]
     model: Option<PathBuf>,
+    /// The name that `model` had before it was found on this disk.
+    #[arg(skip)]
+    hub_name: Option<String>,
     /// The configured model, as it is before any run
     #[arg(long, conflicts_with_all = ["iteration", "run"])]
     base: bool,
@@ -51,8 +54,13 @@ enum Chosen {
 
 impl PolicyArgs {
     /// The value of `--model`, if it is given.
-    pub(super) fn model_mut(&mut self) -> Option<&mut PathBuf> {
-        self.model.as_mut()
+    pub(super) fn model(&self) -> Option<&Path> {
+        self.model.as_deref()
+    }
+
+    /// Puts the folder of a model of the hub in the place of its name.
+    pub(super) fn found(&mut self, folder: PathBuf) {
+        self.hub_name = self.model.replace(folder).map(|name| name.display().to_string());
     }
 
     /// Whether the command line names a policy.
@@ -73,7 +81,8 @@ impl PolicyArgs {
     /// Loads the policy, to be read.
     pub(super) async fn load(&self, config: &Config, text: &Text) -> Result<Named> {
         if let Some(path) = &self.model {
-            return Ok(Named { policy: Policy::to_read(path, config)?, name: path.display().to_string() });
+            let name = self.hub_name.clone().unwrap_or_else(|| path.display().to_string());
+            return Ok(Named { policy: Policy::to_read(path, config)?, name });
         }
         let dir = Path::new(&config.run.dir);
         match self.chosen(config).await? {

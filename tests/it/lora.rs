@@ -244,7 +244,7 @@ fn a_policy_leaves_the_run_and_starts_another() {
         other.run(&tiny(&["run"], &[&from, method])).success();
         let is_same = self::policies(&other)[0] == policies[2];
         assert_eq!(is_same, method == "train.method=lora", "{method} starts where the adapter ended");
-        let begins = logprobs(&other, &["--set", &from]);
+        let begins = logprobs(&other, &["--base", "--set", &from]);
         assert!(largest_difference(&begins, &own) < 1e-4, "{method} starts where the adapter ended");
         verified(&other);
     }

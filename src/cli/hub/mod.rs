@@ -15,7 +15,6 @@ use anyhow::{Context, Result};
 pub(super) use report::{HubReport, look};
 
 use super::Command;
-use super::policy::PolicyArgs;
 use crate::config::Config;
 use crate::hub::{Found, Hub, Want};
 use crate::policy::is_adapter;
@@ -44,12 +43,13 @@ pub(super) fn resolve_models(config: &mut Config, command: &mut Command, quiet: 
     let progress = FetchProgress::new(quiet);
     let on_event = |event| progress.on_event(event);
     let hub = Hub::new(settings, &on_event);
-    if let Some(folder) = policy.and_then(PolicyArgs::model_mut) {
-        let name = folder.display().to_string();
+    if let Some(policy) = policy
+        && let Some(name) = policy.model().map(|model| model.display().to_string())
+    {
         if let Some(found) = resolve(&hub, "--model", &name, Want::Either, None, &progress)? {
-            *folder = found.path;
+            policy.found(found.path);
         }
-        if !is_adapter(folder) && !needs_base {
+        if !policy.model().is_some_and(is_adapter) && !needs_base {
             return Ok(());
         }
     }
