@@ -15,7 +15,7 @@ mod tests;
 
 pub use run::{
     Event, Host, Orphan, RunLock, STORE_FILE, check_aux_models, check_tasks, collect_orphans, dataset,
-    ensure_explained, ensure_gradable, orphans, replay_notice, with_tools,
+    ensure_explained, ensure_gradable, orphans, replay_notice, special_notice, with_tools,
 };
 
 use anyhow::Result;

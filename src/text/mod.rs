@@ -13,6 +13,7 @@ mod chat;
 mod chat_prompt;
 mod files;
 mod gguf;
+mod plain;
 mod prompts;
 #[cfg(test)]
 mod seed;
@@ -20,7 +21,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokenizers::Tokenizer;
@@ -37,6 +38,7 @@ use crate::domain::{Choice, Stops, TaskKind};
 use crate::profile::{self, Operator};
 use bytes::Spelling;
 use chat_prompt::ChatPrompt;
+use plain::Renamed;
 
 /// A tokenizer with its special tokens, and the template that prompts are made with.
 #[derive(Clone)]
@@ -48,6 +50,8 @@ pub struct Text {
     special: SpecialIds,
     /// Special tokens as they are written.
     special_texts: Vec<String>,
+    /// Reads questions that contain such names; made when the first one is read.
+    renamed: Arc<OnceLock<Result<Renamed, String>>>,
     /// Whether some token includes the blanks next to it, so that not every byte can be decoded
     /// again.
     strips: bool,
@@ -138,6 +142,7 @@ impl Text {
             token_bytes,
             special,
             special_texts,
+            renamed: Arc::default(),
             strips: added.values().any(|token| token.lstrip || token.rstrip),
             prompts: Prompts::embedded()?,
             kind: TaskKind::Relations,
@@ -216,8 +221,13 @@ impl Text {
         Ok(self.leading_bos.into_iter().chain(ids).collect())
     }
 
+    /// The name of a special token that the text contains.
+    pub fn special_in(&self, text: &str) -> Option<&str> {
+        self.special_texts.iter().map(String::as_str).find(|special| text.contains(special))
+    }
+
     fn refuse_special(&self, text: &str) -> Result<()> {
-        match self.special_texts.iter().find(|special| text.contains(special.as_str())) {
+        match self.special_in(text) {
             Some(special) => {
                 bail!("the text contains the special token {special}, which isn't text: {text:?}")
             }
@@ -231,11 +241,25 @@ impl Text {
         let encoding = self.tokenizer.encode_fast(text, false);
         let ids =
             encoding.map_err(|error| anyhow!("{text:?} can't be tokenized: {error}"))?.get_ids().to_vec();
+        self.check_written(text, &ids)?;
+        Ok(ids)
+    }
+
+    /// The same, with marked names as plain text.
+    fn encode_marked(&self, text: &str) -> Result<Vec<u32>> {
+        let json = files::find(&self.files, "tokenizer.json").context("there is no tokenizer.json")?;
+        let renamed = self.renamed.get_or_init(|| Renamed::of(json).map_err(|error| format!("{error:#}")));
+        let ids = renamed.as_ref().map_err(|error| anyhow!("{error}"))?.encode(text)?;
+        self.check_written(&plain::unmarked(text), &ids)?;
+        Ok(ids)
+    }
+
+    fn check_written(&self, text: &str, ids: &[u32]) -> Result<()> {
         // Byte-pair encoding without an unknown token drops what it can't write, without an error.
         if self.spelling == Spelling::ByteLevel && !self.strips && self.tokenizer.get_normalizer().is_none() {
-            self.check_complete(text, &ids)?;
+            self.check_complete(text, ids)?;
         }
-        Ok(ids)
+        Ok(())
     }
 
     fn check_complete(&self, text: &str, ids: &[u32]) -> Result<()> {
@@ -285,9 +309,14 @@ impl Text {
     /// after the beginning token if this tokenizer puts one before a text.
     pub fn prompt_ids_of(&self, kind: TaskKind, question: &str) -> Result<Vec<u32>> {
         let _span = profile::span(Operator::Text);
-        self.refuse_special(question)?;
-        let asked = self.prompts.question(kind, question)?;
-        let ids = self.wrapped(&asked, "")?;
+        let ids = match self.special_in(question) {
+            None => self.wrapped(&self.prompts.question(kind, question)?, "")?,
+            Some(_) => {
+                let marked = plain::marked(question, &self.special_texts)?;
+                let asked = self.prompts.question(kind, &marked)?;
+                self.wrapped_by(|text| self.encode_marked(text), &asked, "")?
+            }
+        };
         ensure!(!ids.is_empty(), "the prompt for {question:?} is empty; check the template");
         Ok(ids)
     }
@@ -295,10 +324,19 @@ impl Text {
     /// A rendered template as a chat message, or else as plain text. The answer already begins with
     /// `begun`.
     fn wrapped(&self, asked: &str, begun: &str) -> Result<Vec<u32>> {
+        self.wrapped_by(|text| self.encode_parsing(text), asked, begun)
+    }
+
+    fn wrapped_by(
+        &self,
+        encode: impl Fn(&str) -> Result<Vec<u32>>,
+        asked: &str,
+        begun: &str,
+    ) -> Result<Vec<u32>> {
         let _span = profile::span(Operator::Text);
         let ids = match &self.chat {
-            Some(chat) => self.encode_parsing(&(chat.prompt(asked.trim())? + begun))?,
-            None => self.encode_parsing(&[asked, begun].concat())?,
+            Some(chat) => encode(&(chat.prompt(asked.trim())? + begun))?,
+            None => encode(&[asked, begun].concat())?,
         };
         let bos = self.leading_bos.filter(|bos| self.chat.is_none() && ids.first() != Some(bos));
         Ok(bos.into_iter().chain(ids).collect())

@@ -11,7 +11,7 @@ use crate::cli::hub::HubReport;
 use crate::cli::lengths::{self, SplitLengths};
 use crate::config::{Config, Matmul};
 use crate::data::{Dataset, Report};
-use crate::improve::{check_aux_models, check_tasks, dataset, replay_notice};
+use crate::improve::{check_aux_models, check_tasks, dataset, replay_notice, special_notice};
 use crate::model::{checkpoint_files, value_head_tensors};
 use crate::policy::checkpoints::ensure_space;
 use crate::policy::{Lengths, Policy, PolicyKind, Use, memory_advice, memory_needed, trainable};
@@ -118,7 +118,11 @@ pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis
         memory_needed_mib: memory_needed as u64 >> 20,
         disk_needed_mib: (checkpoints + forecast.stored_bytes()) >> 20,
         estimated_seconds: forecast.seconds(sampling.tokens_per_s, training_tokens_per_s),
-        notes: replay_notice(config, &tasks).into_iter().chain(unread_tensors(config)?).collect(),
+        notes: replay_notice(config, &tasks)
+            .into_iter()
+            .chain(special_notice(&tasks, &text))
+            .chain(unread_tensors(config)?)
+            .collect(),
         problems: Vec::new(),
     };
     let space = ensure_space(dir, diagnosis.disk_needed_mib << 20);

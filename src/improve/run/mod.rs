@@ -38,7 +38,7 @@ pub use self::host::{Event, Host};
 pub use self::lock::RunLock;
 pub use self::orphans::{Orphan, collect as collect_orphans, ensure_explained, orphans};
 pub(super) use self::session::Session;
-pub use self::tasks::{check_tasks, dataset, ensure_gradable, replay_notice};
+pub use self::tasks::{check_tasks, dataset, ensure_gradable, replay_notice, special_notice};
 use crate::config::Config;
 use crate::domain::{Arm, Progress, Split, Task, Trajectory};
 use crate::store::{Checkpoint, CheckpointKind, Store, StoredTree};

@@ -48,7 +48,7 @@ impl<'a> Session<'a> {
         let Loaded { text, base, dataset, report, aux_models, shortage } = loaded;
         store_current(host, &store, &row, config, &dataset).await?;
         (host.on_event)(Event::Started { run: row.id, arm, resumed });
-        let notice = tasks::replay_notice(config, &dataset);
+        let notices = [tasks::replay_notice(config, &dataset), tasks::special_notice(&dataset, &text)];
         let run = Run {
             store,
             config,
@@ -70,7 +70,7 @@ impl<'a> Session<'a> {
             _lock: lock,
         };
         if !resumed {
-            session.report_tasks(&report, notice).await?;
+            session.report_tasks(&report, notices).await?;
         }
         orphans::sweep(&session.run.dir).await?;
         if let Some(shortage) = shortage {
@@ -81,8 +81,8 @@ impl<'a> Session<'a> {
 
     /// Stores what was left out of the files, and shows how much; and whatever else there is to
     /// know about the tasks.
-    async fn report_tasks(&self, report: &data::Report, notice: Option<String>) -> Result<()> {
-        if let Some(message) = notice {
+    async fn report_tasks(&self, report: &data::Report, notices: [Option<String>; 2]) -> Result<()> {
+        for message in notices.into_iter().flatten() {
             self.warn(message).await?;
         }
         let (store, run) = (&self.run.store, self.run.id);

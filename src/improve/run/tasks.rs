@@ -89,6 +89,17 @@ pub fn replay_notice(config: &Config, tasks: &[Task]) -> Option<String> {
     })
 }
 
+/// A message for the user if questions contain the names of special tokens.
+pub fn special_notice(tasks: &[Task], text: &Text) -> Option<String> {
+    let named = tasks.iter().filter_map(|task| Some((task, text.special_in(&task.question)?)));
+    let (task, name) = named.clone().next()?;
+    Some(format!(
+        "{} questions contain the name of a special token, which is read as plain text: {} (`{name}`) is the first",
+        named.count(),
+        task.id
+    ))
+}
+
 /// Refuses, before the run begins, tasks that would stop it later.
 pub fn check_tasks(tasks: &[Task], text: &Text, context_max: usize) -> Result<()> {
     ensure_gradable(tasks)?;
