@@ -1,23 +1,27 @@
 //! `autodidact generate` and `autodidact logprobs`: a policy as a filter over JSON lines.
 
-use std::io::{BufRead, Read, Write};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::block_on;
 use super::policy::{Named, PolicyArgs};
 use super::profile::{ProfileArgs, Profiler};
 use super::terminal::{json_line, note};
+use super::{block_on, lines};
 use crate::config::Config;
 use crate::domain::{Address, FinishReason, Purpose, ReadRequest, Sampling, Score, Tree};
 use crate::improve::with_tools;
 use crate::rollout::{self, Job};
 use crate::score;
 use crate::text::Text;
+
+/// Most trajectories per line, and of all lines together.
+const SAMPLES_MAX: i64 = 100_000;
+const TRAJECTORIES_MAX: usize = 10_000_000;
 
 /// Lines read before anything is drawn.
 const LINES_MAX: usize = 1_000_000;
@@ -31,7 +35,7 @@ pub(super) struct GenerateArgs {
     #[arg(value_name = "FILE")]
     input: Option<PathBuf>,
     /// Trajectories per line
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=SAMPLES_MAX))]
     samples: u32,
     /// Decode greedily instead of with the configuration's [rollout] sampling
     #[arg(long)]
@@ -79,14 +83,21 @@ struct Generated<'a> {
 }
 
 pub(super) fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> {
-    ensure!(args.samples > 0, "--samples is 0; give at least 1");
     let profiler = Profiler::start(args.profile);
     let text = args.policy.text(config)?;
     let Named { policy, name } = block_on(args.policy.load(config, &text))?;
     note(&format!("policy: {name}"));
     profiler.iter().for_each(|profiler| profiler.phase("open"));
     let mut jobs = Vec::new();
-    for (line, content) in lines(args.input.as_deref())? {
+    let input = read_lines(args.input.as_deref())?;
+    let trajectories = input.len().saturating_mul(args.samples as usize);
+    ensure!(
+        trajectories <= TRAJECTORIES_MAX,
+        "{} lines with {} samples each are {trajectories} trajectories; at most {TRAJECTORIES_MAX}",
+        input.len(),
+        args.samples
+    );
+    for (line, content) in input {
         let start = start(&text, args.no_special_tokens);
         let prompt_ids = prompt_ids(&text, &start, &content).with_context(|| format!("in line {line}"))?;
         for sample in 0..args.samples {
@@ -166,23 +177,14 @@ fn prompt_ids(text: &Text, start: &impl Fn(&str) -> Result<Vec<u32>>, content: &
     }
 }
 
-/// Non-empty lines with their numbers, from 1.
-fn lines(path: Option<&std::path::Path>) -> Result<Vec<(usize, String)>> {
-    let reader: Box<dyn Read> = match path {
-        Some(path) => {
-            Box::new(std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
-        }
-        None => Box::new(std::io::stdin()),
-    };
-    let mut lines = Vec::new();
-    for (index, line) in std::io::BufReader::new(reader).lines().enumerate() {
-        let line = line.with_context(|| format!("cannot read line {} of the input", index + 1))?;
-        ensure!(index < LINES_MAX, "the input has more than {LINES_MAX} lines; split it");
-        if !line.trim().is_empty() {
-            lines.push((index + 1, line));
-        }
+/// Lines that aren't blank, with their numbers from 1.
+fn read_lines(path: Option<&Path>) -> Result<Vec<(usize, String)>> {
+    let mut found = Vec::new();
+    for numbered in lines::numbered(lines::open(path)?) {
+        found.push(numbered?);
+        ensure!(found.len() <= LINES_MAX, "the input has more than {LINES_MAX} lines; split it");
     }
-    Ok(lines)
+    Ok(found)
 }
 
 /// A sequence to read: ids as they are, or texts to tokenize.
@@ -211,7 +213,7 @@ pub(super) fn logprobs(config: &Config, args: &LogprobsArgs) -> Result<ExitCode>
     let Named { policy, name } = block_on(args.policy.load(config, &text))?;
     note(&format!("policy: {name}"));
     let (mut numbers, mut requests) = (Vec::new(), Vec::new());
-    for (line, content) in lines(args.input.as_deref())? {
+    for (line, content) in read_lines(args.input.as_deref())? {
         let start = start(&text, args.no_special_tokens);
         requests.push(sequence(&text, &start, &content).with_context(|| format!("in line {line}"))?);
         numbers.push(line);

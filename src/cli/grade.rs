@@ -1,7 +1,7 @@
 //! `autodidact grade`: what a text claims, whether that is the answer, and why, as JSON lines.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -9,13 +9,11 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::lines;
 use super::terminal::json_line;
 use crate::answer::{self, Why};
 use crate::domain::TaskKind;
 use crate::domain::expression::Expression;
-
-/// Longest line, in bytes.
-const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// What Game of 24 asks for where no target is given.
 const TARGET: i64 = 24;
@@ -111,41 +109,16 @@ struct Verdict {
 
 /// Writes a verdict for every line of the input.
 pub(super) fn perform(args: &GradeArgs) -> Result<ExitCode> {
-    let reader: Box<dyn Read> = match &args.input {
-        Some(path) => Box::new(open(path)?),
-        None => Box::new(std::io::stdin()),
-    };
     let mut out = std::io::stdout().lock();
-    grade_all(args.kind, BufReader::new(reader), &mut out)?;
+    grade_all(args.kind, lines::open(args.input.as_deref())?, &mut out)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(path: &Path) -> Result<std::fs::File> {
-    std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))
-}
-
 /// A verdict for every line that isn't blank. An error comes after the verdicts of all lines before.
-fn grade_all(form: Form, mut reader: impl BufRead, out: &mut impl Write) -> Result<()> {
-    let mut bytes = Vec::new();
-    for number in 1.. {
-        bytes.clear();
-        let mut limited = reader.by_ref().take(LINE_BYTES_MAX as u64 + 1);
-        let length = limited
-            .read_until(b'\n', &mut bytes)
-            .with_context(|| format!("cannot read line {number} of the input"))?;
-        if length == 0 {
-            break;
-        }
-        ensure!(
-            length <= LINE_BYTES_MAX,
-            "line {number} has more than {LINE_BYTES_MAX} bytes; shorten its text"
-        );
-        let text = std::str::from_utf8(&bytes)
-            .with_context(|| format!("line {number} is not UTF-8; save the file as UTF-8"))?;
-        if text.trim().is_empty() {
-            continue;
-        }
-        let verdict = line(text).and_then(|line| verdict(form, &line));
+fn grade_all(form: Form, reader: impl BufRead, out: &mut impl Write) -> Result<()> {
+    for numbered in lines::numbered(reader) {
+        let (number, text) = numbered?;
+        let verdict = line(&text).and_then(|line| verdict(form, &line));
         let verdict = verdict.with_context(|| format!("in line {number}"))?;
         json_line(out, &verdict)?;
     }
@@ -266,6 +239,7 @@ fn made(claimed: Result<String, Why>, gold: &str) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::lines::LINE_BYTES_MAX;
     use super::*;
 
     fn graded(form: Form, input: &str) -> (String, Option<String>) {

@@ -13,6 +13,7 @@ mod hub;
 mod init;
 mod inspect;
 mod lengths;
+mod lines;
 mod matmul;
 mod policy;
 mod pretrain;

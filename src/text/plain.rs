@@ -1,7 +1,7 @@
 //! Questions that contain the name of a special token, such as `<filename>`: there it is plain text,
 //! as for `tokenizers` with special tokens off.
 //!
-//! The prompt around a question has special tokens of its own. So the question's names are marked
+//! The prompt around a question has its special tokens too. So the question's names are marked
 //! before the prompt is written, and then a tokenizer reads the prompt in which special tokens have
 //! other names, which no text contains.
 

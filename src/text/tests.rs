@@ -317,7 +317,7 @@ fn a_checkpoint_with_a_chat_template_is_asked_through_it() {
     ];
     let hashes: std::collections::HashSet<&str> = hashes.iter().map(Text::hash).collect();
     assert_eq!(hashes.len(), 5);
-    // As plain text it has characters that this vocabulary lacks, and no token of its own.
+    // As plain text it has characters that this vocabulary lacks, and so no token.
     assert_eq!(text.special_in("b<e>?"), Some("<e>"));
     assert_eq!(text.prompt_ids("b<e>?").unwrap(), [0, 11, 7, 8, 6]);
 }

@@ -91,3 +91,20 @@ fn json_escapes_what_a_terminal_acts_on_and_keeps_the_value() {
     assert!(is_clean(&text), "{text:?}");
     assert!(text.success().contains("\\u{1b}[2J"));
 }
+
+#[test]
+fn input_is_bounded_in_length_and_number() {
+    let sandbox = Sandbox::new();
+    let long = format!("{{\"text\": \"{}\"}}\n", "x".repeat(17 << 20));
+    fs::write(sandbox.path().join("long.jsonl"), &long).unwrap();
+    for command in [&["generate"][..], &["logprobs"], &["grade", "--kind", "number"]] {
+        let outcome = sandbox.run(&[command, &["long.jsonl"]].concat());
+        assert_eq!(outcome.code, Some(1), "{command:?}");
+        assert!(outcome.stderr.contains("line 1 has more than 16777216 bytes"), "{}", outcome.stderr);
+    }
+    fs::write(sandbox.path().join("many"), "a\n".repeat(200)).unwrap();
+    assert_eq!(sandbox.run(&["generate", "--samples", "4000000000", "many"]).code, Some(2));
+    let many = sandbox.run(&["generate", "--samples", "100000", "many"]);
+    assert_eq!(many.code, Some(1));
+    assert!(many.stderr.contains("20000000 trajectories; at most 10000000"), "{}", many.stderr);
+}
