@@ -90,7 +90,7 @@ pub(super) fn special_ids(files: &[TokenizerFile], tokenizer: &Tokenizer) -> Res
         let config = json(files, name)?;
         eos.extend(ids(&config, name, "eos_token_id")?);
         bos = bos.or(ids(&config, name, "bos_token_id")?.first().copied());
-        pad = pad.or(ids(&config, name, "pad_token_id")?.first().copied());
+        pad = pad.or(pad_id(&config));
     }
     let mut seen = std::collections::BTreeSet::new();
     eos.retain(|&id| seen.insert(id));
@@ -167,19 +167,22 @@ pub(super) fn adds_bos(files: &[TokenizerFile]) -> Result<Option<bool>> {
     Ok(json(files, "tokenizer_config.json")?["add_bos_token"].as_bool())
 }
 
-/// The token ids under `key`: a number, a list of them, or nothing. A negative number stands for no
-/// token.
+/// The token ids under `key`: a number, a list of them, or nothing.
 fn ids(config: &Value, file: &str, key: &str) -> Result<Vec<u32>> {
-    let one = |value: &Value| match value.as_i64() {
-        Some(..0) => Some(None),
-        Some(id) => u32::try_from(id).ok().map(Some),
-        None => None,
-    };
-    let ids: Option<Vec<Option<u32>>> = match &config[key] {
+    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    let ids = match &config[key] {
         Value::Null => Some(Vec::new()),
         Value::Array(values) => values.iter().map(one).collect(),
         value => one(value).map(|id| vec![id]),
     };
-    ids.map(|ids| ids.into_iter().flatten().collect())
-        .ok_or_else(|| anyhow!("{file}: {key} is {}, neither a token id nor a list of them", config[key]))
+    ids.ok_or_else(|| anyhow!("{file}: {key} is {}, neither a token id nor a list of them", config[key]))
+}
+
+/// The token that pads. Nothing here pads, so anything that is no token stands for none.
+fn pad_id(config: &Value) -> Option<u32> {
+    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match &config["pad_token_id"] {
+        Value::Array(values) => values.iter().find_map(one),
+        value => one(value),
+    }
 }

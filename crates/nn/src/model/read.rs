@@ -53,12 +53,12 @@ impl Keys {
     }
 }
 
-/// Token ids as configurations write them; a negative one stands for none.
+/// Token ids as configurations write them.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum OneOrMany {
-    One(i64),
-    Many(Vec<i64>),
+enum OneOrMany<T = u32> {
+    One(T),
+    Many(Vec<T>),
 }
 
 /// Reads the text of a `config.json`.
@@ -139,7 +139,10 @@ fn sizes(keys: &Keys, family: Family) -> Result<ModelConfig> {
         tie_word_embeddings: keys.get("tie_word_embeddings")?.unwrap_or(defaults.tie_word_embeddings),
         bos_token_id: keys.get::<OneOrMany>("bos_token_id")?.and_then(|ids| ids.list().first().copied()),
         eos_token_ids: keys.get::<OneOrMany>("eos_token_id")?.map_or(Vec::new(), OneOrMany::list),
-        pad_token_id: keys.get::<OneOrMany>("pad_token_id")?.and_then(|ids| ids.list().first().copied()),
+        // A negative one stands for none.
+        pad_token_id: keys
+            .get::<OneOrMany<i64>>("pad_token_id")?
+            .and_then(|ids| ids.list().into_iter().find_map(|id| u32::try_from(id).ok())),
         // The caller fills in the rest.
         rope: rope::RopeParameters::new(defaults.rope_theta),
         sliding_rope: None,
@@ -151,13 +154,12 @@ fn sizes(keys: &Keys, family: Family) -> Result<ModelConfig> {
     })
 }
 
-impl OneOrMany {
-    fn list(self) -> Vec<u32> {
-        let ids = match self {
+impl<T> OneOrMany<T> {
+    fn list(self) -> Vec<T> {
+        match self {
             Self::One(id) => vec![id],
             Self::Many(ids) => ids,
-        };
-        ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect()
+        }
     }
 }
 
