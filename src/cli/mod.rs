@@ -115,7 +115,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     let common = cli.common;
     if let Command::Init(args) = &cli.command {
         // It may be there to repair a broken configuration.
-        return init::perform(args);
+        return init::perform(args, &common.set);
     }
     if let Command::Grade(args) = &cli.command {
         // Answers are read the same under every configuration.
@@ -133,7 +133,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     matmul::settle(&mut config, &command)?;
     match command {
         Command::Run(args) => run::perform(&common, &config, &args),
-        Command::Init(args) => init::perform(&args),
+        Command::Init(args) => init::perform(&args, &common.set),
         Command::Eval(args) => evaluate::perform(&common, &config, &args),
         Command::Generate(args) => generate::perform(&config, &args),
         Command::Logprobs(args) => generate::logprobs(&config, &args),
@@ -162,8 +162,9 @@ impl Common {
         overrides.extend(self.set.iter().cloned());
         overrides.extend(self.device.iter().map(|device| ("run.device".to_owned(), device.clone())));
         let from = path.map_or_else(String::new, |p| format!(" (from {})", p.display()));
-        Config::load(text.as_deref(), &overrides)
-            .with_context(|| format!("cannot use the configuration{from}"))
+        let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        let file = text.as_deref().map(|text| (text, folder));
+        Config::load_from(file, &overrides).with_context(|| format!("cannot use the configuration{from}"))
     }
 }
 

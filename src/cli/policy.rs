@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::inspect::reader;
-use crate::config::Config;
+use crate::config::{Config, is_same_model};
 use crate::domain::Arm;
 use crate::improve::STORE_FILE;
 use crate::policy::{Policy, PolicyKind, Use, is_adapter};
@@ -148,8 +148,11 @@ impl PolicyArgs {
 fn is_of_another_model(run: &Run, config: &Config) -> Result<bool> {
     let stored: serde_json::Value =
         serde_json::from_str(&run.config_json).context("the run's configuration is damaged")?;
-    let differs =
-        |key: &str, value: &str| stored["model"][key].as_str().is_some_and(|stored| stored != value);
+    let differs = |key: &str, value: &str| {
+        stored["model"][key]
+            .as_str()
+            .is_some_and(|stored| !is_same_model(&format!("model.{key}"), stored, value))
+    };
     Ok(differs("path", &config.model.path) || differs("adapter", &config.model.adapter))
 }
 

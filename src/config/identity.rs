@@ -12,8 +12,18 @@ use serde_json::Value;
 use super::Config;
 
 /// Keys, or sections of them, that decide no row and no weight: where a run lives, how long it may take, on how many
-/// threads, for how many iterations, and what is only another order of the same arithmetic.
-const FREE: [&str; 5] = ["run", "engine", "checkpoints", "pretrain", "train.checkpointing"];
+/// threads, for how many iterations, and what is only another order of the same arithmetic; and paths whose contents are
+/// hashed for themselves.
+const FREE: [&str; 8] = [
+    "run",
+    "engine",
+    "checkpoints",
+    "pretrain",
+    "train.checkpointing",
+    "model.prompts",
+    "tasks.file",
+    "tasks.heldout_file",
+];
 
 /// The one key of [`FREE`]'s sections that decides something.
 const SEED: &str = "run.seed";
@@ -25,6 +35,12 @@ pub struct Difference {
     /// JSON; null if the configuration has no such key.
     pub stored: Value,
     pub given: Value,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} then, {} now", self.key, self.stored, self.given)
+    }
 }
 
 /// Values by `section.key`.
@@ -115,6 +131,7 @@ mod tests {
             ("engine.batch_tokens", "4096"),
             ("train.checkpointing", "on"),
             ("model.matmul", "f32"),
+            ("model.prompts", "prompts"),
         ] {
             assert_eq!(load(&[pair]).hash(), base.hash(), "{pair:?}");
             assert_eq!(load(&[pair]).differences(&base.to_json()), [], "{pair:?}");
@@ -141,6 +158,13 @@ mod tests {
             assert_eq!(found.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(), [key]);
             assert_eq!(base.differences(&other.to_json())[0].stored, found[0].given, "{key}");
         }
+    }
+
+    #[test]
+    fn files_of_tasks_may_move() {
+        let file = |path| load(&[("tasks.kind", "file"), ("tasks.file", path)]);
+        assert_eq!(file("a.jsonl").hash(), file("b.jsonl").hash());
+        assert_eq!(file("a.jsonl").differences(&file("b.jsonl").to_json()), []);
     }
 
     #[test]

@@ -6,12 +6,17 @@
 //! text and pairs.
 
 mod identity;
+mod keys;
+mod paths;
 mod validate;
+
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 pub use identity::Difference;
+pub(crate) use paths::is_same_model;
 
 pub use crate::data::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
 pub use crate::domain::Snapshot;
@@ -97,74 +102,34 @@ impl Config {
     /// `overrides` are in rising precedence: environment first, `--set` last. A value is read as
     /// TOML (`3`, `0.5`, `[1, 4]`, `"text"`) and, if it isn't valid TOML, as a plain string. Where
     /// the default is text, a number or a date is the text that was written.
+    ///
+    /// # Errors
+    /// Names every unknown key and every value that can't be used.
     pub fn load(file: Option<&str>, overrides: &[(String, String)]) -> Result<Self> {
+        Self::load_from(file.map(|text| (text, Path::new(""))), overrides)
+    }
+
+    /// As [`Config::load`], for a file in a folder: its relative paths count from there.
+    ///
+    /// # Errors
+    /// Names every unknown key and every value that can't be used.
+    pub fn load_from(file: Option<(&str, &Path)>, overrides: &[(String, String)]) -> Result<Self> {
         let mut table: toml::Table = DEFAULT_TOML.parse().context("the built-in configuration is broken")?;
-        if let Some(text) = file {
-            let user: toml::Table = text.parse().context("the configuration is not valid TOML")?;
-            overlay(&mut table, user, "")?;
-        }
-        for (key, value) in overrides {
-            set(&mut table, key, value)?;
-        }
+        let mut given = match file {
+            Some((text, folder)) => keys::of_file(text, |table| paths::from_folder(table, folder))?,
+            None => Vec::new(),
+        };
+        given.extend(overrides.iter().flat_map(|(key, value)| keys::of_pair(&table, key, value)));
+        let laid = given.into_iter().map(|given| keys::lay(&mut table, given));
+        let mut problems: Vec<String> = laid.filter_map(|laid| Some(laid.err()?.to_string())).collect();
         let config: Self = toml::Value::Table(table).try_into().context("the configuration is invalid")?;
-        let problems = config.problems();
-        if !problems.is_empty() {
-            bail!("the configuration is invalid:\n  - {}", problems.join("\n  - "));
-        }
-        Ok(config)
-    }
-}
-
-/// Lays `user` over `table`; a key that isn't there is refused with its full name.
-fn overlay(table: &mut toml::Table, user: toml::Table, prefix: &str) -> Result<()> {
-    for (key, value) in user {
-        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match (table.get_mut(&key), value) {
-            (None, _) => bail!("unknown configuration key `{name}`{}", suggestion(table, &key)),
-            (Some(toml::Value::Table(inner)), toml::Value::Table(user)) => overlay(inner, user, &name)?,
-            (Some(toml::Value::Table(_)), other) => bail!("`{name}` is a section, not a value ({other})"),
-            (Some(slot), value) => *slot = coerced(slot, value),
+        problems.extend(config.problems());
+        match problems.as_slice() {
+            [] => Ok(config),
+            [problem] => bail!("the configuration is invalid: {problem}"),
+            problems => bail!("the configuration is invalid:\n  - {}", problems.join("\n  - ")),
         }
     }
-    Ok(())
-}
-
-/// An integer given where the default is a float is that float.
-fn coerced(slot: &toml::Value, value: toml::Value) -> toml::Value {
-    match (slot, value) {
-        (toml::Value::Float(_), toml::Value::Integer(i)) => toml::Value::Float(i as f64),
-        (_, value) => value,
-    }
-}
-
-fn suggestion(table: &toml::Table, key: &str) -> String {
-    let known = table.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-    format!("; known here, instead of `{key}`: {known}")
-}
-
-fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
-    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    let mut user = match parsed {
-        // The text is what was meant: `run.dir=20240726`, `model.path=true`.
-        Some(scalar) if is_text(table, key) && !(scalar.is_str() || scalar.is_array()) => {
-            toml::Value::String(value.to_owned())
-        }
-        Some(parsed) => parsed,
-        None => toml::Value::String(value.to_owned()),
-    };
-    for part in key.rsplit('.') {
-        let mut outer = toml::Table::new();
-        outer.insert(part.to_owned(), user);
-        user = toml::Value::Table(outer);
-    }
-    let toml::Value::Table(user) = user else { bail!("`{key}` is not a configuration key") };
-    overlay(table, user, "").with_context(|| format!("in the setting `{key}={value}`"))
-}
-
-/// Whether the key is one whose values are text.
-fn is_text(table: &toml::Table, key: &str) -> bool {
-    let Some((section, name)) = key.split_once('.') else { return false };
-    table.get(section).and_then(|section| section.get(name)).is_some_and(toml::Value::is_str)
 }
 
 #[cfg(test)]
@@ -201,12 +166,58 @@ mod tests {
         assert_eq!(load(&[("rollout.temperature", "1")]).unwrap().rollout.temperature, 1.0);
     }
 
+    fn refused(file: &str, pairs: &[(&str, &str)]) -> String {
+        let pairs: Vec<_> = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        format!("{:#}", Config::load(Some(file), &pairs).unwrap_err())
+    }
+
     #[test]
-    fn unknown_keys_are_refused_by_name() {
-        let error = format!("{:#}", load(&[("rollout.temprature", "1")]).unwrap_err());
-        assert!(error.contains("rollout.temprature"), "{error}");
-        let error = format!("{:#}", Config::load(Some("[rollouts]\nn = 1"), &[]).unwrap_err());
-        assert!(error.contains("rollouts"), "{error}");
+    fn unknown_keys_are_named_with_their_line_and_what_was_meant() {
+        let file = "[run]\nseed = 1\nsede = 2\n\n[rollouts]\ntasks = 3\n[tasks]\nfields.qestion = 'q'\n[train]\n\
+                    temperature = 1\n[x]\nnothing_like_it = 1\n";
+        let error = refused(file, &[("rollout.temprature", "1"), ("seed", "1")]);
+        let lines: Vec<&str> = error.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "  - line 3: unknown key `run.sede`; did you mean `run.seed`?",
+                "  - line 6: unknown key `rollouts.tasks`; did you mean `rollout.tasks`?",
+                "  - line 8: unknown key `tasks.fields.qestion`; did you mean `tasks.fields.question`?",
+                "  - line 10: unknown key `train.temperature`; did you mean `critic.temperature` or \
+                 `eval.temperature` or `judge.temperature` or `rollout.temperature`?",
+                "  - line 12: unknown key `x.nothing_like_it`; `autodidact init` writes all keys with their meaning",
+                "  - in the setting `rollout.temprature=1`: unknown key `rollout.temprature`; did you mean \
+                 `rollout.temperature`?",
+                "  - in the setting `seed=1`: unknown key `seed`; did you mean `pretrain.seed` or `run.seed` or \
+                 `tasks.seed`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_named_with_what_is_wanted() {
+        for (key, value, wanted) in [
+            ("run.iterations", "three", "run.iterations = \"three\": give a whole number, such as 3"),
+            ("run.iterations", "2.5", "run.iterations = 2.5: give a whole number, such as 3"),
+            ("run.iterations", "-1", "run.iterations = -1: give a whole number, 0 or more"),
+            ("rollout.temperature", "hot", "rollout.temperature = \"hot\": give a number, such as 0.6"),
+            ("tasks.few_shot", "1", "tasks.few_shot = 1: give true or false"),
+            ("model.chat", "maybe", "model.chat = \"maybe\": give \"auto\" or \"plain\""),
+            ("model.matmul", "fast", "`fast` is not one of auto, f32, bf16x3"),
+            ("run", "5", "`run` is a section, and 5 is not: its keys are "),
+            ("tasks.kind", "gsm8k", "that is a format of files"),
+            ("tasks.kind", "gsm9k", "give one of \"relations\""),
+            ("tasks.fields", "{ qestion = \"q\" }", "unknown key `tasks.fields.qestion`"),
+            ("rollout.stop", "7", "give a value such as []"),
+        ] {
+            let error = refused("", &[(key, value)]);
+            assert!(error.contains(wanted), "{key}={value}: {error}");
+        }
+        assert!(
+            refused("[run]\ndir = 5", &[]).contains("line 2: run.dir = 5: give a text in quotes, such as")
+        );
+        assert!(refused("run = 5", &[]).contains("line 1: `run` is a section"));
+        assert!(refused("[run\n", &[]).contains("not valid TOML"));
     }
 
     #[test]
@@ -219,10 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_are_named() {
-        let error = format!("{:#}", load(&[("model.date", "today"), ("model.chat", "maybe")]).unwrap_err());
-        assert!(error.contains("maybe"), "{error}");
-        let error = format!("{:#}", load(&[("model.date", "2024-7-1")]).unwrap_err());
-        assert!(error.contains("model.date"), "{error}");
+    fn a_key_and_a_bad_value_elsewhere_are_one_error() {
+        let error =
+            refused("[gate]\nconfidense = 2\n", &[("model.chat", "maybe"), ("model.date", "2024-7-1")]);
+        for part in ["gate.confidense", "maybe", "model.date"] {
+            assert!(error.contains(part), "{part} not in {error}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::config::{Config, Difference};
+use crate::config::{Config, Difference, is_same_model};
 use crate::domain::Task;
 use crate::store;
 
@@ -32,13 +32,13 @@ impl Identity<'_> {
         let dir = &self.config.run.dir;
         let (_, rest) = run.config_hash.split_once('-').unwrap_or((&run.config_hash, ""));
         let (tasks, aux_models) = rest.split_once('-').unwrap_or((rest, ""));
-        let differences = self.config.differences(&run.config_json);
+        let mut differences = self.config.differences(&run.config_json);
+        differences.retain(|d| !is_one_model(d));
         if !differences.is_empty() {
-            let shown = |d: &Difference| format!("{}: {} then, {} now", d.key, d.stored, d.given);
             bail!(
                 "{dir} holds a run with another configuration ({}); run with the same settings to resume it, or choose \
                  another folder with --set run.dir=…",
-                differences.iter().map(shown).collect::<Vec<_>>().join("; ")
+                differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             );
         }
         ensure!(
@@ -64,6 +64,13 @@ impl Identity<'_> {
         );
         Ok(())
     }
+}
+
+/// Whether the difference is only in how the path of a model is written.
+fn is_one_model(difference: &Difference) -> bool {
+    let Difference { key, stored, given } = difference;
+    let both = stored.as_str().zip(given.as_str());
+    both.is_some_and(|(stored, given)| is_same_model(key, stored, given))
 }
 
 /// Hash of all tasks, in order.
@@ -145,6 +152,17 @@ mod tests {
     }
 
     #[test]
+    fn a_model_may_be_called_by_another_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path).display().to_string();
+        std::fs::create_dir(at("model")).unwrap();
+        let row = begun(&identity(&config(&[("model.path", &at("model"))])));
+        identity(&config(&[("model.path", &at("model/../model"))])).check(&row).unwrap();
+        let elsewhere = config(&[("model.path", &at("other"))]);
+        assert!(identity(&elsewhere).check(&row).unwrap_err().to_string().contains("model.path: "));
+    }
+
+    #[test]
     fn what_may_change_on_resuming_is_no_difference() {
         let row = begun(&identity(&config(&[])));
         let free = [
@@ -153,6 +171,7 @@ mod tests {
             ("run.wall_clock_max_s", "5"),
             ("engine.batch_tokens", "4096"),
             ("checkpoints.keep", "9"),
+            ("model.prompts", "prompts"),
         ];
         identity(&config(&free)).check(&row).unwrap();
         let seed = config(&[("run.seed", "5")]);
