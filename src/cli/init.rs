@@ -10,7 +10,7 @@ use super::terminal::print;
 use crate::config::{Config, DEFAULT_TOML};
 use crate::text;
 
-/// What `--minimal` writes, beside what `--set` names.
+/// What `--minimal` writes, in addition to what `--set` names.
 const MINIMAL: [&str; 5] = ["run.iterations", "model.path", "tasks.kind", "tasks.file", "train.method"];
 
 #[derive(Args)]
@@ -26,7 +26,7 @@ pub(super) struct InitArgs {
     force: bool,
 }
 
-/// Writes the configuration with what `set` says. Prompts that are there already stay as they are.
+/// Writes the configuration with the values of `set`. Prompts that are there already stay as they are.
 pub(super) fn perform(args: &InitArgs, set: &[(String, String)]) -> Result<ExitCode> {
     let path = args.dir.join("autodidact.toml");
     ensure!(

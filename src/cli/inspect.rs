@@ -11,14 +11,17 @@ use super::{Common, block_on};
 use crate::answer;
 use crate::config::Config;
 use crate::domain::Arm;
-use crate::improve::STORE_FILE;
+use crate::improve::{self, STORE_FILE};
 use crate::inspect::{self, Style};
 use crate::policy::PolicyKind;
-use crate::report::{self, RunWithProfile, RunsReport, Verdict};
+use crate::report::{self, RunWithProfile, RunsReport, Verdict, Worker};
 use crate::store::{self, Reader};
 
 /// Most rows that `inspect sql` prints.
 const SQL_ROWS_MAX: usize = 1000;
+
+/// Columns below which `COLUMNS` is not believed.
+const WIDTH_MIN: u16 = 20;
 
 #[derive(Args)]
 pub(super) struct InspectArgs {
@@ -62,12 +65,15 @@ pub(super) fn perform(common: &Common, config: &Config, args: &InspectArgs) -> R
         let json = common.json;
         let text = match &args.what {
             What::Runs => {
-                let report = RunsReport::gather(&reader).await?;
+                let mut report = RunsReport::gather(&reader).await?;
+                report.seen(working_on(config, &reader).await?.map(|(run, _)| run));
                 if json { pretty(&report)? } else { inspect::runs(&report, &style) }
             }
             What::Run { run } => {
                 let run = run_or_main(&reader, *run).await?;
-                let report = with_profile(config, report::run(&reader, run, VERDICT).await?);
+                let mut report = report::run(&reader, run, VERDICT).await?;
+                report.seen(working_on(config, &reader).await?);
+                let report = with_profile(config, report);
                 if json { pretty(&report)? } else { run_text(&report, &style) }
             }
             What::Iteration { iteration, run } => {
@@ -94,6 +100,19 @@ pub(super) fn perform(common: &Common, config: &Config, args: &InspectArgs) -> R
 /// How reports learn who was right: they compare no answers themselves.
 pub(super) const VERDICT: Verdict<'static> = &answer::is_right;
 
+/// The run that a process is working on now, and that process.
+async fn working_on(config: &Config, reader: &Reader) -> Result<Option<(i64, Worker)>> {
+    let dir = Path::new(&config.run.dir);
+    let Some(holder) = improve::holder(dir)? else { return Ok(None) };
+    // What was written last is in the store's log, if there is one.
+    let written = [format!("{STORE_FILE}-wal"), STORE_FILE.to_owned()]
+        .iter()
+        .filter_map(|name| dir.join(name).metadata().ok()?.modified().ok()?.elapsed().ok())
+        .min();
+    let worker = Worker { pid: holder.pid, last_write_s: written.map(|age| age.as_secs()) };
+    Ok(report::current_run(reader).await?.map(|run| (run, worker)))
+}
+
 /// The report with the run's profile, if there is one. A report is still whole without it.
 fn with_profile(config: &Config, report: report::RunReport) -> RunWithProfile {
     let profile = report::measured_profile(Path::new(&config.run.dir), report.arm, report.run);
@@ -114,9 +133,10 @@ pub(super) fn run_text(run: &RunWithProfile, style: &Style) -> String {
     text
 }
 
-/// Colour if a terminal wants it, and its width.
+/// Colour if a terminal wants it, and its width; elsewhere that of `COLUMNS`, if it is set.
 pub(super) fn style() -> Style {
-    Style { color: colour(), width: comfy_table::Table::new().width() }
+    let columns = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|width| *width >= WIDTH_MIN);
+    Style { color: colour(), width: comfy_table::Table::new().width().or_else(columns) }
 }
 
 /// The store of the configured run, for reading.

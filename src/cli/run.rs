@@ -1,5 +1,6 @@
 //! `autodidact run`: drives the loop and ends with what it gave.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -16,9 +17,9 @@ use super::{Common, EXIT_STOPPED, block_on};
 use crate::config::Config;
 use crate::domain::{Arm, RunState};
 use crate::improve::{self, Event, Host, Outcome};
-use crate::policy::{PolicyKind, checkpoints};
+use crate::policy::PolicyKind;
 use crate::profile::Report;
-use crate::report::{self, RunWithProfile};
+use crate::report::{self, RunReport, RunWithProfile};
 
 #[derive(Args)]
 pub(super) struct RunArgs {
@@ -76,13 +77,37 @@ pub(super) fn perform(common: &Common, config: &Config, args: &RunArgs) -> Resul
         milestones: AtomicU64::new(0),
     };
     let kind = if args.policy == "scripted" { PolicyKind::Scripted } else { PolicyKind::Model };
-    let outcome = block_on(improve::run(&host, config, kind, arm))?;
+    let outcome = match block_on(needs_main(config, arm))? {
+        // The arm needs what it is compared with.
+        true => {
+            note(&format!("the control arm `{arm}` is compared with the loop proper, which comes first"));
+            let main = block_on(improve::run(&host, config, kind, Arm::Reward))?;
+            match main.state {
+                RunState::Done => block_on(improve::run(&host, config, kind, arm))?,
+                _ => main,
+            }
+        }
+        false => block_on(improve::run(&host, config, kind, arm))?,
+    };
+    progress.finish();
     let profile = profiler.map(|profiler| profiler.finish());
-    block_on(summary(common, config, &outcome, profile))?;
+    block_on(summary(common, config, args, &outcome, profile))?;
     Ok(match outcome.state {
         RunState::Stopped => ExitCode::from(EXIT_STOPPED),
         _ => ExitCode::SUCCESS,
     })
+}
+
+/// Whether the loop proper has yet to be run, or to be ended, before this arm.
+async fn needs_main(config: &Config, arm: Arm) -> Result<bool> {
+    if arm == Arm::Reward {
+        return Ok(false);
+    }
+    if !Path::new(&config.run.dir).join(improve::STORE_FILE).exists() {
+        return Ok(true);
+    }
+    let main = super::inspect::reader(config).await?.run_of_arm(Arm::Reward).await?;
+    Ok(main.is_none_or(|main| main.state != RunState::Done))
 }
 
 /// First Ctrl-C: finish the unit and stop; second: stop now. Both resume.
@@ -102,7 +127,13 @@ fn now() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }
 
-async fn summary(common: &Common, config: &Config, outcome: &Outcome, profile: Option<Report>) -> Result<()> {
+async fn summary(
+    common: &Common,
+    config: &Config,
+    args: &RunArgs,
+    outcome: &Outcome,
+    profile: Option<Report>,
+) -> Result<()> {
     let reader = super::inspect::reader(config).await?;
     let report = report::run(&reader, outcome.run, VERDICT).await?;
     let report = RunWithProfile { report, profile };
@@ -110,20 +141,52 @@ async fn summary(common: &Common, config: &Config, outcome: &Outcome, profile: O
         return print(&pretty(&report)?);
     }
     print(&run_text(&report, &style()))?;
-    print(&match &outcome.stopped {
-        Some(reason) => format!("\nstopped: {reason}\nThe same command resumes from here.\n"),
-        None => format!("\n{}\n", next_steps(config)),
-    })
+    if let Some(reason) = &outcome.stopped {
+        return print(&format!("\nstopped: {reason}\nThe same command resumes from here.\n"));
+    }
+    let kept = match report.report.iterations.iter().rfind(|line| line.kept > 0) {
+        Some(line) => reader.selections(outcome.run, line.iteration).await?,
+        None => Vec::new(),
+    };
+    let kept = kept.iter().find(|selection| selection.reason.is_kept()).map(|selection| selection.trajectory);
+    print(&format!("\n{}", next_steps(config, args, &report.report, kept)))
 }
 
-fn next_steps(config: &Config) -> String {
-    let dir = &config.run.dir;
-    format!(
-        "Everything is in {dir}/{}; the weights are in {dir}/{}.\n\
-         Next: `autodidact inspect iteration 1` for what was kept and why, `autodidact inspect trajectory 1` for \
-         one of them,\n      `autodidact run --control random` for the same budget spent at random, `autodidact \
-         verify` to check every hash.",
-        improve::STORE_FILE,
-        checkpoints::FOLDER
-    )
+/// Commands that show something new, one a line, after anything that the user should know first.
+fn next_steps(config: &Config, args: &RunArgs, report: &RunReport, kept: Option<i64>) -> String {
+    let planned = report.iterations_planned;
+    let mut notes = String::new();
+    if report.arm == Arm::Reward && planned > config.run.iterations {
+        notes += &format!(
+            "run.iterations = {} asks for fewer than the {planned} that are done; nothing was removed.\n",
+            config.run.iterations
+        );
+    }
+    if !args.needs_model() {
+        notes += "A scripted run: a script wrote the answers, and no weights were trained.\n\
+                  It shows the loop, not a gain.\n";
+    }
+    let promoted =
+        report.iterations.iter().filter(|line| line.promoted == Some(true)).map(|line| line.iteration);
+    let which = if report.arm == Arm::Reward { String::new() } else { format!(" --run {}", report.run) };
+    let mut steps = Vec::new();
+    if let Some(id) = kept {
+        steps.push((format!("inspect trajectory {id}"), "a kept one: thoughts and scores".to_owned()));
+    }
+    if args.needs_model() {
+        let policy = match promoted.max() {
+            Some(iteration) => format!("the new policy (iteration {iteration})"),
+            None => "the base policy: no candidate was promoted".to_owned(),
+        };
+        steps.push((format!("generate{which} q.jsonl"), format!("ask {policy}")));
+        steps.push((format!("export policy{which} --out night"), "take it away".to_owned()));
+    }
+    if report.arm == Arm::Reward {
+        steps.push((format!("run --set run.iterations={}", planned + 3), "go on from here".to_owned()));
+    } else {
+        steps.push(("inspect run".to_owned(), "the loop proper, next to its arms".to_owned()));
+    }
+    let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    let lines = steps.iter().map(|(command, what)| format!("  autodidact {command:<width$}  {what}\n"));
+    notes + &lines.collect::<String>()
 }

@@ -64,7 +64,7 @@ pub(super) fn of_pair(defaults: &Table, key: &str, value: &str) -> Vec<Given> {
     pairs.into_iter().map(|(key, value)| Given { key, value, place: place.clone() }).collect()
 }
 
-/// Lays the key over `table`, or says what is wrong with it.
+/// Lays the key over `table`, or states what is wrong with it.
 pub(super) fn lay(table: &mut Table, given: Given) -> Result<()> {
     let Given { key, value, place } = given;
     let at = if place.is_empty() { String::new() } else { format!("{place}: ") };
@@ -103,7 +103,7 @@ fn misfit(key: &str, default: &Value, value: &Value, error: &str) -> String {
         (Value::Boolean(_), _) => "true or false".to_owned(),
         (Value::String(_), Value::String(_)) => match error.split_once("expected ") {
             Some((_, names)) => names.trim().replace('`', "\""),
-            // A room that reads its texts itself says what it reads.
+            // A room that reads its texts itself names what it reads.
             None => return format!("{key} = {value}: {error}"),
         },
         (Value::String(_), _) => format!("a text in quotes, such as {default}"),

@@ -14,8 +14,8 @@ mod run;
 mod tests;
 
 pub use run::{
-    Event, Host, Orphan, RunLock, STORE_FILE, check_aux_models, check_tasks, collect_orphans, dataset,
-    ensure_explained, ensure_gradable, orphans, replay_notice, special_notice, with_tools,
+    Event, Holder, Host, Orphan, Plan, RunLock, STORE_FILE, collect_orphans, dataset, ensure_explained,
+    ensure_gradable, holder, orphans, preflight, replay_notice, special_notice, with_tools,
 };
 
 use anyhow::Result;

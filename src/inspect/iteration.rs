@@ -1,7 +1,11 @@
 //! One iteration: what it sampled, why rows were kept, how scores are spread, and what it measured.
 
-use super::render::{Style, Tone, cell, duration, line, or_dash, percent, percent_interval, points, short};
-use crate::report::{CriticReport, EvaluationLine, IterationReport, ScoreDistribution};
+use super::grid::{Grid, left, right};
+use super::render::{
+    Style, Tone, cell, difference, duration, line, or_dash, percent, percent_interval, points, short,
+};
+use crate::domain::stats::p_text;
+use crate::report::{CriticReport, EvaluationLine, Example, IterationReport, ScoreDistribution};
 
 /// One iteration as text.
 pub fn iteration(report: &IterationReport, style: &Style) -> String {
@@ -11,7 +15,26 @@ pub fn iteration(report: &IterationReport, style: &Style) -> String {
     scores(&report.scores, style, &mut out);
     critics(&report.critics, style, &mut out);
     evaluations(&report.evaluations, style, &mut out);
+    examples(&report.examples, &mut out);
     out
+}
+
+/// Ids that `inspect trajectory` shows something new about.
+fn examples(examples: &[Example], out: &mut String) {
+    if examples.is_empty() {
+        return;
+    }
+    let named = examples.iter().map(|example| {
+        let kept = if example.kept { "kept" } else { "dropped" };
+        let right = match example.right {
+            Some(true) => ", right",
+            Some(false) => ", wrong",
+            None => "",
+        };
+        format!("{} ({kept}{right})", example.trajectory)
+    });
+    line!(out);
+    line!(out, "look at: autodidact inspect trajectory {}", named.collect::<Vec<_>>().join(" · "));
 }
 
 fn head(report: &IterationReport, style: &Style, out: &mut String) {
@@ -25,19 +48,20 @@ fn head(report: &IterationReport, style: &Style, out: &mut String) {
             false => style.paint(Tone::Warning, "not promoted"),
         };
         let gain = points(gate.gain_points, gate.lo, gate.hi);
-        line!(out, "{verdict}: gate gain {gain} points; {}", gate.reason);
+        let p = gate.p_value.map_or_else(String::new, |p| format!(", {}", p_text(p)));
+        line!(out, "{verdict}: gate gain {gain} points{p}");
     }
     if !report.phases.is_empty() {
         let phases = report.phases.iter().map(|p| format!("{} {}", p.phase, duration(p.seconds)));
         line!(out, "{}", phases.collect::<Vec<_>>().join(" · "));
     }
     if let Some(loss) = line.loss_last {
-        let parity = or_dash(line.parity, |p| format!("{p:.1e}"));
-        line!(
-            out,
-            "optimizer steps: {}, last loss {loss:.4}; sampler and trainer differ by at most {parity}",
-            line.steps
-        );
+        let parity = match line.parity {
+            Some(0.0) => "; sampler and trainer agree exactly".to_owned(),
+            Some(parity) => format!("; sampler and trainer differ by at most {}", difference(parity)),
+            None => String::new(),
+        };
+        line!(out, "{} optimizer steps, last loss {loss:.4}{parity}", line.steps);
     }
 }
 
@@ -63,34 +87,57 @@ fn selection(report: &IterationReport, style: &Style, out: &mut String) {
     if report.selection.is_empty() {
         return;
     }
-    let mut table = style.table(&["verdict", "trajectories"], 1);
+    let mut grid = Grid::new([left("verdict"), right("trajectories"), left("")]);
     for verdict in &report.selection {
         let tone = if verdict.reason.is_kept() { Tone::Good } else { Tone::Plain };
-        table.add_row([cell(verdict.reason, tone), cell(verdict.count, Tone::Plain)]);
+        let meaning = cell(verdict.explanation, Tone::Plain);
+        grid.row([cell(verdict.reason, tone), cell(verdict.count, Tone::Plain), meaning]);
     }
-    line!(out, "{}", table.trim_fmt());
+    out.push_str(&grid.draw(style));
 }
-
-const SCORES_HEADER: [&str; 11] =
-    ["score", "n", "failed", "least", "¼", "median", "¾", "most", "mean", "spread", "AUC (reads gold)"];
 
 fn scores(scores: &[ScoreDistribution], style: &Style, out: &mut String) {
     if scores.is_empty() {
         return;
     }
     line!(out);
-    let mut table = style.table(&SCORES_HEADER, 1);
+    let mut grid = Grid::new([
+        left("score"),
+        right("AUC*"),
+        left("spread"),
+        right("mean"),
+        right("n").rank(5),
+        right("failed").rank(1),
+        right("least").rank(3),
+        right("¼").rank(4),
+        right("median").rank(2),
+        right("¾").rank(4),
+        right("most").rank(3),
+    ]);
     let number = |v: f64| format!("{v:.3}");
     for score in scores {
         let failed: usize = score.failed.values().sum();
-        let mut row = vec![score.scorer.to_string(), score.n.to_string(), failed.to_string()];
-        row.extend((0..5).map(|i| or_dash(score.quantiles.map(|q| q[i]), number)));
-        row.push(or_dash(score.mean, number));
-        row.push(bars(&score.histogram));
-        row.push(or_dash(score.auc, number));
-        table.add_row(row);
+        let quantile = |i: usize| or_dash(score.quantiles.map(|q| q[i]), number);
+        grid.row([
+            score.scorer.to_string(),
+            or_dash(score.auc, number),
+            bars(&score.histogram),
+            or_dash(score.mean, number),
+            score.n.to_string(),
+            failed.to_string(),
+            quantile(0),
+            quantile(1),
+            quantile(2),
+            quantile(3),
+            quantile(4),
+        ]);
     }
-    line!(out, "{}", table.trim_fmt());
+    out.push_str(&grid.draw(style));
+    line!(
+        out,
+        "{}",
+        style.paint(Tone::Faint, "* how well it ranks right above wrong, by gold; for audit only")
+    );
 }
 
 /// Counts as bars of eight heights; only an empty bin is blank.
@@ -109,13 +156,21 @@ fn critics(critics: &[CriticReport], style: &Style, out: &mut String) {
         return;
     }
     line!(out);
-    let header = ["critique head", "hash", "AUC", "ECE", "Brier", "anchor n", "annotated", "votes"];
-    let mut table = style.table(&header, 2);
+    let mut grid = Grid::new([
+        left("critique head"),
+        left("hash").rank(1),
+        right("AUC"),
+        right("ECE"),
+        right("Brier"),
+        right("anchors"),
+        right("annotated"),
+        right("votes"),
+    ]);
     for critic in critics {
         let measures = [critic.auc, critic.ece, critic.brier];
         let [auc, ece, brier] = measures.map(|v| cell(or_dash(v, |v| format!("{v:.3}")), Tone::Plain));
         let votes = if critic.voting { cell("yes", Tone::Good) } else { cell("no", Tone::Warning) };
-        table.add_row([
+        grid.row([
             cell(critic.stage, Tone::Plain),
             cell(short(&critic.hash), Tone::Plain),
             auc,
@@ -126,7 +181,7 @@ fn critics(critics: &[CriticReport], style: &Style, out: &mut String) {
             votes,
         ]);
     }
-    line!(out, "{}", table.trim_fmt());
+    out.push_str(&grid.draw(style));
 }
 
 fn evaluations(evaluations: &[EvaluationLine], style: &Style, out: &mut String) {
@@ -134,9 +189,11 @@ fn evaluations(evaluations: &[EvaluationLine], style: &Style, out: &mut String) 
         return;
     }
     line!(out);
-    let mut table = style.table(&["split", "decoding", "metric", "tasks", "%", "by level"], 3);
+    let levels = left("by level").rank(1);
+    let mut grid =
+        Grid::new([left("split"), left("decoding"), left("metric"), right("tasks"), right("%"), levels]);
     for whole in evaluations.iter().filter(|e| e.level.is_none()) {
-        table.add_row([
+        grid.row([
             whole.split.to_string(),
             whole.decoding.to_string(),
             whole.metric.clone(),
@@ -145,7 +202,7 @@ fn evaluations(evaluations: &[EvaluationLine], style: &Style, out: &mut String) 
             by_level(whole, evaluations),
         ]);
     }
-    line!(out, "{}", table.trim_fmt());
+    out.push_str(&grid.draw(style));
 }
 
 /// The same measurement, level by level: `9: 90.0  10: 85.0`.

@@ -4,6 +4,7 @@
 //! no clock, no environment and no terminal. Whether to colour, and how wide to be, comes from the
 //! caller in a [`Style`].
 
+mod grid;
 mod iteration;
 mod profile;
 mod render;
@@ -14,6 +15,7 @@ mod trajectory;
 
 pub use iteration::iteration;
 pub use profile::profile;
+pub(crate) use render::brief;
 pub use render::{Style, acts_on_terminals};
 pub use run::run;
 pub use runs::runs;

@@ -1,8 +1,9 @@
 //! Where the time went: a profile as two tables, of phases over all iterations and of operators
 //! over all phases.
 
-use comfy_table::{Cell, CellAlignment};
+use comfy_table::Cell;
 
+use super::grid::{Grid, left, right};
 use super::render::{Style, Tone, cell, duration, line, or_dash, percent};
 use crate::profile::{Machine, Report};
 use crate::report::{PhaseSum, phase_sums};
@@ -124,37 +125,41 @@ fn longest(sum: &PhaseSum, machine: &Machine) -> String {
     named.collect::<Vec<_>>().join(", ")
 }
 
-const PHASES_HEADER: [&str; 9] = [
-    "phase",
-    "time",
-    "time %",
-    "cores",
-    "tokens",
-    "tokens/s",
-    "GFLOP/s",
-    "of peak %",
-    "most of it, by share",
-];
-
 fn phases(report: &Report, style: &Style, out: &mut String) {
-    let mut table = style.table(&PHASES_HEADER, 1);
-    if let Some(column) = table.column_mut(PHASES_HEADER.len() - 1) {
-        column.set_cell_alignment(CellAlignment::Left);
-    }
+    let mut grid = Grid::new([
+        left("phase"),
+        right("time"),
+        right("time %"),
+        right("cores").rank(3),
+        right("tokens").rank(2),
+        right("tokens/s"),
+        right("GFLOP/s").rank(1),
+        right("of peak %"),
+        left("most of it, by share").cut_to(20).rank(4),
+    ]);
     for sum in phase_sums(report).iter().filter(|sum| sum.seconds >= SHOWN * report.seconds) {
-        table.add_row(phase_cells(sum, &report.machine, report.seconds));
+        grid.row(phase_cells(sum, &report.machine, report.seconds));
     }
     line!(out);
-    line!(out, "{}", table.trim_fmt());
+    out.push_str(&grid.draw(style));
 }
 
 fn operators(report: &Report, style: &Style, out: &mut String) {
-    let header = ["operator", "thread-s", "share %", "pieces", "GFLOP", "GFLOP/s", "of peak %", "GB", "GB/s"];
-    let mut table = style.table(&header, 1);
+    let mut grid = Grid::new([
+        left("operator"),
+        right("thread-s"),
+        right("share %"),
+        right("pieces").rank(3),
+        right("GFLOP").rank(2),
+        right("GFLOP/s"),
+        right("of peak %"),
+        right("GB").rank(2),
+        right("GB/s").rank(1),
+    ]);
     let dashed = |known: bool, text: String| if known { text } else { "–".to_owned() };
     for o in &report.operators {
         let (flops, bytes) = (o.flops > 0, o.bytes > 0);
-        table.add_row([
+        grid.row([
             o.operator.name().to_owned(),
             format!("{:.2}", o.seconds),
             percent(o.share),
@@ -167,7 +172,8 @@ fn operators(report: &Report, style: &Style, out: &mut String) {
         ]);
     }
     let other = percent(share(report.other_seconds, &report.machine, report.seconds));
-    table.add_row(["other".to_owned(), format!("{:.2}", report.other_seconds), other]);
+    let none = std::iter::repeat_n(String::new(), 6);
+    grid.row(["other".to_owned(), format!("{:.2}", report.other_seconds), other].into_iter().chain(none));
     line!(out);
-    line!(out, "{}", table.trim_fmt());
+    out.push_str(&grid.draw(style));
 }

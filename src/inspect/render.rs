@@ -15,7 +15,8 @@ pub struct Style {
 }
 
 /// A rule below the header and nothing else: the eye reads rows, and the text stays easy to copy.
-const RULED: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+pub(super) const RULED: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Foreground colours, by meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,9 +111,9 @@ pub(super) fn points(points: f64, lo: f64, hi: f64) -> String {
     format!("{points:+.1} [{lo:+.1}, {hi:+.1}]")
 }
 
-/// A p-value, however small.
-pub(super) fn p_value(p: f64) -> String {
-    if p >= 0.001 { format!("{p:.3}") } else { format!("{p:.1e}") }
+/// A difference that should be none.
+pub(super) fn difference(value: f64) -> String {
+    if value == 0.0 { "exact".to_owned() } else { format!("{value:.0e}") }
 }
 
 /// The tone of a gain: good or bad only if its interval is clear of 0.
@@ -135,6 +136,12 @@ pub(super) fn duration(seconds: f64) -> String {
         (0, min, s) => format!("{min} min {s:02} s"),
         (h, min, _) => format!("{h} h {min:02} min"),
     }
+}
+
+/// The same for tables: `4.7s`, `48s`, `4m12s`, `2h05m`.
+pub(crate) fn brief(seconds: f64) -> String {
+    let text = duration(seconds).replace(" min", "m").replace(" s", "s").replace(" h", "h");
+    text.replace(' ', "")
 }
 
 /// The beginning of a hash, enough to tell policies apart.
@@ -184,6 +191,8 @@ mod tests {
             spoken,
             ["0.0 s", "9.9 s", "10 s", "1 min 00 s", "1 min 01 s", "1 h 00 min", "2 h 05 min"]
         );
+        assert_eq!([0.04, 10.0, 61.0, 7500.0].map(brief), ["0.0s", "10s", "1m01s", "2h05m"]);
+        assert_eq!([0.0, 2.04e-6].map(difference), ["exact", "2e-6"]);
     }
 
     #[test]

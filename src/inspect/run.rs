@@ -1,126 +1,192 @@
-//! One run, iteration by iteration, next to its control arms.
+//! One run: its result first, then iteration by iteration, next to its control arms.
 
 use comfy_table::Cell;
 
+use super::grid::{Column, Grid, left, right};
 use super::render::{
-    Style, Tone, cell, duration, line, or_dash, p_value, percent, percent_interval, points, short,
+    Style, Tone, brief, cell, difference, duration, line, or_dash, percent, percent_interval, points, short,
     tone_of_gain,
 };
 use super::runs::tone_of_state;
 use crate::domain::Arm;
-use crate::report::{ControlReport, CriticLine, Gain, IterationLine, RunReport};
+use crate::domain::stats::p_text;
+use crate::report::{ControlReport, CriticLine, Gain, GateLine, IterationLine, RunReport, State};
 
 /// One run as text.
 pub fn run(report: &RunReport, style: &Style) -> String {
     let mut out = String::new();
     head(report, style, &mut out);
-    if let Some(gain) = report.gain {
-        gain_line(gain, style, &mut out);
-    }
+    result(report, style, &mut out);
     iterations(report, style, &mut out);
-    if !report.controls.is_empty() {
-        controls(&report.controls, style, &mut out);
-    }
     out
 }
 
 fn head(report: &RunReport, style: &Style, out: &mut String) {
-    let state = style.paint(tone_of_state(report.state), report.state.name());
+    let mark = match report.state {
+        State::Done => "✓ ",
+        State::Running => "",
+        State::Stopped | State::Interrupted => "! ",
+    };
+    let state =
+        style.paint(tone_of_state(report.state), &format!("{mark}run {} {}", report.run, report.state));
+    let arm = if report.arm == Arm::Reward { String::new() } else { format!(" · {}", arm_name(report.arm)) };
     let done = report.iterations.iter().filter(|i| i.promoted.is_some()).count();
     line!(
         out,
-        "run {} · {} · {state} · {done} of {} iterations · seed {} · {}",
-        report.run,
-        report.arm,
+        "{state}{arm} · {done} of {} iterations · seed {} · {}",
         report.iterations_planned,
         report.seed,
         duration(report.seconds)
     );
+    if let Some(worker) = report.worker {
+        let process = worker.pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+        let since = worker.last_write_s.map(|s| format!(", last write {} ago", duration(s as f64)));
+        line!(out, "  {process} works on it{}", since.unwrap_or_default());
+    }
     if let Some(reason) = &report.state_reason {
-        line!(out, "{reason}");
+        line!(out, "  {reason}");
     }
     if let Some(next) = report.next {
-        line!(out, "next: {} of iteration {}", next.phase, next.iteration);
+        let resumes = match report.state {
+            State::Running => "",
+            _ => "; `autodidact run` goes on there",
+        };
+        line!(out, "  next: {} of iteration {}{resumes}", next.phase, next.iteration);
     }
 }
 
-fn gain_line(gain: Gain, style: &Style, out: &mut String) {
-    let text = format!("{} points", points(gain.points, gain.lo, gain.hi));
-    line!(
-        out,
-        "gain on held-out tasks, from the base to the policy now: {} (paired bootstrap over {} tasks; \
-         McNemar p = {})",
-        style.paint(tone_of_gain(gain.lo, gain.hi), &text),
-        gain.n,
-        p_value(gain.p_value)
-    );
+/// What the run gave, against the base and against its control arms.
+fn result(report: &RunReport, style: &Style, out: &mut String) {
+    let rows = comparisons(report);
+    if rows.is_empty() {
+        return;
+    }
+    line!(out);
+    for (what, change, gain) in rows {
+        match gain {
+            Some(gain) => {
+                let points = format!("{:+.1} points  [{:+.1}, {:+.1}]", gain.points, gain.lo, gain.hi);
+                let points = style.paint(tone_of_gain(gain.lo, gain.hi), &points);
+                line!(out, "  {what:<17} {change:<18} {points}   {}", p_text(gain.p_value));
+            }
+            None => line!(out, "  {what:<17} {change}"),
+        }
+    }
+    if let Some(gain) = report.gain {
+        let note = format!(
+            "  greedy, {} held-out tasks; [{} % interval, paired bootstrap]; p by McNemar",
+            gain.n,
+            percent(report.confidence).trim_end_matches(".0")
+        );
+        line!(out, "{}", style.paint(Tone::Faint, &note));
+    }
+}
+
+/// What is compared, from what to what, and by how much.
+fn comparisons(report: &RunReport) -> Vec<(String, String, Option<Gain>)> {
+    let measured = |iteration: u32| {
+        let line = report.iterations.iter().find(|line| line.iteration == iteration)?;
+        Some(percent(line.heldout?.pass1))
+    };
+    let policy =
+        report.iterations.iter().filter(|line| line.promoted == Some(true)).map(|line| line.iteration);
+    let mut rows = Vec::new();
+    if report.gain.is_some() {
+        let [base, now] =
+            [measured(0), measured(policy.max().unwrap_or(0))].map(|value| or_dash(value, |v| v));
+        rows.push(("held-out pass@1".to_owned(), format!("{base} % → {now} %"), report.gain));
+    }
+    for control in &report.controls {
+        let change = match control.state {
+            State::Done => String::new(),
+            state => format!("({state})"),
+        };
+        rows.push((format!("against {}", control.arm), change, control.advantage));
+    }
+    if let (Some(behind), Some(of)) = (report.behind, report.of_run) {
+        rows.push((format!("run {of} (the loop)"), "is ahead of it by".to_owned(), Some(behind)));
+    }
+    if report.arm == Arm::Reward && report.state == State::Done && report.controls.is_empty() {
+        let run = "not run: autodidact run --control random";
+        rows.push(("against random".to_owned(), format!("{run} (about {})", duration(report.seconds)), None));
+    }
+    rows
 }
 
 /// The columns of every run; one column of held-out accuracy for each control arm follows.
-const HEADER: [&str; 11] = [
-    "iteration",
-    "policy",
-    "held-out %",
-    "gate gain",
-    "promoted",
-    "drawn",
-    "kept",
-    "right %*",
-    "AUC/ECE/Brier",
-    "parity",
-    "time",
-];
+fn columns(report: &RunReport) -> Vec<Column> {
+    let mut columns = vec![
+        right("it"),
+        left("policy").rank(3),
+        right("held-out %"),
+        right("gate gain"),
+        right("drawn").rank(2),
+        right("kept"),
+        right("right*"),
+        right("head AUC").rank(4),
+        right("ECE").rank(5),
+        right("Brier").rank(5),
+        right("parity").rank(6),
+        right("time"),
+    ];
+    columns.extend(report.controls.iter().map(|control| right(control.arm.name()).rank(1)));
+    columns
+}
 
 fn iterations(report: &RunReport, style: &Style, out: &mut String) {
-    let mut header: Vec<&str> = HEADER.to_vec();
-    header.extend(report.controls.iter().map(|control| control.arm.name()));
-    let mut table = style.table(&header, 2);
+    let mut grid = Grid::new(columns(report));
     for line in &report.iterations {
         let mut row = cells(line);
         row.extend(report.controls.iter().map(|control| control_cell(control, line.iteration)));
-        table.add_row(row);
+        grid.row(row);
     }
     line!(out);
-    line!(out, "{}", table.trim_fmt());
-    let note = format!(
-        "held-out: greedy pass@1; [{} % interval]; gains in points. * of the kept; reads gold, for audit only",
-        percent(report.confidence).trim_end_matches(".0")
-    );
-    line!(out, "{}", style.paint(Tone::Faint, &note));
+    out.push_str(&grid.draw(style));
+    let notes = [
+        "▲ promoted, a gain · = promoted, no regression · ✗ refused; gains in points",
+        "* % of the kept with the gold answer, which the loop never reads",
+    ];
+    for note in notes {
+        line!(out, "{}", style.paint(Tone::Faint, note));
+    }
 }
 
 fn cells(line: &IterationLine) -> Vec<Cell> {
-    let promoted = match (line.iteration, line.promoted) {
-        (0, _) => cell("base", Tone::Plain),
-        (_, Some(true)) => cell("yes", Tone::Good),
-        (_, Some(false)) => cell("no", Tone::Warning),
-        (_, None) => cell("–", Tone::Plain),
-    };
-    let gate = match &line.gate {
-        Some(g) => cell(points(g.gain_points, g.lo, g.hi), tone_of_gain(g.lo, g.hi)),
-        None => cell("–", Tone::Plain),
+    let gate = match (&line.gate, line.promoted) {
+        (Some(gate), Some(promoted)) => gate_cell(gate, promoted),
+        _ if line.iteration == 0 => cell("base", Tone::Plain),
+        _ => cell("–", Tone::Plain),
     };
     let heldout = or_dash(line.heldout, |m| percent_interval(m.pass1, m.lo, m.hi));
-    vec![
+    let mut row = vec![
         cell(line.iteration, Tone::Plain),
         cell(or_dash(line.policy_hash.as_deref(), short), Tone::Plain),
         cell(heldout, Tone::Plain),
         gate,
-        promoted,
         cell(line.trajectories, Tone::Plain),
         cell(line.kept, Tone::Plain),
         cell(or_dash(line.kept_precision, |p| percent(p.share)), Tone::Plain),
-        line.critic.map_or_else(|| cell("–", Tone::Plain), critic_cell),
-        cell(or_dash(line.parity, |p| format!("{p:.1e}")), Tone::Plain),
-        cell(duration(line.seconds), Tone::Plain),
-    ]
+    ];
+    row.extend(critic_cells(line.critic));
+    row.push(cell(or_dash(line.parity, difference), Tone::Plain));
+    row.push(cell(brief(line.seconds), Tone::Plain));
+    row
 }
 
-fn critic_cell(critic: CriticLine) -> Cell {
-    let measures = [critic.auc, critic.ece, critic.brier];
-    let [auc, ece, brier] = measures.map(|v| or_dash(v, |v| format!("{v:.2}")));
-    let (vote, tone) = if critic.voting { ("", Tone::Plain) } else { (" (no vote)", Tone::Warning) };
-    cell(format!("{auc}/{ece}/{brier}{vote}"), tone)
+fn gate_cell(gate: &GateLine, promoted: bool) -> Cell {
+    let (mark, tone) = match promoted {
+        true if gate.lo > 0.0 => ("▲", Tone::Good),
+        true => ("=", Tone::Plain),
+        false => ("✗", Tone::Warning),
+    };
+    cell(format!("{mark} {}", points(gate.gain_points, gate.lo, gate.hi)), tone)
+}
+
+fn critic_cells(critic: Option<CriticLine>) -> [Cell; 3] {
+    let Some(critic) = critic else { return [(); 3].map(|()| cell("–", Tone::Plain)) };
+    let [auc, ece, brier] = [critic.auc, critic.ece, critic.brier].map(|v| or_dash(v, |v| format!("{v:.2}")));
+    let (vote, tone) = if critic.voting { ("", Tone::Plain) } else { (" no vote", Tone::Warning) };
+    [cell(format!("{auc}{vote}"), tone), cell(ece, Tone::Plain), cell(brier, Tone::Plain)]
 }
 
 /// A control's held-out accuracy in the same iteration.
@@ -129,40 +195,12 @@ fn control_cell(control: &ControlReport, iteration: u32) -> Cell {
     cell(or_dash(line.and_then(|line| line.heldout), |m| percent(m.pass1)), Tone::Plain)
 }
 
-fn controls(controls: &[ControlReport], style: &Style, out: &mut String) {
-    line!(out);
-    line!(out, "control arms at the same budget, on held-out tasks:");
-    let header = ["run", "arm", "state", "gain over the base", "this run is ahead by", "right %*"];
-    let mut table = style.table(&header, 3);
-    for control in controls {
-        let precisions = control.iterations.iter().filter_map(|i| i.kept_precision);
-        let (right, n) = precisions.fold((0, 0), |sum, p| (sum.0 + p.right, sum.1 + p.n));
-        let precision = (n > 0).then(|| right as f64 / n as f64);
-        table.add_row([
-            cell(control.run, Tone::Plain),
-            cell(format!("{}: {}", control.arm, arm_name(control.arm)), Tone::Plain),
-            cell(control.state, tone_of_state(control.state)),
-            gain_cell(control.gain),
-            gain_cell(control.advantage),
-            cell(or_dash(precision, percent), Tone::Plain),
-        ]);
-    }
-    line!(out, "{}", table.trim_fmt());
-}
-
-fn gain_cell(gain: Option<Gain>) -> Cell {
-    match gain {
-        Some(g) => cell(points(g.points, g.lo, g.hi), tone_of_gain(g.lo, g.hi)),
-        None => cell("–", Tone::Plain),
-    }
-}
-
 /// What an arm trains on, in words.
-fn arm_name(arm: Arm) -> &'static str {
+pub(super) fn arm_name(arm: Arm) -> &'static str {
     match arm {
         Arm::Reward => "the loop",
-        Arm::Random => "random selection",
-        Arm::Oracle => "selection by gold answers",
-        Arm::EasyOnly => "labelled easy tasks only",
+        Arm::Random => "control: random selection",
+        Arm::Oracle => "control: selection by gold answers",
+        Arm::EasyOnly => "control: labelled easy tasks only",
     }
 }

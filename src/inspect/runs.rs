@@ -1,14 +1,8 @@
 //! Every run in the store, one line each.
 
-use super::render::{Style, Tone, cell, duration, line, or_dash, percent};
-use crate::domain::RunState;
-use crate::report::{RunLine, RunsReport};
-
-const HEADER: [&str; 10] =
-    ["run", "arm", "state", "begun", "iterations", "held-out %", "trajectories", "kept", "seed", "time"];
-
-/// Columns from here on are numbers.
-const NUMBERS_FROM: usize = 4;
+use super::grid::{Grid, left, right};
+use super::render::{Style, Tone, brief, cell, line, or_dash, percent};
+use crate::report::{RunLine, RunsReport, State};
 
 /// The list of runs as text.
 pub fn runs(report: &RunsReport, style: &Style) -> String {
@@ -17,11 +11,22 @@ pub fn runs(report: &RunsReport, style: &Style) -> String {
         line!(out, "no runs yet; `autodidact run` begins one");
         return out;
     }
-    let mut table = style.table(&HEADER, NUMBERS_FROM);
+    let mut grid = Grid::new([
+        right("run"),
+        left("arm"),
+        left("state"),
+        left("begun").rank(3),
+        right("iterations"),
+        right("held-out %"),
+        right("drawn").rank(1),
+        right("kept").rank(1),
+        right("seed").rank(2),
+        right("time"),
+    ]);
     for run in &report.runs {
-        table.add_row(cells(run));
+        grid.row(cells(run));
     }
-    line!(out, "{}", table.trim_fmt());
+    out.push_str(&grid.draw(style));
     out
 }
 
@@ -42,15 +47,15 @@ fn cells(run: &RunLine) -> Vec<comfy_table::Cell> {
         cell(run.trajectories, Tone::Plain),
         cell(run.kept, Tone::Plain),
         cell(run.seed, Tone::Plain),
-        cell(duration(run.seconds), Tone::Plain),
+        cell(brief(run.seconds), Tone::Plain),
     ]
 }
 
 /// The tone of a run's state.
-pub(super) fn tone_of_state(state: RunState) -> Tone {
+pub(super) fn tone_of_state(state: State) -> Tone {
     match state {
-        RunState::Running => Tone::Plain,
-        RunState::Done => Tone::Good,
-        RunState::Stopped => Tone::Warning,
+        State::Running => Tone::Plain,
+        State::Done => Tone::Good,
+        State::Stopped | State::Interrupted => Tone::Warning,
     }
 }

@@ -1,6 +1,7 @@
 //! One trajectory: its thoughts as an outline with the heat of every token, its scores, and where
 //! it trained.
 
+use super::grid::{Grid, left, right};
 use super::render::{Style, Tone, cell, line, or_dash, short, visible};
 use crate::report::{ScoreLine, StepLine, ThoughtLine, TrajectoryReport};
 
@@ -40,6 +41,8 @@ fn head(report: &TrajectoryReport, style: &Style, out: &mut String) {
 
 fn thoughts(report: &TrajectoryReport, style: &Style, out: &mut String) {
     let searched = report.thoughts.iter().any(|t| t.value.is_some());
+    // In a chain every thought is on the path.
+    let forks = report.thoughts.iter().any(|t| !t.on_path);
     let value = if searched { "  value" } else { "" };
     line!(out, "{}", style.paint(Tone::Faint, &format!("    #  log-prob    least{value}")));
     for (index, guides) in outline(&report.thoughts) {
@@ -49,7 +52,7 @@ fn thoughts(report: &TrajectoryReport, style: &Style, out: &mut String) {
             (false, _) => String::new(),
             (true, value) => format!("  {:>5}", or_dash(value, |v| format!("{v:.2}"))),
         };
-        let mark = if thought.on_path { '▸' } else { ' ' };
+        let mark = if forks && thought.on_path { '▸' } else { ' ' };
         let text = heated(thought, mean, style);
         let notes = notes(thought, report.trajectory, style);
         line!(out, "{mark} {index:>3}  {mean:>8.3} {least:>8.3}{value}  {guides}{text}{notes}");
@@ -92,13 +95,19 @@ fn answer(report: &TrajectoryReport, style: &Style, out: &mut String) {
 }
 
 fn scores(scores: &[ScoreLine], style: &Style, out: &mut String) {
-    let mut table = style.table(&["score", "value", "run", "iteration", "by"], 1);
+    let mut grid = Grid::new([
+        left("score"),
+        right("value"),
+        right("run").rank(1),
+        right("iteration"),
+        right("by").rank(2),
+    ]);
     for score in scores {
         let value = match (score.value, score.error) {
             (Some(value), _) => cell(format!("{value:.4}"), Tone::Plain),
             (None, error) => cell(or_dash(error, |e| e.to_string()), Tone::Warning),
         };
-        table.add_row([
+        grid.row([
             cell(&score.scorer, Tone::Plain),
             value,
             cell(score.run, Tone::Plain),
@@ -106,7 +115,7 @@ fn scores(scores: &[ScoreLine], style: &Style, out: &mut String) {
             cell(short(&score.scorer_hash), Tone::Plain),
         ]);
     }
-    line!(out, "{}", table.trim_fmt());
+    out.push_str(&grid.draw(style));
 }
 
 fn selections(report: &TrajectoryReport, style: &Style, out: &mut String) {

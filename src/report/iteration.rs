@@ -1,7 +1,7 @@
 //! What one iteration sampled, how that was scored, why rows were kept, and what the iteration
 //! measured.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::iterations::{IterationLine, RunRows, kept, rollouts};
 use super::run::find;
 use super::scores::{ScoreDistribution, distributions};
+use super::trajectory::explanation;
 use super::verdict::{Verdict, each_attempt};
 use crate::domain::{Arm, Decoding, Phase, SelectionReason, Split};
 use crate::store::{CriticRow, CriticStage, EvaluationRow, Reader};
@@ -28,6 +29,8 @@ pub struct IterationReport {
     pub scores: Vec<ScoreDistribution>,
     pub critics: Vec<CriticReport>,
     pub evaluations: Vec<EvaluationLine>,
+    /// One of each kind of sampled trajectory, kept and right first.
+    pub examples: Vec<Example>,
 }
 
 /// How long a finished phase took.
@@ -41,7 +44,18 @@ pub struct PhaseLine {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ReasonCount {
     pub reason: SelectionReason,
+    /// What it means.
+    pub explanation: &'static str,
     pub count: usize,
+}
+
+/// A trajectory to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Example {
+    pub trajectory: i64,
+    pub kept: bool,
+    /// Reads gold answers, for audit only; null where there is nothing to compare with.
+    pub right: Option<bool>,
 }
 
 /// How many tasks the rollouts served.
@@ -111,23 +125,30 @@ pub async fn iteration(
     let sampled = Sampled::read(reader, verdict, run.id, iteration).await?;
     let phases = reader.phase_seconds(run.id).await?.into_iter().filter(|(i, ..)| *i == iteration);
     let (critics, evaluations) = rows.of_iteration(iteration);
+    let selection = reason_counts(reader, run.id, iteration).await?;
+    let selected = !selection.is_empty();
     Ok(IterationReport {
         run: run.id,
         arm: run.arm,
         line,
         phases: phases.map(|(_, phase, seconds)| PhaseLine { phase, seconds }).collect(),
-        selection: reason_counts(reader, run.id, iteration).await?,
+        selection,
         tasks: sampled.coverage(),
         scores: distributions(&reader.scores(run.id, iteration).await?, &sampled.verdicts),
         critics: critics.into_iter().map(|(stage, row)| critic_report(stage, row)).collect(),
         evaluations: evaluations.into_iter().map(evaluation_line).collect(),
+        examples: if selected { sampled.examples() } else { Vec::new() },
     })
 }
 
 async fn reason_counts(reader: &Reader, run: i64, iteration: u32) -> Result<Vec<ReasonCount>> {
     let selections = reader.selections(run, iteration).await?;
     let count = |reason| selections.iter().filter(|s| s.reason == reason).count();
-    let reasons = SelectionReason::ALL.iter().map(|&reason| ReasonCount { reason, count: count(reason) });
+    let reasons = SelectionReason::ALL.iter().map(|&reason| ReasonCount {
+        reason,
+        explanation: explanation(reason),
+        count: count(reason),
+    });
     Ok(reasons.filter(|r| r.count > 0).collect())
 }
 
@@ -165,6 +186,8 @@ struct Sampled {
     attempted: HashSet<String>,
     kept: HashSet<String>,
     solved: HashSet<String>,
+    /// The first trajectory that was (dropped, not right), with its verdict.
+    first: BTreeMap<(bool, bool, Option<bool>), i64>,
 }
 
 impl Sampled {
@@ -178,12 +201,22 @@ impl Sampled {
             if kept.contains(&line.id) {
                 sampled.kept.insert(line.task_id.clone());
             }
+            let kind = (!kept.contains(&line.id), right != Some(true), right);
+            sampled.first.entry(kind).or_insert(line.id);
             if right == Some(true) {
                 sampled.solved.insert(line.task_id.clone());
             }
         })
         .await?;
         Ok(sampled)
+    }
+
+    fn examples(&self) -> Vec<Example> {
+        let example = |(kind, id): (&(bool, bool, Option<bool>), &i64)| {
+            let (dropped, _, right) = *kind;
+            Example { trajectory: *id, kept: !dropped, right }
+        };
+        self.first.iter().map(example).collect()
     }
 
     fn coverage(&self) -> TaskCoverage {

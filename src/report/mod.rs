@@ -20,6 +20,7 @@ mod run;
 mod runs;
 mod scores;
 mod sql;
+mod state;
 mod trajectories;
 mod trajectory;
 mod tree;
@@ -27,7 +28,7 @@ mod verdict;
 
 pub use compare::Gain;
 pub use iteration::{
-    CriticReport, EvaluationLine, IterationReport, PhaseLine, ReasonCount, TaskCoverage, iteration,
+    CriticReport, EvaluationLine, Example, IterationReport, PhaseLine, ReasonCount, TaskCoverage, iteration,
 };
 pub use iterations::{CriticLine, GateLine, IterationLine, Measure, Precision};
 pub use page::Page;
@@ -36,6 +37,7 @@ pub use run::{ControlReport, NextPhase, RunReport, run};
 pub use runs::{RunLine, RunsReport, runs};
 pub use scores::ScoreDistribution;
 pub use sql::{SqlReport, sql};
+pub use state::{State, Worker, current_run};
 pub use trajectories::{TrajectoryLine, trajectories};
 pub use trajectory::{ScoreLine, SelectionLine, StepLine, TaskLine, TrajectoryReport, trajectory};
 pub use tree::{ThoughtLine, TokenText};

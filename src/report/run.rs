@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use super::compare::{Gain, Outcomes, confidence, gain, heldout, policy_iteration};
 use super::iterations::{IterationLine, RunRows, lines};
+use super::state::{State, Worker};
 use super::verdict::Verdict;
-use crate::domain::{Arm, Phase, Progress, RunState, next_phase};
+use crate::domain::{Arm, Phase, Progress, next_phase};
 use crate::store::{Reader, Run};
 
 /// One run.
@@ -16,9 +17,11 @@ pub struct RunReport {
     pub arm: Arm,
     /// The run that this one is a control of.
     pub of_run: Option<i64>,
-    pub state: RunState,
+    pub state: State,
     /// Why it stopped.
     pub state_reason: Option<String>,
+    /// Who works on it; null if nobody does, or if it was not looked for.
+    pub worker: Option<Worker>,
     pub seed: u64,
     pub iterations_planned: u32,
     /// RFC 3339.
@@ -38,6 +41,20 @@ pub struct RunReport {
     pub gain: Option<Gain>,
     /// The runs at the same budget that this one is compared with.
     pub controls: Vec<ControlReport>,
+    /// For a control arm: the policy now of the run it is a control of, against this one's.
+    pub behind: Option<Gain>,
+}
+
+impl RunReport {
+    /// Settles for each run whether it is worked on: `current` is the run that a process has in hand.
+    pub fn seen(&mut self, current: Option<(i64, Worker)>) {
+        let has = |run: i64| current.filter(|(id, _)| *id == run).map(|(_, worker)| worker);
+        self.worker = has(self.run);
+        self.state = self.state.seen(self.worker.is_some());
+        for control in &mut self.controls {
+            control.state = control.state.seen(has(control.run).is_some());
+        }
+    }
 }
 
 /// The phase that the run does next.
@@ -52,7 +69,7 @@ pub struct NextPhase {
 pub struct ControlReport {
     pub run: i64,
     pub arm: Arm,
-    pub state: RunState,
+    pub state: State,
     pub iterations: Vec<IterationLine>,
     /// The control's policy now against the base.
     pub gain: Option<Gain>,
@@ -73,20 +90,28 @@ pub async fn run(reader: &Reader, id: i64, verdict: Verdict<'_>) -> Result<RunRe
         controls.push(ControlReport {
             run: control.id,
             arm: control.arm,
-            state: control.state,
+            state: control.state.into(),
             gain: other.gain,
             advantage: gain(&run, &other.outcomes, &arm.outcomes),
             iterations: other.iterations,
         });
     }
+    let behind = match run.of_run {
+        Some(main) => {
+            let main = ArmReport::gather(reader, verdict, &find(reader, main).await?).await?;
+            gain(&run, &arm.outcomes, &main.outcomes)
+        }
+        None => None,
+    };
     let progress = Progress { arm: run.arm, iterations: run.iterations, done: reader.done_phases(id).await? };
     Ok(RunReport {
         confidence: confidence(&run),
         run: run.id,
         arm: run.arm,
         of_run: run.of_run,
-        state: run.state,
+        state: run.state.into(),
         state_reason: run.state_reason,
+        worker: None,
         seed: run.seed,
         iterations_planned: run.iterations,
         started_at: run.started_at,
@@ -98,6 +123,7 @@ pub async fn run(reader: &Reader, id: i64, verdict: Verdict<'_>) -> Result<RunRe
         iterations: arm.iterations,
         gain: arm.gain,
         controls,
+        behind,
     })
 }
 

@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::Page;
 use super::compare::policy_iteration;
-use crate::domain::{Arm, Phase, RunState};
+use super::state::State;
+use crate::domain::{Arm, Phase};
 use crate::store::{Reader, Run, Window};
 
 /// Every run, in order of beginning.
@@ -22,7 +23,7 @@ pub struct RunLine {
     /// The run that this one is a control of.
     pub of_run: Option<i64>,
     pub seed: u64,
-    pub state: RunState,
+    pub state: State,
     /// Why it stopped.
     pub state_reason: Option<String>,
     /// RFC 3339.
@@ -58,6 +59,15 @@ impl RunsReport {
     }
 }
 
+impl RunsReport {
+    /// Settles for each run whether it is worked on: `current` is the run that a process has in hand.
+    pub fn seen(&mut self, current: Option<i64>) {
+        for line in &mut self.runs {
+            line.state = line.state.seen(current == Some(line.run));
+        }
+    }
+}
+
 /// Gathers a page of runs, in order of beginning.
 ///
 /// # Errors
@@ -88,7 +98,7 @@ async fn run_line(reader: &Reader, run: Run) -> Result<RunLine> {
         arm: run.arm,
         of_run: run.of_run,
         seed: run.seed,
-        state: run.state,
+        state: run.state.into(),
         state_reason: run.state_reason,
         started_at: run.started_at,
         iterations_planned: run.iterations,

@@ -166,7 +166,8 @@ fn step_line((run, iteration, step): (i64, u32, u32)) -> StepLine {
     StepLine { run, iteration, step }
 }
 
-fn explanation(reason: SelectionReason) -> &'static str {
+/// What a verdict of selection means.
+pub(super) fn explanation(reason: SelectionReason) -> &'static str {
     match reason {
         SelectionReason::Kept => "among the best of its task and above the floor",
         SelectionReason::KeptRandom => "drawn at random (control arm)",

@@ -110,13 +110,21 @@ fn another_configuration_is_refused_and_names_the_difference() {
 }
 
 #[test]
-fn a_control_arm_needs_its_run() {
+fn a_control_arm_runs_first_what_it_is_compared_with() {
     let sandbox = Sandbox::new();
-    refused(
-        sandbox.run(&small(&["run", "--policy", "scripted", "--control", "random"])),
-        1,
-        &["random", "--control"],
-    );
+    let random = small(&["run", "--policy", "scripted", "--control", "random"]);
+    let arm = sandbox.run(&[random.as_slice(), &["--set", "run.iterations=1"]].concat());
+    assert!(arm.stderr.contains("which comes first"), "{}", arm.stderr);
+    let text = arm.success();
+    assert!(text.contains("run 2 done") && text.contains("run 1 (the loop)"), "{text}");
+    // The arm follows its run, whatever is asked for.
+    let main = small(&["run", "--policy", "scripted"]);
+    sandbox.run(&[main.as_slice(), &["--set", "run.iterations=2"]].concat()).success();
+    let text = sandbox.run(&[random.as_slice(), &["--set", "run.iterations=7"]].concat()).success();
+    assert!(text.contains("run 2 done") && text.contains("2 of 2 iterations"), "{text}");
+    // Fewer than there are removes none.
+    let text = sandbox.run(&[main.as_slice(), &["--set", "run.iterations=1"]].concat()).success();
+    assert!(text.contains("2 of 2 iterations") && text.contains("asks for fewer than the 2"), "{text}");
     refused(sandbox.run(&["run", "--control", "magic"]), 2, &["magic", "easy-only"]);
 }
 

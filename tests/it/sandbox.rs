@@ -31,7 +31,7 @@ impl Sandbox {
     /// The program with `args`, not started yet.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_autodidact"));
-        command.args(args).current_dir(self.path()).env("NO_COLOR", "1");
+        command.args(args).current_dir(self.path()).env("NO_COLOR", "1").env_remove("COLUMNS");
         let read = |key: &str| ["AUTODIDACT_", "HF_", "HUGGING"].iter().any(|start| key.starts_with(start));
         let is_read =
             |key: &str| read(key) || key == "TRANSFORMERS_OFFLINE" || key.to_lowercase().ends_with("_proxy");

@@ -88,6 +88,15 @@ pub fn mcnemar_exact(b: usize, c: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
+/// A p-value in words, as far as it means something: `p < 0.001`, `p = 0.125`, `p = 1`.
+pub fn p_text(p: f64) -> String {
+    match p {
+        p if p < 0.001 => "p < 0.001".to_owned(),
+        p if p > 0.9995 => "p = 1".to_owned(),
+        p => format!("p = {p:.3}"),
+    }
+}
+
 /// The area under the ROC curve: the probability that a positive outranks a negative, ties counting
 /// half (Mann–Whitney, by mid-ranks). `None` unless both labels occur.
 ///
@@ -443,5 +452,10 @@ mod tests {
             let (lo10, hi10) = wilson(successes * 10, n * 10, 0.95);
             prop_assert!(hi10 - lo10 < hi - lo);
         }
+    }
+
+    #[test]
+    fn a_p_value_reads_well() {
+        assert_eq!([0.0, 1.0, 0.125, 2e-9].map(p_text), ["p < 0.001", "p = 1", "p = 0.125", "p < 0.001"]);
     }
 }

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::forecast::Forecast;
 use super::probe;
+use crate::cli::block_on;
 use crate::cli::hub::HubReport;
 use crate::cli::lengths::{self, SplitLengths};
 use crate::config::{Config, Matmul};
 use crate::data::{Dataset, Report};
-use crate::improve::{check_aux_models, check_tasks, dataset, replay_notice, special_notice};
+use crate::improve::{dataset, preflight, replay_notice, special_notice};
 use crate::model::{checkpoint_files, value_head_tensors};
 use crate::policy::checkpoints::ensure_space;
 use crate::policy::{Lengths, Policy, PolicyKind, Use, memory_advice, memory_needed, trainable};
@@ -127,9 +128,7 @@ pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis
     };
     let space = ensure_space(dir, diagnosis.disk_needed_mib << 20);
     diagnosis.problems = problems(&diagnosis, config.rollout.tokens_max, space);
-    let checks =
-        [check_tasks(&tasks, &text, diagnosis.context_max), check_aux_models(config, &policy, &text)];
-    diagnosis.problems.extend(checks.into_iter().filter_map(|check| Some(format!("{:#}", check.err()?))));
+    diagnosis.problems.extend(block_on(async { Ok(preflight(config, &text, &policy, &tasks).await) })?);
     Ok(diagnosis)
 }
 

@@ -29,11 +29,6 @@ pub(super) fn load(config: &Config, policy: &Policy, text: &Text) -> Result<AuxM
     Ok(models)
 }
 
-/// Refuses a judge, a reference or prompts of a search that could not be asked.
-pub fn check_aux_models(config: &Config, policy: &Policy, text: &Text) -> Result<()> {
-    load(config, policy, text).map(drop)
-}
-
 /// The prompts that the configured search asks.
 pub(in crate::improve) fn search_prompts(config: &Config) -> SearchPrompts {
     if config.rollout.strategy != Strategy::Tot {

@@ -5,6 +5,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::domain::{Arm, Phase};
 
+/// What a run is to do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub seed: u64,
+    pub iterations: u32,
+    /// Tasks to practise on, to decide promotion with, and to report.
+    pub practice: usize,
+    pub gate: usize,
+    pub heldout: usize,
+    /// The run's folder.
+    pub dir: String,
+}
+
 /// Something worth showing while the loop runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -17,6 +30,7 @@ pub enum Event {
         run: i64,
         arm: Arm,
         resumed: bool,
+        plan: Plan,
     },
     /// A phase began, with this many units to do: trajectories to draw, updates to make, or parts
     /// of the phase.

@@ -15,7 +15,7 @@
 //!    lock (see `store/guard.rs`).
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const FILE: &str = "lock";
 /// kernel holds the lock until it has torn the process down.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
+/// Most bytes of the file that are read.
+const PID_MAX: u64 = 32;
 
 /// Holds the lock while it lives.
 #[derive(Debug)]
@@ -76,12 +78,22 @@ impl RunLock {
                 || format!("cannot write to {}: check the folder's permissions", path.display()),
             )?;
         match FileExt::try_lock(&file) {
-            Ok(()) => Ok(Some(Self { dir: dir.to_owned(), file, folder })),
+            Ok(()) => {
+                let lock = Self { dir: dir.to_owned(), file, folder };
+                lock.sign().with_context(|| format!("cannot write to {}", path.display()))?;
+                Ok(Some(lock))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("cannot lock {}", path.display()))
             }
         }
+    }
+
+    /// Writes into the file who has the lock, for people and [`holder`].
+    fn sign(&self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        writeln!(&self.file, "{}", std::process::id())
     }
 
     /// Fails if the locked folder or file is no longer what its path names: then another process
@@ -105,6 +117,39 @@ impl RunLock {
             moved.display()
         )
     }
+}
+
+/// The process that works on a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// `None` if the lock's file doesn't have it.
+    pub pid: Option<u32>,
+}
+
+/// Who has the lock of the run in `dir`; `None` if nobody has it. Takes nothing and writes nothing:
+/// a run that starts at this moment tries again.
+///
+/// # Errors
+/// The folder or the lock's file is there and can't be opened.
+pub fn holder(dir: &Path) -> Result<Option<Holder>> {
+    let path = dir.join(FILE);
+    let there = |opened: io::Result<File>, path: &Path| match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot look at the lock {}", path.display())),
+    };
+    let file = there(File::open(&path), &path)?;
+    let folder = if cfg!(unix) { there(File::open(dir), dir)? } else { None };
+    let is_held = |file: &File| matches!(FileExt::try_lock_shared(file), Err(TryLockError::WouldBlock));
+    if !file.iter().chain(&folder).any(is_held) {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    if let Some(file) = file {
+        // A file that is empty names nobody.
+        file.take(PID_MAX).read_to_string(&mut text).unwrap_or_default();
+    }
+    Ok(Some(Holder { pid: text.trim().parse().ok() }))
 }
 
 /// What a path names now, against an open file.
@@ -172,6 +217,20 @@ mod tests {
         assert!(error.to_string().contains("another process"), "{error}");
         assert_eq!(lines.borrow().len(), 1, "{lines:?}");
         drop(first);
+        RunLock::take(dir.path(), &silent).unwrap();
+    }
+
+    #[test]
+    fn the_holder_is_named_while_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(holder(&dir.path().join("absent")).unwrap(), None);
+        assert_eq!(holder(dir.path()).unwrap(), None);
+        let lock = RunLock::take(dir.path(), &silent).unwrap();
+        let own = Some(Holder { pid: Some(std::process::id()) });
+        assert_eq!(holder(dir.path()).unwrap(), own);
+        assert_eq!(holder(dir.path()).unwrap(), own, "looking changes nothing");
+        drop(lock);
+        assert_eq!(holder(dir.path()).unwrap(), None, "a file that is left names nobody");
         RunLock::take(dir.path(), &silent).unwrap();
     }
 

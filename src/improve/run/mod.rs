@@ -20,6 +20,7 @@ mod orphans;
 mod pace;
 mod phase_cache;
 mod policy_cache;
+mod preflight;
 pub(super) mod retention;
 mod session;
 mod tasks;
@@ -29,16 +30,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-pub use self::aux_models::check_aux_models;
 pub(super) use self::aux_models::search_prompts;
 pub use self::draw::with_tools;
 pub(super) use self::draw::{commit, draw_chains, draw_in_units, missing, plain_job, read_given, tools};
 pub(super) use self::graded::{DRAWN_IN, Graded, graded};
-pub use self::host::{Event, Host};
-pub use self::lock::RunLock;
+pub use self::host::{Event, Host, Plan};
+pub use self::lock::{Holder, RunLock, holder};
 pub use self::orphans::{Orphan, collect as collect_orphans, ensure_explained, orphans};
+pub use self::preflight::preflight;
 pub(super) use self::session::Session;
-pub use self::tasks::{check_tasks, dataset, ensure_gradable, replay_notice, special_notice};
+pub use self::tasks::{dataset, ensure_gradable, replay_notice, special_notice};
 use crate::config::Config;
 use crate::domain::{Arm, Progress, Split, Task, Trajectory};
 use crate::store::{Checkpoint, CheckpointKind, Store, StoredTree};
@@ -58,6 +59,8 @@ pub(super) struct Run<'a> {
     pub id: i64,
     /// The run whose budget a control arm spends; `None` for the loop proper.
     pub of_run: Option<i64>,
+    /// Iterations that it is to have.
+    pub iterations: u32,
     /// Hash of the policy that the run starts from.
     pub base_policy_hash: String,
     /// The run's folder.
@@ -92,7 +95,7 @@ impl Run<'_> {
     /// The phases that the store has as complete.
     pub(super) async fn progress(&self) -> Result<Progress> {
         let done = self.store.done_phases(self.id).await?;
-        Ok(Progress { arm: self.arm, iterations: self.config.run.iterations, done })
+        Ok(Progress { arm: self.arm, iterations: self.iterations, done })
     }
 
     /// Hash of the policy that `iteration` starts from: the last promoted candidate before it, or

@@ -11,10 +11,10 @@ use super::limits::{Limits, SPACE_MIN};
 use super::lock::RunLock;
 use super::phase_cache::PhaseCache;
 use super::policy_cache::PolicyCache;
-use super::{Event, Host, Run, STORE_FILE, Session, aux_models, orphans, tasks};
+use super::{Event, Host, Plan, Run, STORE_FILE, Session, aux_models, orphans, tasks};
 use crate::config::Config;
 use crate::data;
-use crate::domain::{Alarm, AlarmAction, AlarmRule, Arm, RunState, Task};
+use crate::domain::{Alarm, AlarmAction, AlarmRule, Arm, Phase, RunState, Split, Task};
 use crate::policy::checkpoints::{self, ensure_space};
 use crate::policy::{Policy, PolicyKind, Shortage, Use, shortage};
 use crate::score::{AuxModels, Formula};
@@ -46,8 +46,18 @@ impl<'a> Session<'a> {
         store.hold(move || held.check());
         let (row, resumed) = find_or_begin(host, &store, &identity, arm).await?;
         let Loaded { text, base, dataset, report, aux_models, shortage } = loaded;
-        store_current(host, &store, &row, config, &dataset).await?;
-        (host.on_event)(Event::Started { run: row.id, arm, resumed });
+        let iterations = planned(&store, &row, config).await?;
+        store_current(host, &store, &row, iterations, &dataset).await?;
+        let of_split = |split| dataset.iter().filter(|task| task.split == split).count();
+        let plan = Plan {
+            seed: config.run.seed,
+            iterations,
+            practice: of_split(Split::Train),
+            gate: of_split(Split::Gate),
+            heldout: of_split(Split::HeldOut),
+            dir: config.run.dir.clone(),
+        };
+        (host.on_event)(Event::Started { run: row.id, arm, resumed, plan });
         let notices = [tasks::replay_notice(config, &dataset), tasks::special_notice(&dataset, &text)];
         let run = Run {
             store,
@@ -56,6 +66,7 @@ impl<'a> Session<'a> {
             arm,
             id: row.id,
             of_run: row.of_run,
+            iterations,
             base_policy_hash: row.base_policy_hash,
             dir,
             tasks: by_split(dataset),
@@ -160,22 +171,22 @@ async fn find_or_begin(
         identity.check(&run)?;
         return Ok((run, true));
     }
-    let of_run = match arm {
+    let main = match arm {
         Arm::Reward => None,
         _ => {
             let main = store.run_of_arm(Arm::Reward).await?.with_context(|| {
                 format!("the control arm `{arm}` needs the loop proper in the same folder: run without --control first")
             })?;
             identity.check(&main)?;
-            Some(main.id)
+            Some(main)
         }
     };
     let config = identity.config;
     let new = NewRun {
         arm,
-        of_run,
+        of_run: main.as_ref().map(|main| main.id),
         seed: config.run.seed,
-        iterations: config.run.iterations,
+        iterations: main.as_ref().map_or(config.run.iterations, |main| main.iterations),
         config_json: config.to_json(),
         config_hash: identity.config_hash(),
         tokenizer_hash: identity.tokenizer.clone(),
@@ -188,17 +199,32 @@ async fn find_or_begin(
     Ok((run.context("the run that was just begun is missing from the store")?, false))
 }
 
+/// The iterations that a run is to have: as many as the run it is a control of; else the configured
+/// ones, but not fewer than it has.
+async fn planned(store: &Store, run: &store::Run, config: &Config) -> Result<u32> {
+    if let Some(main) = run.of_run {
+        let all = store.runs().await?;
+        let main = all.iter().find(|run| run.id == main);
+        return Ok(main
+            .context("the run that this arm is a control of is missing from the store")?
+            .iterations);
+    }
+    let done = store.done_phases(run.id).await?;
+    let promoted = done.iter().filter(|(_, phase)| *phase == Phase::Promote).map(|(iteration, _)| *iteration);
+    Ok(promoted.max().unwrap_or(0).max(config.run.iterations))
+}
+
 /// Stores the tasks, the planned iterations, and that the run is running.
 async fn store_current(
     host: &Host<'_>,
     store: &Store,
     run: &store::Run,
-    config: &Config,
+    iterations: u32,
     dataset: &[Task],
 ) -> Result<()> {
     store.put_tasks(dataset).await?;
-    if run.iterations != config.run.iterations {
-        store.set_run_iterations(run.id, config.run.iterations).await?;
+    if run.iterations != iterations {
+        store.set_run_iterations(run.id, iterations).await?;
     }
     if run.state != RunState::Running {
         store.set_run_state(run.id, RunState::Running, None, &(host.now)()).await?;

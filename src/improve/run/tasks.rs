@@ -101,7 +101,7 @@ pub fn special_notice(tasks: &[Task], text: &Text) -> Option<String> {
 }
 
 /// Refuses, before the run begins, tasks that would stop it later.
-pub fn check_tasks(tasks: &[Task], text: &Text, context_max: usize) -> Result<()> {
+pub(super) fn check_tasks(tasks: &[Task], text: &Text, context_max: usize) -> Result<()> {
     ensure_gradable(tasks)?;
     ensure!(
         tasks.iter().any(|task| task.split == Split::Easy),

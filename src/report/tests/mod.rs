@@ -86,6 +86,24 @@ fn a_run_has_its_iterations_gain_and_controls() {
 }
 
 #[test]
+fn a_control_arm_says_how_far_the_loop_is_ahead() {
+    block_on(async {
+        let (fixture, _) = Fixture::complete().await;
+        let mut report = run(&fixture.store, fixture.control, VERDICT).await.unwrap();
+        assert!((report.behind.unwrap().points - 40.0).abs() < 1e-9);
+        report.seen(None);
+        assert_eq!((report.state, report.worker), (State::Interrupted, None));
+        let mut main = run(&fixture.store, fixture.run, VERDICT).await.unwrap();
+        assert_eq!(main.behind, None);
+        let worker = Worker { pid: Some(7), last_write_s: None };
+        main.seen(Some((fixture.control, worker)));
+        assert_eq!((main.state, main.controls[0].state), (State::Interrupted, State::Running));
+        let current = current_run(&fixture.store).await.unwrap();
+        assert_eq!(current, Some(fixture.control), "of two that were begun, the later one");
+    });
+}
+
+#[test]
 fn a_run_that_has_just_begun_has_no_gain() {
     block_on(async {
         let fixture = Fixture::new().await;
@@ -166,8 +184,13 @@ fn an_iteration_has_its_reasons_scores_and_measurements() {
         let report = iteration(&fixture.store, fixture.run, 1, VERDICT).await.unwrap();
         let value = json(&report);
         assert_eq!(value["policy_hash"], "policy1of1");
-        let reasons = json!([{"reason": "kept", "count": 8}, {"reason": "no_answer", "count": 4}]);
-        assert_eq!(value["selection"], reasons);
+        assert_eq!(
+            (&value["selection"][0]["reason"], &value["selection"][0]["count"]),
+            (&json!("kept"), &json!(8))
+        );
+        assert_eq!(value["selection"][1]["reason"], "no_answer");
+        let kinds: Vec<_> = report.examples.iter().map(|example| (example.kept, example.right)).collect();
+        assert_eq!(kinds, [(true, Some(true)), (true, Some(false)), (false, Some(false))]);
         assert_eq!(value["tasks"], json!({"attempted": 4, "kept": 4, "solved": 4}));
         let vote = &report.scores[0];
         assert_eq!((vote.n, vote.failed["no_answer"], vote.auc), (8, 4, Some(1.0)));
