@@ -14,7 +14,7 @@ pub(super) fn settle(config: &mut Config, command: &Command) -> Result<()> {
         | Command::Eval(_)
         | Command::Generate(_)
         | Command::Logprobs(_)
-        | Command::Doctor => true,
+        | Command::Doctor(_) => true,
         Command::Init(_)
         | Command::Grade(_)
         | Command::Inspect(_)

@@ -67,6 +67,15 @@ pub struct Common {
     /// Print machine-readable JSON instead of text
     #[arg(long, global = true)]
     pub json: bool,
+    /// Show no progress, only results, warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Show more: token lengths in `doctor`
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Work in this folder: as if the command were typed there
+    #[arg(short = 'C', long = "directory", global = true, value_name = "DIR")]
+    directory: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -93,7 +102,7 @@ enum Command {
     /// List or remove checkpoints that a crash left and the store does not name
     Gc(gc::GcArgs),
     /// Check the machine, the configuration, and what a run will need
-    Doctor,
+    Doctor(doctor::DoctorArgs),
     /// Make a seed model from the easy levels of a built-in task
     Pretrain(pretrain::PretrainArgs),
 }
@@ -113,6 +122,10 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
     let common = cli.common;
+    if let Some(directory) = &common.directory {
+        std::env::set_current_dir(directory)
+            .with_context(|| format!("cannot work in {} (-C)", directory.display()))?;
+    }
     if let Command::Init(args) = &cli.command {
         // It may be there to repair a broken configuration.
         return init::perform(args, &common.set);
@@ -129,7 +142,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             .context("cannot start the threads")?;
     }
     let mut command = cli.command;
-    hub::resolve_models(&mut config, &mut command, common.json)?;
+    hub::resolve_models(&mut config, &mut command, common.json || common.quiet)?;
     matmul::settle(&mut config, &command)?;
     match command {
         Command::Run(args) => run::perform(&common, &config, &args),
@@ -142,7 +155,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Export(args) => export::perform(&common, &config, &args),
         Command::Verify => verify::perform(&common, &config),
         Command::Gc(args) => gc::perform(&common, &config, &args),
-        Command::Doctor => doctor::perform(&common, config),
+        Command::Doctor(args) => doctor::perform(&common, config, &args),
         Command::Pretrain(args) => pretrain::perform(&config, &args),
     }
 }

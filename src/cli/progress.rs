@@ -19,7 +19,17 @@ use crate::inspect::brief;
 /// Turns the loop's events into lines and bars on standard error.
 pub(super) struct Progress {
     state: Mutex<State>,
-    quiet: bool,
+    shows: Shows,
+}
+
+/// How much is shown.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Shows {
+    Everything,
+    /// Only what the user should know (`--quiet`).
+    Warnings,
+    /// Nothing at all (`--json`).
+    Nothing,
 }
 
 /// Seconds between two plain lines of one phase.
@@ -105,8 +115,7 @@ impl Work {
 }
 
 impl Progress {
-    /// `quiet` shows nothing at all (`--json`).
-    pub(super) fn new(quiet: bool) -> Self {
+    pub(super) fn new(shows: Shows) -> Self {
         let now = Instant::now();
         let state = State {
             bars: None,
@@ -118,7 +127,7 @@ impl Progress {
             took: Vec::new(),
             iteration_began: now,
         };
-        Self { state: Mutex::new(state), quiet }
+        Self { state: Mutex::new(state), shows }
     }
 
     /// Takes the bars away: what follows is the report.
@@ -129,7 +138,8 @@ impl Progress {
     }
 
     pub(super) fn on_event(&self, event: Event) {
-        if self.quiet {
+        let is_warning = matches!(event, Event::Waiting { .. } | Event::Warning { .. });
+        if self.shows == Shows::Nothing || (self.shows == Shows::Warnings && !is_warning) {
             return;
         }
         // A poisoned lock means a panic elsewhere is already being reported.

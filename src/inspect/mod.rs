@@ -15,8 +15,8 @@ mod trajectory;
 
 pub use iteration::iteration;
 pub use profile::profile;
-pub(crate) use render::brief;
 pub use render::{Style, acts_on_terminals};
+pub(crate) use render::{brief, duration};
 pub use run::run;
 pub use runs::runs;
 pub use sql::sql;

@@ -128,7 +128,7 @@ pub(super) fn tone_of_gain(lo: f64, hi: f64) -> Tone {
 }
 
 /// `48 s`, `4 min 12 s`, `2 h 05 min`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match (whole / 3600, whole / 60 % 60, whole % 60) {
         (0, 0, _) if seconds < 9.95 => format!("{seconds:.1} s"),

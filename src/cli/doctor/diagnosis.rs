@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::forecast::Forecast;
-use super::probe;
+use super::probe::{self, Budget, Length, Rates};
+use super::suggest::suggestions;
 use crate::cli::block_on;
 use crate::cli::hub::HubReport;
 use crate::cli::lengths::{self, SplitLengths};
@@ -46,9 +47,47 @@ pub(super) struct Diagnosis {
     pub memory_needed_mib: u64,
     pub disk_needed_mib: u64,
     pub estimated_seconds: f64,
+    pub estimate: Estimate,
     /// What is worth knowing and no problem.
     pub notes: Vec<String>,
     pub problems: Vec<String>,
+    /// Settings that would suit the model or the time better.
+    pub suggestions: Vec<String>,
+}
+
+/// What the estimated time rests on.
+#[derive(Serialize)]
+pub(super) struct Estimate {
+    /// The time if trajectories are as short, or as long, as the probe allows.
+    pub least_seconds: f64,
+    pub most_seconds: f64,
+    pub reading_tokens_per_s: f64,
+    /// Tokens of a trajectory.
+    pub tokens_mean: f64,
+    pub tokens_least: f64,
+    pub tokens_most: f64,
+    /// Trajectories of the probe, and how many of them ended by themselves.
+    pub trajectories: usize,
+    pub trajectories_ended: usize,
+    /// Tokens of the largest update that was tried; 0 if its time is only computed.
+    pub update_tokens_tried: usize,
+}
+
+impl Estimate {
+    fn of(forecast: &Forecast, rates: &Rates) -> Self {
+        let Length { mean, least, most, drawn, ended } = rates.length;
+        Self {
+            least_seconds: forecast.seconds(rates, least),
+            most_seconds: forecast.seconds(rates, most),
+            reading_tokens_per_s: rates.reading,
+            tokens_mean: mean,
+            tokens_least: least,
+            tokens_most: most,
+            trajectories: drawn,
+            trajectories_ended: ended,
+            update_tokens_tried: rates.update.tried,
+        }
+    }
 }
 
 /// What the files of tasks are, and which of their rows are not used.
@@ -80,22 +119,21 @@ impl LeftOut {
 ///
 /// # Errors
 /// If the model or the tasks can't be loaded, or the probe fails.
-pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis> {
+pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>, budget: Budget) -> Result<Diagnosis> {
     let memory_free_mib = memory_free()? >> 20;
     let text = PolicyKind::Model.text(config)?;
     let policy = PolicyKind::Model.base(config, &text, Use::Train, None)?;
     let Dataset { tasks, report } = dataset(config)?;
-    let sampling = probe::sampling(config, &text, &policy, &tasks)?;
-    let training_tokens_per_s = probe::training(config, &text, &policy, &tasks)?;
+    let rates = probe::rates(config, &text, &policy, &tasks, budget)?;
     let Policy::Model(model) = &policy else { bail!("only a model can be diagnosed") };
-    let forecast = Forecast::of(config, &tasks, sampling.tokens_mean);
+    let forecast = Forecast::of(config, &tasks);
     let tokens = lengths::measure(&tasks, &text)?;
 
     let dir = existing_parent(Path::new(&config.run.dir));
     let trained_parameters = trainable(&model.body, config, 1)?.element_count();
     let prompt_tokens_max = tokens.iter().map(|split| split.prompt.max).max().unwrap_or(0);
     let longest = prompt_tokens_max + config.rollout.tokens_max;
-    let lengths = Lengths { longest, drawn: sampling.tokens_mean.ceil() as usize };
+    let lengths = Lengths { longest, drawn: rates.length.mean.ceil() as usize };
     let (memory_needed, _) = memory_needed(config, model, &tasks, lengths)?;
     let checkpoints = (config.checkpoints.keep as u64 + 3) * trained_parameters as u64 * 4;
     let mut diagnosis = Diagnosis {
@@ -114,17 +152,21 @@ pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>) -> Result<Diagnosis
         tokens,
         left_out: LeftOut::of(&report),
         context_max: policy.engine().context_max(),
-        generation_tokens_per_s: sampling.tokens_per_s,
-        training_tokens_per_s,
+        generation_tokens_per_s: rates.length.mean
+            / (rates.prompt / rates.reading + rates.length.mean / rates.drawing),
+        training_tokens_per_s: rates.update.tokens as f64 / rates.update.seconds,
         memory_needed_mib: memory_needed as u64 >> 20,
-        disk_needed_mib: (checkpoints + forecast.stored_bytes()) >> 20,
-        estimated_seconds: forecast.seconds(sampling.tokens_per_s, training_tokens_per_s),
+        disk_needed_mib: (checkpoints + forecast.stored_bytes(rates.length.mean)) >> 20,
+        estimated_seconds: forecast.seconds(&rates, rates.length.mean),
+        estimate: Estimate::of(&forecast, &rates),
         notes: replay_notice(config, &tasks)
             .into_iter()
             .chain(special_notice(&tasks, &text))
             .chain(unread_tensors(config)?)
+            .chain(more_threads_than_cores(config))
             .collect(),
         problems: Vec::new(),
+        suggestions: suggestions(config, &tasks, &rates),
     };
     let space = ensure_space(dir, diagnosis.disk_needed_mib << 20);
     diagnosis.problems = problems(&diagnosis, config.rollout.tokens_max, space);
@@ -140,6 +182,14 @@ fn unread_tensors(config: &Config) -> Result<Option<String>> {
     }
     let names = value_head_tensors(folder)?;
     Ok((!names.is_empty()).then(|| format!("not read, because they are a value head: {}", names.join(", "))))
+}
+
+/// A note on threads that would only wait for one another.
+fn more_threads_than_cores(config: &Config) -> Option<String> {
+    let cores = std::thread::available_parallelism().ok()?.get();
+    let threads = config.run.threads;
+    (threads > cores)
+        .then(|| format!("run.threads = {threads}, but there are {cores} cores: 0 uses them all"))
 }
 
 /// Bytes of memory that are free.
@@ -201,8 +251,20 @@ pub(super) mod tests {
             memory_needed_mib: 900,
             disk_needed_mib: 70,
             estimated_seconds: 61.0,
+            estimate: Estimate {
+                least_seconds: 50.0,
+                most_seconds: 75.0,
+                reading_tokens_per_s: 4000.0,
+                tokens_mean: 20.0,
+                tokens_least: 15.0,
+                tokens_most: 30.0,
+                trajectories: 64,
+                trajectories_ended: 64,
+                update_tokens_tried: 4096,
+            },
             notes: Vec::new(),
             problems: Vec::new(),
+            suggestions: Vec::new(),
         }
     }
 

@@ -1,48 +1,87 @@
-//! How much a run will do, from its configuration and the length of the probe's trajectories.
+//! How much a run will do, from its configuration, and how long that takes at the probe's rates.
 
-use crate::config::Config;
-use crate::domain::{Split, Task};
+use super::probe::Rates;
+use crate::config::{Config, TaskSource};
+use crate::domain::{Split, Strategy, Task};
 
 /// Tokens of a typical thought.
 const THOUGHT_TOKENS: f64 = 8.0;
 /// Measured size of a thought's row, its share of the other tables and indexes included.
 const THOUGHT_BYTES: f64 = 700.0;
+/// What a run does in addition to reading, drawing and updates (fitting the head, the store, grading):
+/// 8 % of the built-in run's time.
+const REST: f64 = 1.08;
 
 /// The work of a whole run.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Forecast {
-    /// Tokens that will be sampled.
-    pub sampled_tokens: f64,
-    /// Tokens that will be trained on.
-    pub trained_tokens: f64,
+    /// Trajectories that will be drawn, and how many tokens more than a chain's each has.
+    pub drawn: f64,
+    /// Trajectories that will be read again, behind their prompts.
+    pub read: f64,
+    pub updates: f64,
 }
 
 impl Forecast {
-    /// `sampled` is the mean length of a trajectory, in tokens.
-    pub(super) fn of(config: &Config, tasks: &[Task], sampled: f64) -> Self {
+    pub(super) fn of(config: &Config, tasks: &[Task]) -> Self {
         let iterations = f64::from(config.run.iterations);
         let rollout = &config.rollout;
         let rollouts = rollout.tasks as f64 * f64::from(rollout.variants) * f64::from(rollout.samples);
-        let greedy = tasks.iter().filter(|t| matches!(t.split, Split::Gate | Split::HeldOut)).count() as f64;
-        let measured = greedy + f64::from(config.eval.samples) * config.eval.sampled_tasks as f64;
-        // The base policy is measured too.
-        let trajectories = iterations * rollouts + (iterations + 1.0) * measured;
-        let per_iteration = f64::from(config.train.steps) * config.train.step_tokens as f64;
-        Self { sampled_tokens: trajectories * sampled, trained_tokens: iterations * per_iteration }
+        let of_split = |split| tasks.iter().filter(|task| task.split == split).count() as f64;
+        let (anchors, measured) = (of_split(Split::Anchor), of_split(Split::Gate) + of_split(Split::HeldOut));
+        let sampled = (config.eval.sampled_tasks as f64).min(of_split(Split::HeldOut));
+        let evaluated = measured + f64::from(config.eval.samples) * sampled;
+        let (bootstrap, corrupted) =
+            (config.critic.bootstrap as f64, f64::from(config.critic.corrupted as f32));
+        let judged = if config.judge.is_on() {
+            rollouts * config.judge.criteria.len() as f64 * f64::from(config.judge.repeats)
+        } else {
+            0.0
+        };
+        let referred = if config.reference.model.is_empty() { 0.0 } else { rollouts };
+        // Only tasks that have variants are reread under others.
+        let rereads = match config.tasks.kind {
+            TaskSource::File => 0.0,
+            _ => rollouts * f64::from(config.critic.rereads),
+        };
+        Self {
+            // The base policy is measured, too.
+            drawn: iterations * rollouts * breadth(config)
+                + (iterations + 1.0) * evaluated
+                + bootstrap * (1.0 - corrupted)
+                + anchors,
+            read: iterations * (rereads + judged + referred + bootstrap + anchors),
+            updates: iterations * f64::from(config.train.steps),
+        }
     }
 
-    /// Rough size of the store's rows.
-    pub(super) fn stored_bytes(&self) -> u64 {
-        (self.sampled_tokens / THOUGHT_TOKENS * THOUGHT_BYTES) as u64
+    /// Rough size of the store's rows, for trajectories of so many tokens.
+    pub(super) fn stored_bytes(&self, length: f64) -> u64 {
+        (self.drawn * length / THOUGHT_TOKENS * THOUGHT_BYTES) as u64
     }
 
-    /// Time that the run will take at these rates, in tokens per second.
-    pub(super) fn seconds(&self, sampling: f64, training: f64) -> f64 {
-        self.sampled_tokens / sampling + self.trained_tokens / training
+    /// Time that the run will take, for trajectories of so many tokens.
+    pub(super) fn seconds(&self, rates: &Rates, length: f64) -> f64 {
+        let draw = rates.prompt / rates.reading + length / rates.drawing;
+        let read = (rates.prompt + length) / rates.reading;
+        (self.drawn * draw + self.read * read + self.updates * rates.update.seconds) * REST
+    }
+}
+
+/// Tokens that a tree draws, over those of a chain.
+fn breadth(config: &Config) -> f64 {
+    match config.rollout.strategy {
+        Strategy::Cot => 1.0,
+        Strategy::Tot => {
+            let thoughts = config.rollout.thoughts_max.max(1);
+            config.rollout.extent(&config.tree, thoughts).thoughts as f64 / thoughts as f64
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::probe::{Length, Update};
     use super::*;
     use crate::domain::TaskKind;
 
@@ -58,26 +97,45 @@ mod tests {
         }
     }
 
+    const SET: [(&str, &str); 9] = [
+        ("run.iterations", "2"),
+        ("rollout.tasks", "10"),
+        ("rollout.variants", "3"),
+        ("rollout.samples", "2"),
+        ("eval.samples", "4"),
+        ("eval.sampled_tasks", "5"),
+        ("train.steps", "7"),
+        ("critic.bootstrap", "20"),
+        ("critic.rereads", "2"),
+    ];
+
+    fn forecast(more: &[(&str, &str)]) -> Forecast {
+        let set: Vec<_> = SET.iter().chain(more).map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let tasks = [Split::Easy, Split::Anchor, Split::Train, Split::Gate, Split::HeldOut, Split::HeldOut];
+        Forecast::of(&Config::load(None, &set).unwrap(), &tasks.map(task))
+    }
+
     #[test]
     fn a_run_measures_the_base_and_every_candidate() {
-        let set = [
-            ("run.iterations", "2"),
-            ("rollout.tasks", "10"),
-            ("rollout.variants", "3"),
-            ("rollout.samples", "2"),
-            ("eval.samples", "4"),
-            ("eval.sampled_tasks", "5"),
-            ("train.steps", "7"),
-            ("train.step_tokens", "100"),
-        ];
-        let set: Vec<_> = set.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        let config = Config::load(None, &set).unwrap();
-        let tasks = [Split::Easy, Split::Train, Split::Gate, Split::HeldOut, Split::HeldOut].map(task);
-        let forecast = Forecast::of(&config, &tasks, 8.0);
-        // 2 iterations of 60 rollouts; 3 measurements of 3 greedy and 20 sampled attempts.
-        assert_eq!(forecast.sampled_tokens, 8.0 * (2.0 * 60.0 + 3.0 * 23.0));
-        assert_eq!(forecast.trained_tokens, 1400.0);
-        assert_eq!(forecast.stored_bytes(), 700 * 189);
-        assert_eq!(forecast.seconds(8.0, 100.0), 189.0 + 14.0);
+        let plain = forecast(&[]);
+        // 2 iterations of 60 rollouts; 3 measurements of 3 greedy and 8 sampled attempts; 10 drawn for the head, 1
+        // anchor.
+        assert_eq!(plain.drawn, 2.0 * 60.0 + 3.0 * 11.0 + 10.0 + 1.0);
+        assert_eq!(plain.read, 2.0 * (120.0 + 20.0 + 1.0));
+        assert_eq!(plain.updates, 14.0);
+        assert_eq!(plain.stored_bytes(8.0), 700 * 164);
+        let file = forecast(&[("tasks.kind", "file"), ("tasks.file", "f")]);
+        assert_eq!(file.read, 2.0 * 21.0, "tasks of files have no variants to be reread under");
+        let tree = forecast(&[("rollout.strategy", "tot")]);
+        assert!(tree.drawn > 3.0 * plain.drawn, "{tree:?}");
+    }
+
+    #[test]
+    fn time_is_reading_drawing_and_updates() {
+        let length = Length { mean: 20.0, least: 10.0, most: 30.0, drawn: 4, ended: 4 };
+        let update = Update { seconds: 3.0, tokens: 100, tried: 100 };
+        let rates = Rates { prompt: 30.0, reading: 10.0, drawing: 5.0, length, update };
+        let work = Forecast { drawn: 2.0, read: 4.0, updates: 5.0 };
+        assert!((work.seconds(&rates, 20.0) - (2.0 * 7.0 + 4.0 * 5.0 + 15.0) * REST).abs() < 1e-9);
     }
 }

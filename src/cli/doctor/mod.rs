@@ -6,29 +6,40 @@
 mod diagnosis;
 mod forecast;
 mod probe;
+mod suggest;
 mod text;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::Args;
 
 use super::Common;
 use super::hub::{self, HubReport};
 use crate::cli::terminal::{pretty, print};
 use crate::config::Config;
+use probe::Budget;
 
 pub(super) use diagnosis::memory_free;
 
+#[derive(Args)]
+pub(super) struct DoctorArgs {
+    /// Take minutes instead of seconds: measure at full size what is extrapolated otherwise
+    #[arg(long)]
+    measure: bool,
+}
+
 /// Prints the diagnosis; exit code 1 when a run could not work.
-pub(super) fn perform(common: &Common, mut config: Config) -> Result<ExitCode> {
+pub(super) fn perform(common: &Common, mut config: Config, args: &DoctorArgs) -> Result<ExitCode> {
     let hub = hub::look(&mut config)?;
     if !hub.iter().all(HubReport::is_cached) {
         return not_cached(common, &hub);
     }
-    let diagnosis = diagnosis::diagnose(&config, hub)?;
+    let budget = if args.measure { Budget::FULL } else { Budget::QUICK };
+    let diagnosis = diagnosis::diagnose(&config, hub, budget)?;
     match common.json {
         true => print(&pretty(&diagnosis)?)?,
-        false => print(&text::text(&config, &diagnosis))?,
+        false => print(&text::text(&config, &diagnosis, common.verbose))?,
     }
     Ok(if diagnosis.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

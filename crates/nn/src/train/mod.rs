@@ -32,3 +32,4 @@ pub use read::logprobs;
 pub use schedule::{LearningRate, schedule};
 pub use trainable::Trainable;
 pub use trainer::{Hyper, StepReport, Trainer};
+pub use update::optimizer_flops;

@@ -13,7 +13,7 @@ use super::state::{Tensors, buffer};
 use crate::domain::Address;
 use crate::model::{Lazy, lazy};
 use crate::ops::kernels::Arithmetic;
-use crate::ops::optimizer::{AdamW, Moment, MomentStorage, Muon, Parameter, State};
+use crate::ops::optimizer::{AdamW, Moment, MomentStorage, Muon, Parameter, State, muon_flops};
 use crate::ops::with_values;
 
 // Prefixes under which a saved state holds weights and each optimizer's buffers.
@@ -114,6 +114,12 @@ impl Update {
 /// Muon is for matrices inside decoder blocks.
 fn by_muon(hyper: &Hyper, name: &str, var: &Var) -> bool {
     hyper.optimizer == OptimizerKind::Muon && name.starts_with("model.layers.") && var.rank() == 2
+}
+
+/// Floating-point operations of an update that don't depend on its tokens: Muon's. AdamW's are few.
+pub fn optimizer_flops(hyper: &Hyper, trainable: &BTreeMap<String, Var>) -> f64 {
+    let muon = trainable.iter().filter(|(name, var)| by_muon(hyper, name, var));
+    muon.map(|(_, var)| muon_flops(var.dims()[0], var.dims()[1])).sum()
 }
 
 /// Bytes of all moments: AdamW has two of each element, Muon one.

@@ -20,7 +20,7 @@ use crate::profile::{self, Operator};
 
 pub use adamw::AdamW;
 pub use moment::{Moment, MomentPrecision, MomentStorage};
-pub use muon::Muon;
+pub use muon::{Muon, muon_flops};
 
 /// An optimizer's buffers, by `<parameter>.<buffer>`.
 pub type State = BTreeMap<String, Moment>;

@@ -117,6 +117,12 @@ impl Muon {
     }
 }
 
+/// Floating-point operations of an update of a matrix of this shape: those of the iteration.
+pub fn muon_flops(rows: usize, columns: usize) -> f64 {
+    let (short, long) = (rows.min(columns) as f64, rows.max(columns) as f64);
+    ITERATIONS as f64 * (4.0 * short * short * long + 2.0 * short.powi(3))
+}
+
 /// `U f(S) Vᵀ` for `x = U S Vᵀ`, (rows, columns), where f brings singular values near 1.
 fn orthogonalised(arithmetic: Arithmetic, mut x: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
     if rows > columns {
