@@ -33,7 +33,7 @@ A run is one SQLite file, `autodidact-run/store.sqlite`. Any SQLite tool opens i
 `autodidact inspect sql` queries it read-only:
 
 ```sh
-autodidact inspect sql \"SELECT id, answer, reward, reason FROM trajectory_text LIMIT 10\"
+autodidact inspect sql \"SELECT id, task, answer, gold, reward FROM trajectory_text WHERE kept ORDER BY reward DESC LIMIT 10\"
 ```
 
 Rows are appended and never changed; columns that do change are marked *changes*. Every appended row belongs to
@@ -41,8 +41,9 @@ a unit: one transaction, whose content hash covers its rows. `autodidact verify`
 ids are little-endian u32, log-probabilities little-endian f32, hidden states little-endian f16. Text values are
 stable names. The file needs SQLite 3.37; full-text search needs FTS5.
 
-The views `trajectory_text`, `trajectory_tree` and `iteration_summary` are made for reading. `tree_search` and
-`task_search` are full-text indexes over the view `tree_document` and over the tasks' questions.
+The views `trajectory_text`, `trajectory_scores`, `trajectory_tree` and `iteration_summary` are made for reading.
+`tree_search` and `task_search` are full-text indexes over the view `tree_document` and over the tasks' questions;
+datasette and sqlite-utils find them. `autodidact inspect datasette` writes this page's text as datasette's metadata.
 ";
 
 /// A table or a view.

@@ -19,7 +19,7 @@ pub use render::{Style, acts_on_terminals};
 pub(crate) use render::{brief, duration};
 pub use run::run;
 pub use runs::runs;
-pub use sql::sql;
+pub use sql::{sql, sql_csv};
 pub use trajectory::trajectory;
 
 #[cfg(test)]

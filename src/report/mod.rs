@@ -36,7 +36,7 @@ pub use profile::{PhaseSum, RunWithProfile, measured_profile, phase_sums, profil
 pub use run::{ControlReport, NextPhase, RunReport, run};
 pub use runs::{RunLine, RunsReport, runs};
 pub use scores::ScoreDistribution;
-pub use sql::{SqlReport, sql};
+pub use sql::{SqlCell, SqlReport, sql};
 pub use state::{State, Worker, current_run};
 pub use trajectories::{TrajectoryLine, trajectories};
 pub use trajectory::{ScoreLine, SelectionLine, StepLine, TaskLine, TrajectoryReport, trajectory};

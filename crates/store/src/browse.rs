@@ -1,16 +1,13 @@
-//! What the inspector asks: summaries, lists, one trajectory in full, and the user's own SQL.
+//! What the inspector asks: summaries, lists, one trajectory in full.
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{
-    AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Sqlite, SqliteConnection, Statement, TypeInfo, ValueRef,
-};
+use sqlx::{AssertSqlSafe, Row, Sqlite};
 
 use super::decode::*;
-use super::fault::code;
 use super::read::Reader;
 use super::rows::*;
 use autodidact_domain::Task;
@@ -172,6 +169,18 @@ impl Reader {
         Ok(u64::try_from(row.try_get::<i64, _>(0)?)?)
     }
 
+    /// The texts of the trajectories with these ids, by id; what isn't there is left out.
+    pub async fn trajectory_texts(&self, ids: &[i64]) -> Result<HashMap<i64, String>> {
+        let rows: Vec<(i64, Option<String>)> = sqlx::query_as(
+            "SELECT id, text FROM trajectory_text WHERE id IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(serde_json::to_string(ids)?)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(self.fail("read texts"))?;
+        Ok(rows.into_iter().map(|(id, text)| (id, text.unwrap_or_default())).collect())
+    }
+
     /// The run's latest messages, newest first; `None` for messages of every run.
     pub async fn events(&self, run: Option<i64>, limit: u32) -> Result<Vec<EventRow>> {
         let rows = sqlx::query(
@@ -194,98 +203,6 @@ impl Reader {
             })
             .collect()
     }
-
-    /// Runs the user's own query on a connection that only reads; at most `rows_max` rows come
-    /// back.
-    pub async fn sql(&self, query: &str, rows_max: usize) -> Result<Table> {
-        self.sql_within(query, rows_max, OPERATIONS_MAX).await
-    }
-
-    /// [`Reader::sql`] with a chosen limit on the work, since the room reads no clock: operations of
-    /// SQLite's virtual machine, of which a core does some 50 to 100 million a second.
-    pub async fn sql_within(&self, query: &str, rows_max: usize, operations_max: u64) -> Result<Table> {
-        ensure!(rows_max > 0, "a query needs room for at least one row");
-        let query = statement(query)?;
-        // As a subquery it can only be a SELECT, and no more of it is computed than is shown. The line breaks
-        // end a comment.
-        let bounded = format!("SELECT * FROM (\n{query}\n) LIMIT {}", rows_max + 1);
-        let mut db = self.pool.acquire().await.map_err(self.fail("run the query"))?;
-        sqlx::query(HEAP_LIMIT).execute(&mut *db).await.map_err(self.fail("run the query"))?;
-        let mut left = operations_max / u64::from(OPERATIONS_BETWEEN);
-        let count_down = move || {
-            left = left.saturating_sub(1);
-            left > 0
-        };
-        db.lock_handle()
-            .await
-            .map_err(self.fail("run the query"))?
-            .set_progress_handler(OPERATIONS_BETWEEN as i32, count_down);
-        let found = answer_of(&mut db, bounded).await;
-        db.lock_handle().await.map_err(self.fail("run the query"))?.remove_progress_handler();
-        let (columns, rows) = match found {
-            Err(error) if code(&error) == Some(INTERRUPTED) => bail!(
-                "couldn't run the query: it needs more than {operations_max} operations; ask for less, or use the sqlite3 tool"
-            ),
-            other => other.map_err(self.fail("run the query"))?,
-        };
-        let cells = rows.iter().take(rows_max).map(cells).collect::<Result<_>>()?;
-        Ok(Table { columns, rows: cells, truncated: rows.len() > rows_max })
-    }
-}
-
-/// Longest query of a user, in bytes.
-const QUERY_BYTES_MAX: usize = 100_000;
-
-/// Most memory that SQLite may use in this process, in bytes.
-const HEAP_LIMIT: &str = "PRAGMA hard_heap_limit = 536870912";
-
-/// The text of the one statement that a query is, without its last semicolon.
-///
-/// # Errors
-/// There is another statement, which could do anything: it would run on its own, not within the
-/// limits.
-fn statement(query: &str) -> Result<&str> {
-    let bytes = query.len();
-    ensure!(bytes <= QUERY_BYTES_MAX, "the query has {bytes} bytes; at most {QUERY_BYTES_MAX}");
-    let query = query.trim().trim_end_matches([';', ' ', '\n', '\r', '\t']);
-    let (mut at, text) = (0, query.as_bytes());
-    while at < text.len() {
-        let rest = &query[at..];
-        // What ends a comment, a text or a quoted name; doubled quotes begin the next text.
-        let end = match text[at] {
-            b';' => bail!("couldn't run the query: it has several statements; ask one SELECT at a time"),
-            b'-' if rest.starts_with("--") => Some("\n"),
-            b'/' if rest.starts_with("/*") => Some("*/"),
-            b'\'' => Some("'"),
-            b'"' => Some("\""),
-            b'`' => Some("`"),
-            b'[' => Some("]"),
-            _ => None,
-        };
-        let begun = if matches!(text[at], b'-' | b'/') { 2 } else { 1 };
-        at += match end {
-            None => query[at..].chars().next().map_or(1, char::len_utf8),
-            Some(end) => rest[begun..].find(end).map_or(rest.len(), |found| begun + found + end.len()),
-        };
-    }
-    Ok(query)
-}
-
-/// About a minute's work.
-const OPERATIONS_MAX: u64 = 4_000_000_000;
-
-/// How often the limit is looked at.
-const OPERATIONS_BETWEEN: u32 = 100_000;
-
-/// SQLITE_INTERRUPT: the progress handler said stop.
-const INTERRUPTED: i32 = 9;
-
-/// Column names, also when there is no row, and rows.
-async fn answer_of(db: &mut SqliteConnection, query: String) -> sqlx::Result<(Vec<String>, Vec<SqliteRow>)> {
-    let statement = db.prepare(AssertSqlSafe(query).into_sql_str()).await?;
-    let columns = statement.columns().iter().map(|c| c.name().to_owned()).collect();
-    let rows = statement.query().fetch_all(db).await?;
-    Ok((columns, rows))
 }
 
 /// The page's ids are found first, so that only its rows are filled in.
@@ -349,8 +266,8 @@ fn clauses(filter: &TrajectoryFilter) -> String {
         (filter.split.is_some(), "AND t.task_id IN (SELECT id FROM tasks WHERE split = ?7)"),
         (
             filter.kept.is_some(),
-            "AND coalesce((SELECT s.reason LIKE 'kept%' FROM selections s WHERE s.trajectory = j.id
-                           ORDER BY s.id DESC LIMIT 1), 0) = ?5",
+            "AND (SELECT s.reason LIKE 'kept%' FROM selections s WHERE s.trajectory = j.id
+                  ORDER BY s.id DESC LIMIT 1) = ?5",
         ),
         (
             filter.search.is_some(),
@@ -365,21 +282,6 @@ fn clauses(filter: &TrajectoryFilter) -> String {
 /// Words as FTS5 strings: every character is taken literally, and every word must occur.
 fn quoted(words: &str) -> String {
     words.split_whitespace().map(|w| format!("\"{}\"", w.replace('"', "\"\""))).collect::<Vec<_>>().join(" ")
-}
-
-fn cells(row: &SqliteRow) -> Result<Vec<Option<String>>> {
-    (0..row.columns().len())
-        .map(|i| {
-            let value = row.try_get_raw(i)?;
-            Ok(match value.type_info().name() {
-                _ if value.is_null() => None,
-                "INTEGER" => Some(row.try_get::<i64, _>(i)?.to_string()),
-                "REAL" => Some(row.try_get::<f64, _>(i)?.to_string()),
-                "BLOB" => Some(format!("[{} bytes]", row.try_get::<&[u8], _>(i)?.len())),
-                _ => Some(row.try_get::<String, _>(i)?),
-            })
-        })
-        .collect()
 }
 
 fn summary(row: &SqliteRow) -> Result<IterationSummary> {

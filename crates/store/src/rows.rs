@@ -298,7 +298,7 @@ pub struct IterationSummary {
     pub iteration: u32,
     pub trees: i64,
     pub trajectories: i64,
-    pub drawn_tokens: f64,
+    pub drawn_tokens: i64,
     pub kept: i64,
     pub reward_mean: Option<f64>,
     pub steps: i64,
@@ -348,6 +348,7 @@ pub struct TrajectoryFilter {
     pub task_id: Option<String>,
     /// Of the task.
     pub split: Option<Split>,
+    /// By the latest verdict of selection; one that selection hasn't seen is neither kept nor not.
     pub kept: Option<bool>,
     /// Words that the question, the thoughts or the answers must contain.
     pub search: Option<String>,
@@ -372,14 +373,4 @@ pub struct TrajectoryLine {
     pub reward: Option<f64>,
     pub rank: Option<u32>,
     pub reason: Option<SelectionReason>,
-}
-
-/// The answer to a user's own SQL, as text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Table {
-    pub columns: Vec<String>,
-    /// `None` is NULL.
-    pub rows: Vec<Vec<Option<String>>>,
-    /// Whether there were more rows than the limit.
-    pub truncated: bool,
 }

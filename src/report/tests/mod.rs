@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use self::fixture::*;
 use super::*;
 use crate::domain::*;
-use crate::store::{TrajectoryFilter, Window};
+use crate::store::{TableLimits, TrajectoryFilter, Window};
 
 fn json(report: &impl serde::Serialize) -> Value {
     serde_json::to_value(report).unwrap()
@@ -252,9 +252,15 @@ fn a_path_through_a_tree_is_marked() {
 fn answers_to_sql_are_records() {
     block_on(async {
         let fixture = Fixture::new().await;
-        let report = sql(&fixture.store, "select id, of_run from runs", 1).await.unwrap();
-        assert!(report.truncated);
-        assert_eq!(json(&report), json!([{"id": "1", "of_run": null}]));
+        let limits = TableLimits { rows: 1, bytes: 1 << 20 };
+        let whole = sql(&fixture.store, "SELECT 1 AS one, NULL AS none", limits, || false).await.unwrap();
+        assert_eq!(json(&whole), json!([{ "one": 1, "none": null }]));
+        let cut = sql(&fixture.store, "VALUES (1), (2)", limits, || false).await.unwrap();
+        assert_eq!(cut.limit.as_deref(), Some("1 row"));
+        let wide = TableLimits { rows: 9, bytes: 1 << 20 };
+        let query = "VALUES (hex(zeroblob(400000))), (hex(zeroblob(400000)))";
+        let cut = sql(&fixture.store, query, wide, || false).await.unwrap();
+        assert_eq!((cut.rows.len(), cut.limit.as_deref()), (1, Some("1 MiB")));
     });
 }
 

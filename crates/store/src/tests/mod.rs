@@ -6,6 +6,8 @@ mod drive;
 mod faults;
 mod migrations;
 mod round_trip;
+mod sql;
+mod tools;
 mod views;
 mod writers;
 

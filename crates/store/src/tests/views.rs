@@ -8,7 +8,10 @@ use super::*;
 #[test]
 fn every_table_and_column_is_explained() {
     let ground = include_str!("../../../../migrations/0001_ground_state.sql");
-    let views = include_str!("../../../../migrations/0002_views_and_search.sql");
+    let views = [
+        include_str!("../../../../migrations/0002_views_and_search.sql"),
+        include_str!("../../../../migrations/0004_views_for_tools.sql"),
+    ];
     let later = include_str!("../../../../migrations/0003_specs_losses_alarms.sql");
     let mut inside = false;
     for (line, before) in [ground, later].iter().flat_map(|sql| sql.lines().skip(1).zip(sql.lines())) {
@@ -22,7 +25,7 @@ fn every_table_and_column_is_explained() {
         // Within the statement, so that SQLite keeps it in the schema.
         assert!(!before.contains("ADD COLUMN") || line.ends_with(" */;"), "no comment: {line}");
     }
-    for (line, before) in views.lines().skip(1).zip(views.lines()) {
+    for (line, before) in views.iter().flat_map(|sql| sql.lines().skip(1).zip(sql.lines())) {
         assert!(
             !line.starts_with("CREATE V") || before.starts_with("--") || before.starts_with("CREATE V"),
             "{line}"
@@ -65,15 +68,17 @@ fn trajectory_tree() {
             .write(run, 1, async |unit| unit.put_trees(Purpose::Rollout, "p0", &[bushy(1, 3)]).await)
             .await
             .unwrap();
-        let table = store
-            .sql("SELECT depth, line, pruned, trajectory, answer FROM trajectory_tree WHERE tree_id = 1 ORDER BY ordinal", 99)
-            .await
-            .unwrap();
-        let depths: Vec<_> = table.rows.iter().map(|r| r[0].clone().unwrap()).collect();
-        assert_eq!(depths, ["0", "1", "1", "2", "2", "2"]);
-        assert!(table.rows[4][1].as_ref().unwrap().starts_with("    Step 4"));
-        assert_eq!(table.rows[4][2].as_deref(), Some("beam"));
-        assert_eq!((table.rows[3][3].as_deref(), table.rows[3][4].as_deref()), (Some("1"), Some("42")));
+        let rows = sqlx::query("SELECT * FROM trajectory_tree WHERE tree_id = 1 ORDER BY ordinal");
+        let rows = rows.fetch_all(&store.pool).await.unwrap();
+        let depths: Vec<i64> = rows.iter().map(|row| row.get("depth")).collect();
+        assert_eq!(depths, [0, 1, 1, 2, 2, 2]);
+        assert!(rows[4].get::<String, _>("line").starts_with("    Step 4"));
+        assert_eq!(rows[4].get::<String, _>("pruned"), "beam");
+        assert_eq!(
+            (rows[3].get::<i64, _>("trajectory"), rows[3].get::<String, _>("answer")),
+            (1, "42".into())
+        );
+        assert_eq!(rows[1].get::<f64, _>("value"), 0.242857, "rounded");
     });
 }
 
@@ -96,7 +101,7 @@ fn iteration_summaries() {
             .filter_map(|(_, s)| s.value.ok().filter(|_| s.scorer == ScorerName::REWARD))
             .collect();
         let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
-        assert!((one.reward_mean.unwrap() - mean).abs() < 1e-12);
+        assert!((one.reward_mean.unwrap() - mean).abs() < 1e-6, "rounded");
     });
 }
 
@@ -223,53 +228,6 @@ async fn rollout_of(reader: &Reader, n: u32) -> usize {
 }
 
 #[test]
-fn the_users_own_sql() {
-    block_on(async {
-        let (_dir, path) = finished().await;
-        let reader = Reader::open(&path).await.unwrap();
-        let table = reader
-            .sql("SELECT id, NULL AS gone, 0.5 AS half, x'0102' AS raw FROM trees ORDER BY id;", 2)
-            .await
-            .unwrap();
-        assert_eq!(table.columns, ["id", "gone", "half", "raw"]);
-        let row: Vec<_> = table.rows[0].iter().map(Option::as_deref).collect();
-        assert_eq!(row, [Some("1"), None, Some("0.5"), Some("[2 bytes]")]);
-        assert_eq!((table.rows.len(), table.truncated), (2, true));
-        let empty = reader.sql("SELECT id, arm FROM runs WHERE 0 -- none", 5).await.unwrap();
-        assert_eq!((empty.columns.len(), empty.rows.len(), empty.truncated), (2, 0, false));
-        for evil in
-            ["DELETE FROM runs", "SELECT 1); DELETE FROM runs; --", "PRAGMA user_version = 7", "nonsense"]
-        {
-            let error = reader.sql(evil, 5).await.unwrap_err().to_string();
-            assert!(error.contains("run the query"), "{error}");
-        }
-        assert_eq!(reader.runs().await.unwrap().len(), 1);
-        let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
-        let error = reader.sql_within(endless, 5, 10_000_000).await.unwrap_err().to_string();
-        assert!(error.contains("more than 10000000 operations"), "{error}");
-        for several in [
-            "SELECT 1); PRAGMA query_only = off; VACUUM INTO 'copy.sqlite'; SELECT (1",
-            "SELECT 1; SELECT 2",
-            "SELECT ';' -- ;\n; SELECT 2",
-            "SELECT 'it''s' /* ; */ ; DELETE FROM runs",
-        ] {
-            let error = reader.sql(several, 5).await.unwrap_err().to_string();
-            assert!(error.contains("several statements"), "{several}: {error}");
-        }
-        for one in
-            ["SELECT ';' AS \"a;b\", [t.id] FROM (SELECT 1 AS [t.id]) t /* ; */ -- ;", "SELECT 'ä;';;\n"]
-        {
-            assert_eq!(reader.sql(one, 5).await.unwrap().rows.len(), 1, "{one}");
-        }
-        let long = format!("SELECT '{}'", "x".repeat(200_000));
-        assert!(reader.sql(&long, 5).await.unwrap_err().to_string().contains("at most 100000"));
-        let large = reader.sql("SELECT length(randomblob(600000000))", 5).await;
-        assert!(large.is_err(), "more than the limit of memory");
-        assert_eq!(reader.sql("SELECT 1", 5).await.unwrap().rows.len(), 1, "the connection is fine again");
-    });
-}
-
-#[test]
 fn readers_see_commits_while_a_run_writes() {
     block_on(async {
         let (_dir, store, run) = store().await;
@@ -304,8 +262,9 @@ fn queries_stay_quick() {
         let started = std::time::Instant::now();
         for id in 1..50 {
             store.trajectory(id * 50).await.unwrap().unwrap();
-            store
-                .sql(&["SELECT text FROM trajectory_text WHERE id = ", &id.to_string()].concat(), 1)
+            sqlx::query("SELECT text FROM trajectory_text WHERE id = ?1")
+                .bind(id)
+                .fetch_one(&store.pool)
                 .await
                 .unwrap();
         }

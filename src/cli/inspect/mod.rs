@@ -1,11 +1,14 @@
 //! `autodidact inspect`: terminal reports about a run, read-only, also while it is live.
 
+mod sql;
+
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
+use self::sql::SqlArgs;
 use super::terminal::{colour, note, pretty, print};
 use super::{Common, block_on};
 use crate::answer;
@@ -17,16 +20,14 @@ use crate::policy::PolicyKind;
 use crate::report::{self, RunWithProfile, RunsReport, Verdict, Worker};
 use crate::store::{self, Reader};
 
-/// Most rows that `inspect sql` prints.
-const SQL_ROWS_MAX: usize = 1000;
-
 /// Columns below which `COLUMNS` is not believed.
 const WIDTH_MIN: u16 = 20;
 
 #[derive(Args)]
 pub(super) struct InspectArgs {
+    /// (default: run)
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
 }
 
 #[derive(Subcommand)]
@@ -47,15 +48,15 @@ enum What {
     },
     /// One trajectory: its thoughts, scores, and why it was kept
     Trajectory { id: i64 },
-    /// A query of your own, read-only; the views trajectory_text, trajectory_tree and iteration_summary are made
-    /// for it
-    Sql { query: String },
+    /// A query of your own, read-only; the views trajectory_text, trajectory_scores, trajectory_tree and
+    /// iteration_summary are made for it
+    Sql(SqlArgs),
 }
 
 impl InspectArgs {
     /// Whether what is shown has tokens in it.
     pub(super) fn needs_tokenizer(&self) -> bool {
-        matches!(self.what, What::Trajectory { .. })
+        matches!(self.what, Some(What::Trajectory { .. }))
     }
 }
 
@@ -63,7 +64,7 @@ pub(super) fn perform(common: &Common, config: &Config, args: &InspectArgs) -> R
     block_on(async {
         let (reader, style) = (reader(config).await?, style());
         let json = common.json;
-        let text = match &args.what {
+        let text = match args.what.as_ref().unwrap_or(&What::Run { run: None }) {
             What::Runs => {
                 let mut report = RunsReport::gather(&reader).await?;
                 report.seen(working_on(config, &reader).await?.map(|(run, _)| run));
@@ -87,10 +88,7 @@ pub(super) fn perform(common: &Common, config: &Config, args: &InspectArgs) -> R
                 let report = report::trajectory(&reader, *id, Some(&token_text), VERDICT).await?;
                 if json { pretty(&report)? } else { inspect::trajectory(&report, &style) }
             }
-            What::Sql { query } => {
-                let report = report::sql(&reader, query, SQL_ROWS_MAX).await?;
-                if json { pretty(&report)? } else { inspect::sql(&report, &style) }
-            }
+            What::Sql(args) => sql::perform(&reader, args, json, &style).await?,
         };
         print(&text)?;
         Ok(ExitCode::SUCCESS)
