@@ -4,6 +4,7 @@
 //! no clock, no environment and no terminal. Whether to colour, and how wide to be, comes from the
 //! caller in a [`Style`].
 
+mod events;
 mod grid;
 mod iteration;
 mod profile;
@@ -11,8 +12,12 @@ mod render;
 mod run;
 mod runs;
 mod sql;
+mod steps;
+mod task;
+mod trajectories;
 mod trajectory;
 
+pub use events::events;
 pub use iteration::iteration;
 pub use profile::profile;
 pub use render::{Style, acts_on_terminals};
@@ -20,6 +25,9 @@ pub(crate) use render::{brief, duration};
 pub use run::run;
 pub use runs::runs;
 pub use sql::{sql, sql_csv};
+pub use steps::steps;
+pub use task::task;
+pub use trajectories::trajectories;
 pub use trajectory::trajectory;
 
 #[cfg(test)]

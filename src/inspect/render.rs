@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle};
 
+use crate::domain::SelectionReason;
+
 /// How to write for the reader at hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
@@ -144,6 +146,57 @@ pub(crate) fn brief(seconds: f64) -> String {
     text.replace(' ', "")
 }
 
+/// A whole number in groups of three digits: `12,400`.
+pub(super) fn whole(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap_or("")).collect();
+    groups.join(",")
+}
+
+/// The text in parts of at most `room` characters, nothing left out: each ends with a blank if one is
+/// near.
+pub(super) fn broken(text: &str, room: usize) -> Vec<String> {
+    let room = room.max(1);
+    let mut rest: Vec<char> = text.chars().collect();
+    let mut parts = Vec::new();
+    while rest.len() > room {
+        let near = room - room / 3;
+        let blank = (near..room).rev().find(|&at| rest[at] == ' ');
+        let after = rest.split_off(blank.map_or(room, |at| at + 1));
+        parts.push(rest.into_iter().collect());
+        rest = after;
+    }
+    parts.push(rest.into_iter().collect());
+    parts
+}
+
+/// The first characters of a text; the last one shows that there are more.
+pub(super) fn beginning(text: &str, chars: usize) -> String {
+    if text.chars().count() <= chars {
+        return text.to_owned();
+    }
+    text.chars().take(chars.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// The verdict of selection in two or three words.
+pub(super) fn reason(reason: SelectionReason) -> &'static str {
+    match reason {
+        SelectionReason::Kept => "kept",
+        SelectionReason::KeptRandom => "kept at random",
+        SelectionReason::KeptOracle => "kept by gold",
+        SelectionReason::Unscorable => "no reward",
+        SelectionReason::Truncated => "cut off",
+        SelectionReason::NoAnswer => "no answer",
+        SelectionReason::BelowFloor => "under the floor",
+        SelectionReason::Duplicate => "duplicate",
+        SelectionReason::BelowKeep => "not top k",
+        SelectionReason::OverQuota => "over the quota",
+        SelectionReason::NotDrawn => "not drawn",
+        SelectionReason::Wrong => "wrong",
+    }
+}
+
 /// The beginning of a hash, enough to tell policies apart.
 pub(super) fn short(hash: &str) -> String {
     hash.chars().take(10).collect()
@@ -193,6 +246,26 @@ mod tests {
         );
         assert_eq!([0.04, 10.0, 61.0, 7500.0].map(brief), ["0.0s", "10s", "1m01s", "2h05m"]);
         assert_eq!([0.0, 2.04e-6].map(difference), ["exact", "2e-6"]);
+    }
+
+    #[test]
+    fn text_is_broken_at_blanks_that_are_near() {
+        assert_eq!(broken("one two three", 9), ["one two ", "three"]);
+        assert_eq!(broken("a incomprehensibilities", 9), ["a incompr", "ehensibil", "ities"]);
+        assert_eq!(broken("", 5), [""]);
+    }
+
+    #[test]
+    fn a_beginning_shows_that_it_is_one() {
+        assert_eq!((beginning("äbcd", 4), beginning("äbcde", 4)), ("äbcd".into(), "äbc…".into()));
+    }
+
+    #[test]
+    fn whole_numbers_are_grouped() {
+        assert_eq!(
+            [0, 999, 1000, 12_400, 1_234_567].map(whole),
+            ["0", "999", "1,000", "12,400", "1,234,567"]
+        );
     }
 
     #[test]

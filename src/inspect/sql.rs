@@ -1,6 +1,6 @@
 //! The answer to a user's own SQL: as a table, as blocks if a table doesn't fit, or as CSV.
 
-use super::render::{Style, Tone, line, visible};
+use super::render::{Style, Tone, broken, line, visible};
 use crate::report::{SqlCell, SqlReport};
 
 /// The rows as text. NULL is shown as such; the last line states whether rows were cut off.
@@ -51,13 +51,9 @@ fn blocks(report: &SqlReport, width: usize, style: &Style, out: &mut String) {
         let rule = "─".repeat(width.saturating_sub(head.chars().count()));
         line!(out, "{}", style.paint(Tone::Faint, &(head + &rule)));
         for (name, cell) in names.iter().zip(row) {
-            let text: Vec<char> = visible(&shown(cell)).chars().collect();
             let name: String = name.chars().take(longest).collect();
-            let mut parts = text.chunks(room).map(|part| part.iter().collect::<String>());
-            line!(out, " {name:<longest$}  {}", parts.next().unwrap_or_default());
-            for part in parts {
-                line!(out, " {:<longest$}  {part}", "");
-            }
+            let text = broken(&visible(&shown(cell)), room).join(&format!("\n {:longest$}  ", ""));
+            line!(out, " {name:<longest$}  {text}");
         }
     }
 }
@@ -118,9 +114,9 @@ mod tests {
     fn a_table_where_it_fits_and_blocks_where_not() {
         let wide = sql(&report(None), &Style { color: false, width: Some(80) });
         let lines: Vec<&str> = wide.lines().map(str::trim_end).collect();
-        assert_eq!(lines[0], "  id   text                       raw");
+        assert_eq!(lines[0], "  id   text               raw");
         assert_eq!(lines[2], "   7   one⏎two, \"three\"   [3 bytes]");
-        assert_eq!(lines[3..], [" 0.5   =1+1                 NULL", "2 rows"]);
+        assert_eq!(lines[3..], [" 0.5   =1+1               NULL", "2 rows"]);
     }
 
     #[test]

@@ -113,12 +113,3 @@ fn a_tree_is_an_outline_that_indents_only_at_forks() {
         assert_eq!(outline, ["root", "├─ left", "│  A: 11", "└─ right  ✗ pruned: beam", &other]);
     });
 }
-
-#[test]
-fn answers_to_sql_are_tables() {
-    block_on(async {
-        let fixture = Fixture::new().await;
-        let answer = report::sql(&fixture.store, "select id, of_run from runs", 1).await.unwrap();
-        shows(&sql(&answer, &PLAIN), &["NULL", "1 rows, and more"]);
-    });
-}

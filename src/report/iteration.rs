@@ -12,7 +12,7 @@ use super::scores::{ScoreDistribution, distributions};
 use super::trajectory::explanation;
 use super::verdict::{Verdict, each_attempt};
 use crate::domain::{Arm, Decoding, Phase, SelectionReason, Split};
-use crate::store::{CriticRow, CriticStage, EvaluationRow, Reader};
+use crate::store::{CriticRow, CriticStage, EvaluationRow, IterationSummary, Reader};
 
 /// One iteration of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -112,16 +112,9 @@ pub async fn iteration(
     verdict: Verdict<'_>,
 ) -> Result<IterationReport> {
     let run = find(reader, run).await?;
-    let summaries = reader.iteration_summaries(run.id).await?;
-    let summary =
-        summaries.iter().find(|s| s.iteration == iteration).with_context(|| match summaries.last() {
-            Some(last) => {
-                format!("run {} has no iteration {iteration}; its last is {}", run.id, last.iteration)
-            }
-            None => format!("run {} has no iteration {iteration}; it has stored nothing yet", run.id),
-        })?;
+    let summary = summary_of(reader, run.id, iteration).await?;
     let rows = RunRows::read(reader, &run).await?;
-    let line = rows.line(reader, verdict, summary).await?;
+    let line = rows.line(reader, verdict, &summary).await?;
     let sampled = Sampled::read(reader, verdict, run.id, iteration).await?;
     let phases = reader.phase_seconds(run.id).await?.into_iter().filter(|(i, ..)| *i == iteration);
     let (critics, evaluations) = rows.of_iteration(iteration);
@@ -138,6 +131,26 @@ pub async fn iteration(
         critics: critics.into_iter().map(|(stage, row)| critic_report(stage, row)).collect(),
         evaluations: evaluations.into_iter().map(evaluation_line).collect(),
         examples: if selected { sampled.examples() } else { Vec::new() },
+    })
+}
+
+/// Fails unless the run has begun the iteration.
+///
+/// # Errors
+/// There is no such run or iteration; the error names the last one there is.
+pub async fn known_iteration(reader: &Reader, run: i64, iteration: u32) -> Result<()> {
+    let run = find(reader, run).await?;
+    summary_of(reader, run.id, iteration).await.map(drop)
+}
+
+/// The summary of an iteration, or an error that names the last one there is.
+pub(super) async fn summary_of(reader: &Reader, run: i64, iteration: u32) -> Result<IterationSummary> {
+    let mut summaries = reader.iteration_summaries(run).await?;
+    let last = summaries.last().map(|summary| summary.iteration);
+    let place = summaries.iter().position(|summary| summary.iteration == iteration);
+    place.map(|place| summaries.swap_remove(place)).with_context(|| match last {
+        Some(last) => format!("run {run} has no iteration {iteration}; its last is {last}"),
+        None => format!("run {run} has no iteration {iteration}; it has stored nothing yet"),
     })
 }
 

@@ -12,6 +12,7 @@
 //! [`Verdict`].
 
 mod compare;
+mod events;
 mod iteration;
 mod iterations;
 mod page;
@@ -21,14 +22,18 @@ mod runs;
 mod scores;
 mod sql;
 mod state;
+mod steps;
+mod task;
 mod trajectories;
 mod trajectory;
 mod tree;
 mod verdict;
 
 pub use compare::Gain;
+pub use events::{EventLine, EventsReport, PhaseEnd, events};
 pub use iteration::{
     CriticReport, EvaluationLine, Example, IterationReport, PhaseLine, ReasonCount, TaskCoverage, iteration,
+    known_iteration,
 };
 pub use iterations::{CriticLine, GateLine, IterationLine, Measure, Precision};
 pub use page::Page;
@@ -38,6 +43,8 @@ pub use runs::{RunLine, RunsReport, runs};
 pub use scores::ScoreDistribution;
 pub use sql::{SqlCell, SqlReport, sql};
 pub use state::{State, Worker, current_run};
+pub use steps::{StepsReport, UpdateLine, steps};
+pub use task::{AnswerShare, TaskAttempts, TaskReport, known_task, task};
 pub use trajectories::{TrajectoryLine, trajectories};
 pub use trajectory::{ScoreLine, SelectionLine, StepLine, TaskLine, TrajectoryReport, trajectory};
 pub use tree::{ThoughtLine, TokenText};

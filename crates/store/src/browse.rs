@@ -135,6 +135,16 @@ impl Reader {
         rows.iter().map(|row| task(row).map(|task| (task.id.clone(), task))).collect()
     }
 
+    /// The first ids of tasks that contain `part`, in order of insertion.
+    pub async fn task_ids(&self, part: &str, limit: u32) -> Result<Vec<String>> {
+        sqlx::query_scalar("SELECT id FROM tasks WHERE instr(id, ?1) ORDER BY seq LIMIT ?2")
+            .bind(part)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(self.fail("list tasks"))
+    }
+
     /// The window's trajectories, in order of insertion.
     ///
     /// # Errors

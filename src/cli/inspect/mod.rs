@@ -1,5 +1,6 @@
 //! `autodidact inspect`: terminal reports about a run, read-only, also while it is live.
 
+mod list;
 mod sql;
 
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
+use self::list::ListArgs;
 use self::sql::SqlArgs;
 use super::terminal::{colour, note, pretty, print};
 use super::{Common, block_on};
@@ -48,6 +50,39 @@ enum What {
     },
     /// One trajectory: its thoughts, scores, and why it was kept
     Trajectory { id: i64 },
+    /// A list of trajectories: of an iteration, of a task, the kept ones, the wrong ones, or what a search finds
+    Trajectories(ListArgs),
+    /// One task: its question, and what each iteration answered
+    Task {
+        id: String,
+        /// Id of the run (default: the loop proper)
+        #[arg(long)]
+        run: Option<i64>,
+    },
+    /// Optimizer updates: loss, learning rate, gradient norm, tokens
+    Steps {
+        /// Only this iteration
+        #[arg(long, value_name = "N")]
+        iteration: Option<u32>,
+        /// Id of the run (default: the loop proper)
+        #[arg(long)]
+        run: Option<i64>,
+        /// Most updates to show, evenly spread; JSON has all
+        #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// What happened: beginning and end, alarms, messages, finished phases
+    Events {
+        /// Only this iteration
+        #[arg(long, value_name = "N")]
+        iteration: Option<u32>,
+        /// Id of the run (default: the loop proper)
+        #[arg(long)]
+        run: Option<i64>,
+        /// Most events to show, the latest ones; JSON has all
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
     /// A query of your own, read-only; the views trajectory_text, trajectory_scores, trajectory_tree and
     /// iteration_summary are made for it
     Sql(SqlArgs),
@@ -87,6 +122,22 @@ pub(super) fn perform(common: &Common, config: &Config, args: &InspectArgs) -> R
                 let token_text = |token| text.decode(&[token]).ok();
                 let report = report::trajectory(&reader, *id, Some(&token_text), VERDICT).await?;
                 if json { pretty(&report)? } else { inspect::trajectory(&report, &style) }
+            }
+            What::Trajectories(args) => list::perform(&reader, args, json, &style).await?,
+            What::Task { id, run } => {
+                let run = run_or_main(&reader, *run).await?;
+                let report = report::task(&reader, run, id, VERDICT).await?;
+                if json { pretty(&report)? } else { inspect::task(&report, &style) }
+            }
+            What::Steps { iteration, run, limit } => {
+                let run = run_or_main(&reader, *run).await?;
+                let report = report::steps(&reader, run, *iteration).await?;
+                if json { pretty(&report)? } else { inspect::steps(&report, *limit as usize, &style) }
+            }
+            What::Events { iteration, run, limit } => {
+                let run = run_or_main(&reader, *run).await?;
+                let report = report::events(&reader, run, *iteration).await?;
+                if json { pretty(&report)? } else { inspect::events(&report, *limit as usize, &style) }
             }
             What::Sql(args) => sql::perform(&reader, args, json, &style).await?,
         };

@@ -161,7 +161,7 @@ fn trajectories_are_read_in_pages_with_their_verdicts() {
         let filter = TrajectoryFilter { run: Some(fixture.run), purpose, ..TrajectoryFilter::default() };
         let (mut found, mut window) = (Vec::new(), Window::first(5));
         loop {
-            let page = trajectories(&fixture.store, &filter, window, VERDICT).await.unwrap();
+            let page = trajectories(&fixture.store, &filter, None, window, VERDICT).await.unwrap();
             assert_eq!(page.total, 12);
             found.extend(page.items);
             match page.next {
