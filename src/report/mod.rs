@@ -12,6 +12,7 @@
 //! [`Verdict`].
 
 mod compare;
+mod datasette;
 mod events;
 mod iteration;
 mod iterations;
@@ -30,6 +31,7 @@ mod tree;
 mod verdict;
 
 pub use compare::Gain;
+pub use datasette::{DATASETTE_SOURCE, datasette_metadata};
 pub use events::{EventLine, EventsReport, PhaseEnd, events};
 pub use iteration::{
     CriticReport, EvaluationLine, Example, IterationReport, PhaseLine, ReasonCount, TaskCoverage, iteration,

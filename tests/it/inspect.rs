@@ -36,18 +36,24 @@ fn every_report_keeps_its_fields_in_their_order() {
     let sandbox = Sandbox::new();
     sandbox.run(&small(&["run", "--policy", "scripted"])).success();
     sandbox.run(&small(&["run", "--policy", "scripted", "--control", "random"])).success();
-    let sql = "SELECT 1 AS first, NULL AS second";
+    let sql = "SELECT 1 AS second, NULL AS first";
     for (args, golden) in [
         (&["runs"][..], include_str!("../golden/inspect/runs.txt")),
         (&["run"], include_str!("../golden/inspect/run.txt")),
         (&["iteration", "1"], include_str!("../golden/inspect/iteration.txt")),
         (&["trajectory", "1"], include_str!("../golden/inspect/trajectory.txt")),
-        (&["sql", sql], "[].first\n[].second\n"),
+        (&["trajectories"], include_str!("../golden/inspect/trajectories.txt")),
+        (&["task", "relations/train/000000"], include_str!("../golden/inspect/task.txt")),
+        (&["steps"], include_str!("../golden/inspect/steps.txt")),
+        (&["events"], include_str!("../golden/inspect/events.txt")),
+        (&["sql", sql], "[].second\n[].first\n"),
     ] {
         let json = sandbox.run(&[&["inspect", "--json"], args].concat()).success();
         let now = fields(&json).join("\n") + "\n";
         assert_eq!(now, golden, "inspect {}", args[0]);
     }
+    let plain = sandbox.run(&["inspect"]).success();
+    assert_eq!(plain, sandbox.run(&["inspect", "run"]).success(), "`run` is what is shown by default");
     let refused = sandbox.run(&["inspect", "iteration", "9"]);
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("run 1 has no iteration 9; its last is 2"), "{}", refused.stderr);

@@ -12,6 +12,8 @@ mod grading;
 mod hub;
 mod hub_server;
 mod inspect;
+mod inspect_lists;
+mod inspect_sql;
 mod judge;
 mod lora;
 mod model;

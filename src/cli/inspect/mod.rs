@@ -1,5 +1,6 @@
 //! `autodidact inspect`: terminal reports about a run, read-only, also while it is live.
 
+mod datasette;
 mod list;
 mod sql;
 
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
+use self::datasette::DatasetteArgs;
 use self::list::ListArgs;
 use self::sql::SqlArgs;
 use super::terminal::{colour, note, pretty, print};
@@ -86,6 +88,8 @@ enum What {
     /// A query of your own, read-only; the views trajectory_text, trajectory_scores, trajectory_tree and
     /// iteration_summary are made for it
     Sql(SqlArgs),
+    /// Write metadata for datasette, and show the command that starts it on this store
+    Datasette(DatasetteArgs),
 }
 
 impl InspectArgs {
@@ -139,6 +143,7 @@ pub(super) fn perform(common: &Common, config: &Config, args: &InspectArgs) -> R
                 let report = report::events(&reader, run, *iteration).await?;
                 if json { pretty(&report)? } else { inspect::events(&report, *limit as usize, &style) }
             }
+            What::Datasette(args) => datasette::perform(reader.path(), args, json)?,
             What::Sql(args) => sql::perform(&reader, args, json, &style).await?,
         };
         print(&text)?;

@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Args)]
 pub(super) struct SqlArgs {
     /// One statement that reads: SELECT, VALUES, EXPLAIN, or a pragma that only reports
-    #[arg(required_unless_present = "examples")]
+    #[arg(required_unless_present = "examples", allow_hyphen_values = true)]
     query: Option<String>,
     /// Most rows to print (default: 1000 as text, 1000000 as JSON or CSV)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

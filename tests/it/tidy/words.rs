@@ -56,7 +56,7 @@ const STAYS: &[(&str, &[&str], &str)] = &[
         "an instruction to the model, whose hash is part of a run's identity",
     ),
     (
-        "benches/pages/schema.rs",
+        "crates/store/src/describe.rs",
         &["alone", "beside", "hang on", "how-manieth", "says", "told", "what was said"],
         "it quotes the migrations to put them in other words",
     ),

@@ -11,6 +11,13 @@ pub struct Example {
     pub sql: &'static str,
 }
 
+/// A full-text search, with the parameter `:words`.
+pub const SEARCH: Example = Example {
+    name: "search",
+    about: "trajectories whose tree has all these words, in its thoughts or answers",
+    sql: "SELECT id, task, iteration, answer, gold, reward, reason, text FROM trajectory_text WHERE tree_id IN (SELECT rowid FROM tree_search WHERE tree_search MATCH :words) LIMIT 100",
+};
+
 /// Queries to begin with.
 pub const EXAMPLES: &[Example] = &[
     Example {

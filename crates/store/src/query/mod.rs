@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, ensure};
 use libsqlite3_sys as ffi;
 
 use super::read::Reader;
-pub use examples::{EXAMPLES, Example};
+pub use examples::{EXAMPLES, Example, SEARCH};
 use sqlite::{Failure, Guarded};
 pub use value::Value;
 
