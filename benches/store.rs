@@ -32,6 +32,11 @@ fn main() -> anyhow::Result<()> {
     results.write_if_asked()
 }
 
+/// The user's own SQL, without a limit of time.
+async fn ask(reader: &Reader, query: &str) -> anyhow::Result<Table> {
+    reader.sql(query, TableLimits { rows: 50, bytes: 1 << 28 }, || false).await
+}
+
 fn rate(results: &mut Results, name: &str, rows: u32, spent: Duration, baseline: Option<f64>) -> f64 {
     let rate = f64::from(rows) / spent.as_secs_f64();
     let ratio = baseline.map_or_else(String::new, |b| format!("  {:8.1}x the baseline", rate / b));
@@ -201,8 +206,7 @@ async fn queries(results: &mut Results) {
         median(results, "one trajectory, everything", 21, async || reader.trajectory(middle).await).await;
     let scan = format!("SELECT text FROM trajectory_text WHERE id + 0 = {middle}");
     let slow =
-        median(results, "  the same text by a scan (baseline)", 1, async || reader.sql(&scan, 10).await)
-            .await;
+        median(results, "  the same text by a scan (baseline)", 1, async || ask(reader, &scan).await).await;
     println!("  {:.0}x faster than the scan", slow / one);
     let page = TrajectoryFilter { run: Some(run), iteration: Some(5), ..Default::default() };
     let first = Window::first(50);
@@ -212,8 +216,9 @@ async fn queries(results: &mut Results) {
     median(results, "a page of 50 kept ones", 21, async || reader.trajectories(&kept, first).await).await;
     let before =
         "SELECT max(j.id) - 50 FROM trajectories j JOIN trees t ON t.id = j.tree_id WHERE t.iteration = 5";
-    let before = reader.sql(before, 1).await.expect("the last page");
-    let after = before.rows[0][0].as_ref().and_then(|id| id.parse().ok());
+    let before = ask(reader, before).await.expect("the last page");
+    let Value::Integer(before) = before.rows[0][0] else { panic!("no trajectory in iteration 5") };
+    let after = Some(before);
     let last = Window { after, limit: 50 };
     median(results, "the last page of an iteration", 5, async || reader.trajectories(&page, last).await)
         .await;
@@ -225,7 +230,7 @@ async fn queries(results: &mut Results) {
         .await;
     }
     let like = "SELECT id FROM tree_document WHERE text LIKE '%zebra%'";
-    median(results, "  `zebra` by LIKE (baseline)", 1, async || reader.sql(like, 50).await).await;
+    median(results, "  `zebra` by LIKE (baseline)", 1, async || ask(reader, like).await).await;
     median(results, "scores of an iteration", 3, async || reader.scores(run, 5).await).await;
     median(results, "trees of an iteration, whole", 3, async || reader.trees(run, 5, Purpose::Rollout).await)
         .await;

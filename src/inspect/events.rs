@@ -13,7 +13,7 @@ pub fn events(report: &EventsReport, limit: usize, style: &Style) -> String {
         line!(out, "{earlier} earlier events are left out; --limit {all} shows all");
     }
     for event in &report.events[earlier..] {
-        line!(out, "{}", drawn(event, style));
+        line!(out, "{}", drawn(event, style).trim_end());
     }
     if !report.phases.is_empty() {
         line!(out);

@@ -113,3 +113,63 @@ fn a_tree_is_an_outline_that_indents_only_at_forks() {
         assert_eq!(outline, ["root", "├─ left", "│  A: 11", "└─ right  ✗ pruned: beam", &other]);
     });
 }
+
+const NARROW: Style = Style { color: false, width: Some(80) };
+
+/// The lists at 80 columns: what they show, and that no line is longer.
+#[test]
+fn lists_fit_eighty_columns() {
+    block_on(async {
+        let (fixture, ids) = Fixture::complete().await;
+        let store = &fixture.store;
+        let filter = crate::store::TrajectoryFilter { run: Some(fixture.run), ..Default::default() };
+        let window = crate::store::Window { after: Some(ids[0] - 1), limit: 2 };
+        let page = report::trajectories(store, &filter, None, window, VERDICT).await.unwrap();
+        let list = trajectories(&page, "again", &NARROW);
+        let more = format!("again --after {}", ids[1]);
+        shows(&list, &["selection", " yes ", " no ", "kept", "left out for want of width: text", &more]);
+        let wide = trajectories(&page, "again", &PLAIN);
+        shows(&wide, &["Paul minus 5 is Tina 11⏎A: 11"]);
+        let task_report = report::task(store, fixture.run, &page.items[0].task, VERDICT).await.unwrap();
+        let one = task(&task_report, &NARROW);
+        shows(&one, &["gold 11", "1 of 3", "33.3", "–"]);
+        let updates = steps(&report::steps(store, fixture.run, None).await.unwrap(), 40, &NARROW);
+        shows(&updates, &["0.5000", "loss in nats", "1 update\n"]);
+        let happened = events(&report::events(store, fixture.run, None).await.unwrap(), 50, &NARROW);
+        shows(
+            &happened,
+            &["2026-11-21 22:00:00  began", "planned iterations: 2", "what it came to", "promote"],
+        );
+        for text in [list, one, updates, happened] {
+            let long = text.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(long, None, "{text}");
+        }
+    });
+}
+
+#[test]
+fn updates_are_spread_over_each_iteration() {
+    let update = |iteration, step| report::UpdateLine {
+        iteration,
+        step,
+        loss: 0.5,
+        losses: Default::default(),
+        learning_rate: 1e-4,
+        grad_norm: 1.0,
+        tokens: 2000,
+        target_tokens: 1000,
+        trajectories: vec![1],
+        replayed: Vec::new(),
+    };
+    let all = (1..=2).flat_map(|iteration| (1..=10).map(move |step| update(iteration, step))).collect();
+    let text = steps(&report::StepsReport { run: 1, steps: all }, 5, &PLAIN);
+    let shown: Vec<(u32, u32)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+        })
+        .collect();
+    assert_eq!(shown, [(1, 1), (1, 5), (1, 9), (1, 10), (2, 1), (2, 5), (2, 9), (2, 10)]);
+    shows(&text, &["8 of 20 updates, evenly spread; --limit 20 shows all", "2,000"]);
+}

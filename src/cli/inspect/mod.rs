@@ -29,7 +29,6 @@ const WIDTH_MIN: u16 = 20;
 
 #[derive(Args)]
 pub(super) struct InspectArgs {
-    /// (default: run)
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -38,7 +37,7 @@ pub(super) struct InspectArgs {
 enum What {
     /// Every run in the store: the loop proper and its control arms
     Runs,
-    /// One run, iteration by iteration
+    /// One run, iteration by iteration; the default
     Run {
         /// Id of the run (default: the loop proper)
         run: Option<i64>,

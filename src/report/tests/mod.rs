@@ -1,6 +1,7 @@
 //! Reports over a store that holds one run, its random control, and everything that they can have.
 
 pub(crate) mod fixture;
+mod lists;
 
 use serde_json::{Value, json};
 
