@@ -147,7 +147,7 @@ fn file(sandbox: &Sandbox, name: &str) -> Value {
 fn number(sandbox: &Sandbox, sql: &str) -> u64 {
     let rows: Value =
         serde_json::from_str(&sandbox.run(&["inspect", "sql", sql, "--json"]).success()).unwrap();
-    rows[0].as_object().unwrap().values().next().unwrap().as_str().unwrap().parse().unwrap()
+    rows[0].as_object().unwrap().values().next().unwrap().as_u64().unwrap()
 }
 
 fn tokens(report: &Value, phase: &str, kind: &str) -> u64 {

@@ -128,6 +128,13 @@ fn a_store_of_an_earlier_build_opens_and_verifies() {
         assert!(refused.stderr.contains("`autodidact run`"), "{}", refused.stderr);
         block_on(async { Store::open(&path).await.unwrap().close().await.unwrap() });
         assert_eq!(verified(&sandbox), run.digests[0], "{}: the same rows, the same digest", run.name);
+        // What the migration indexed again is found, and the views read rows that were there before.
+        let listed = sandbox.run(&["inspect", "trajectories", "--all", "--json"]).success();
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let line = listed["items"][0]["text"].as_str().unwrap().lines().next().unwrap().to_owned();
+        let found = sandbox.run(&["inspect", "trajectories", "--all", "--search", &line, "--json"]).success();
+        let found: Value = serde_json::from_str(&found).unwrap();
+        assert_eq!(found["items"][0], listed["items"][0], "{}: {line}", run.name);
     }
 }
 
