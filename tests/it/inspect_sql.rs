@@ -73,6 +73,8 @@ fn csv_is_safe_to_open() {
     let cut = ask(&sandbox, &["VALUES (1), (2)", "--csv", "--rows", "1"]);
     assert_eq!((cut.stdout.as_str(), cut.code), ("column1\n1\n", Some(0)));
     assert!(cut.stderr.contains("truncated"), "{}", cut.stderr);
+    let both = ask(&sandbox, &["SELECT 1", "--csv", "--json"]).stderr;
+    assert!(both.contains("--json and --csv are two formats of one answer: pass one of them"), "{both}");
 }
 
 #[test]

@@ -289,9 +289,14 @@ fn clauses(filter: &TrajectoryFilter) -> String {
     clauses.iter().filter(|(wanted, _)| *wanted).map(|(_, sql)| *sql).collect::<Vec<_>>().join(" ")
 }
 
-/// Words as FTS5 strings: every character is taken literally, and every word must occur.
+/// Words as FTS5 strings: every character is taken literally, and every word must occur. No words
+/// are an empty string, which nothing matches.
 fn quoted(words: &str) -> String {
-    words.split_whitespace().map(|w| format!("\"{}\"", w.replace('"', "\"\""))).collect::<Vec<_>>().join(" ")
+    let quoted = |word: &str| format!("\"{}\"", word.replace('"', "\"\""));
+    match words.split_whitespace().map(quoted).collect::<Vec<_>>() {
+        none if none.is_empty() => quoted(""),
+        words => words.join(" "),
+    }
 }
 
 fn summary(row: &SqliteRow) -> Result<IterationSummary> {

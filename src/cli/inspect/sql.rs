@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::super::terminal::{note, pretty};
@@ -46,6 +46,7 @@ pub(super) async fn perform(reader: &Reader, args: &SqlArgs, json: bool, style: 
     if args.examples {
         return examples(reader, args.seconds, json).await;
     }
+    ensure!(!(json && args.csv), "--json and --csv are two formats of one answer: pass one of them");
     let to_program = json || args.csv;
     let rows = args.rows.map_or(if to_program { DATA_ROWS } else { TEXT_ROWS }, |rows| rows as usize);
     let query = args.query.as_deref().unwrap_or_default();

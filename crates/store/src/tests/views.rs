@@ -150,7 +150,7 @@ fn lists_and_search() {
         // The question of a task finds every attempt at it.
         let asked = search("3 more apples than Bert").await;
         assert_eq!(asked.len(), rollout_of(&reader, 3).await);
-        assert!(search("nowhere").await.is_empty());
+        assert!(search("nowhere").await.is_empty() && search(" ").await.is_empty());
         assert!(search("AND OR NOT ( * \" ^ : NEAR").await.is_empty(), "no syntax error");
         let heldout = TrajectoryFilter { split: Some(Split::HeldOut), ..Default::default() };
         assert!(list(heldout).await.is_empty());
