@@ -146,6 +146,19 @@ fn the_time_limit_holds_for_queries_and_for_single_operations() {
     }
 }
 
+/// The limit is the process's, so it is tested in a process that does nothing else.
+#[test]
+fn the_limit_of_memory_holds() {
+    let sandbox = finished();
+    let sorted = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
+                  SELECT length(b) FROM (SELECT zeroblob(40000000) || i AS b FROM n ORDER BY b)";
+    let refused = ask(&sandbox, &[sorted]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("it needs more than 512 MiB of memory"), "{}", refused.stderr);
+    let large = ask(&sandbox, &["SELECT length(randomblob(600000000))"]).stderr;
+    assert!(large.contains("too big"), "{large}");
+}
+
 #[test]
 fn datasette_gets_its_metadata() {
     let sandbox = finished();

@@ -159,7 +159,7 @@ fn a_candle_model_judges_the_loop_and_dying_changes_nothing() {
     let known = ["judge", "judge_accuracy", "judge_coherence", "judge_disagreement", "reference", "reward"];
     assert_eq!(scorers, known, "what is configured and what the formula uses");
     for row in &scores {
-        let number = |key: &str| row[key].as_str().unwrap().parse::<f64>().unwrap();
+        let number = |key: &str| row[key].as_f64().unwrap();
         assert_eq!((number("n"), number("numbers")), (32.0, 32.0), "{row}");
         if row["scorer"] == "reference" {
             assert!(number("most") < 0.0, "{row}");
@@ -168,7 +168,7 @@ fn a_candle_model_judges_the_loop_and_dying_changes_nothing() {
         }
     }
     let by = rows(&clean, "SELECT count(DISTINCT scorer_hash) AS n FROM scorings");
-    assert_eq!(by[0]["n"], "3", "head, judge and reference each have a name");
+    assert_eq!(by[0]["n"], 3, "head, judge and reference each have a name");
     let shown = clean.run(&["inspect", "iteration", "1"]).success();
     assert!(shown.contains("judge_coherence") && shown.contains("reference"), "{shown}");
 
@@ -202,9 +202,9 @@ fn too_little_mass_is_no_score_and_needs_no_judge_in_the_formula() {
         &sandbox,
         "SELECT count(*) AS n, count(value) AS numbers, sum(error = 'low_mass') AS low FROM scores WHERE scorer = 'judge'",
     )[0];
-    assert_eq!((&row["n"], &row["numbers"], &row["low"]), (&json!("32"), &json!("0"), &json!("32")));
+    assert_eq!((&row["n"], &row["numbers"], &row["low"]), (&json!(32), &json!(0), &json!(32)));
     let rewarded = rows(&sandbox, "SELECT count(value) AS n FROM scores WHERE scorer = 'reward'");
-    assert_ne!(rewarded[0]["n"], "0");
+    assert_ne!(rewarded[0]["n"], 0);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_scripted_policy_judges_itself_and_dying_changes_nothing() {
     let end = verified(&clean);
     let row =
         &rows(&clean, "SELECT count(*) AS n, count(value) AS numbers FROM scores WHERE scorer = 'judge'")[0];
-    assert_eq!((&row["n"], &row["numbers"]), (&json!("48"), &json!("48")));
+    assert_eq!((&row["n"], &row["numbers"]), (&json!(48), &json!(48)));
     let dying = sandbox();
     let mut deaths = 0;
     while dying.run(&judged(&["--crash-at", "5"])).code != Some(0) {
@@ -270,13 +270,13 @@ fn prompts_guide_the_search() {
     sandbox.run(&tiny(&["run"], &settings)).success();
     verified(&sandbox);
     let parity = rows(&sandbox, "SELECT max_abs_diff FROM parity");
-    assert_eq!(parity[0]["max_abs_diff"].as_str().unwrap().parse::<f64>().unwrap(), 0.0);
+    assert_eq!(parity[0]["max_abs_diff"].as_f64().unwrap(), 0.0);
     let row = &rows(
         &sandbox,
         "SELECT count(*) AS n, count(h.value) AS valued, count(DISTINCT h.value) AS different, sum(h.pruned = 'beam') AS beam
          FROM thoughts h JOIN trees t ON t.id = h.tree_id WHERE t.purpose = 'rollout'",
     )[0];
-    let number = |key: &str| row[key].as_str().unwrap().parse::<u32>().unwrap();
+    let number = |key: &str| row[key].as_u64().unwrap();
     assert!(number("n") > 20 && number("valued") > 20 && number("different") > 5, "{row}");
     assert!(number("beam") > 0, "{row}");
     // Templates are part of what the run is.

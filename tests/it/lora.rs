@@ -52,7 +52,7 @@ fn a_quantised_base_is_sampled_and_trained() {
     sandbox.run(&lora(&[PROMOTED, "model.quantize=q8_0"])).success();
     verified(&sandbox);
     for row in rows(&sandbox, "SELECT max_abs_diff FROM parity") {
-        assert_eq!(row["max_abs_diff"].as_str().unwrap().parse::<f64>().unwrap(), 0.0);
+        assert_eq!(row["max_abs_diff"].as_f64().unwrap(), 0.0);
     }
     let own = logprobs(&sandbox, &["--iteration", "2", "--set", "model.quantize=q8_0"]);
     let outcome = sandbox.run(&["logprobs", "--iteration", "2", "lines.jsonl"]);
@@ -86,7 +86,7 @@ fn tiles_multiply_frozen_matrices() {
     }
     assert_eq!(matmul(&sandbox).as_deref(), Some("bf16"));
     for row in rows(&sandbox, "SELECT max_abs_diff FROM parity") {
-        assert_eq!(row["max_abs_diff"].as_str().unwrap().parse::<f64>().unwrap(), 0.0);
+        assert_eq!(row["max_abs_diff"].as_f64().unwrap(), 0.0);
     }
     let digest = verified(&sandbox);
     sandbox.run(&lora(&[PROMOTED])).success();
@@ -135,7 +135,7 @@ fn tiles_multiply_trained_matrices() {
         let (sandbox, outcome) = run(&[asked, &["run.threads=1"]].concat());
         outcome.success();
         for row in rows(&sandbox, "SELECT max_abs_diff FROM parity") {
-            assert_eq!(row["max_abs_diff"].as_str().unwrap().parse::<f64>().unwrap(), 0.0);
+            assert_eq!(row["max_abs_diff"].as_f64().unwrap(), 0.0);
         }
         let digest = verified(&sandbox);
         sandbox.run(&tiny(&["run"], &["run.iterations=2", PROMOTED])).success();
@@ -164,7 +164,7 @@ fn the_operators_of_other_devices_run_the_loop() {
         sandbox.run(&[tiny(&["run", "--device", "composed"], &settings).as_slice()].concat()).success();
         verified(&sandbox);
         let worst = rows(&sandbox, "SELECT MAX(max_abs_diff) AS worst FROM parity");
-        assert!(worst[0]["worst"].as_str().unwrap().parse::<f64>().unwrap() < 1e-3, "{worst:?}");
+        assert!(worst[0]["worst"].as_f64().unwrap() < 1e-3, "{worst:?}");
         let ids: Vec<u32> = (0..120).map(|i| 3 + (i * i * 7 + i) % 140).collect();
         fs::write(sandbox.path().join("long.jsonl"), serde_json::json!({ "ids": ids }).to_string()).unwrap();
         let read = |device: &str| {
@@ -192,7 +192,7 @@ fn an_adapter_goes_through_the_loop_and_over_crashes() {
     clean.run(&lora(&["lora.dropout=0.1", PROMOTED])).success();
     let end = verified(&clean);
     for row in rows(&clean, "SELECT max_abs_diff FROM parity") {
-        assert_eq!(row["max_abs_diff"].as_str().unwrap().parse::<f64>().unwrap(), 0.0);
+        assert_eq!(row["max_abs_diff"].as_f64().unwrap(), 0.0);
     }
     // Candidates are adapters, each with the base's hash, and small.
     let folders = rows(&clean, "SELECT path, bytes FROM checkpoints WHERE kind = 'candidate'");
@@ -203,7 +203,7 @@ fn an_adapter_goes_through_the_loop_and_over_crashes() {
             folder.read_dir().unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors", "autodidact.json"]);
-        assert!(row["bytes"].as_str().unwrap().parse::<u64>().unwrap() < 400_000);
+        assert!(row["bytes"].as_u64().unwrap() < 400_000);
     }
     // Between the states of the first iteration's training, at its end, and where the second goes on with its adapter.
     for moment in ["36", "44", "80"] {

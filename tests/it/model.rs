@@ -56,8 +56,8 @@ fn the_sampler_and_the_trainer_agree_to_the_bit() {
     let parity = "SELECT max_abs_diff, tokens FROM parity";
     let rows: Value =
         serde_json::from_str(&sandbox.run(&["inspect", "sql", parity, "--json"]).success()).unwrap();
-    assert_eq!(rows[0]["max_abs_diff"].as_str().unwrap().parse::<f64>().unwrap(), 0.0);
-    assert!(rows[0]["tokens"].as_str().unwrap().parse::<u32>().unwrap() > 100);
+    assert_eq!(rows[0]["max_abs_diff"].as_f64().unwrap(), 0.0);
+    assert!(rows[0]["tokens"].as_u64().unwrap() > 100);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn every_trajectory_is_reread_in_other_words() {
                    WHERE r.scorer = 'reread' AND m.scorer = 'logprob_mean'";
         serde_json::from_str(&sandbox.run(&["inspect", "sql", sql, "--json"]).success()).unwrap()
     };
-    let number = |row: &Value, key: &str| row[key].as_str().unwrap().parse::<u32>().unwrap();
+    let number = |row: &Value, key: &str| row[key].as_u64().unwrap();
     let reread = &rows(&[])[0];
     assert_eq!((number(reread, "n"), number(reread, "reread")), (32, 32), "{reread}");
     assert_eq!(number(reread, "unchanged"), 0, "other words give other log-probabilities: {reread}");

@@ -151,10 +151,6 @@ fn limits_hold() {
         assert!(large.contains("too big"), "{large}");
         let pattern = "SELECT 'a' LIKE (SELECT replace(hex(zeroblob(1000)), '0', 'a%'))";
         assert!(refusal(&reader, pattern).await.contains("pattern"));
-        let sorted = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
-                      SELECT zeroblob(40000000) || i AS b FROM n ORDER BY b";
-        let error = refusal(&reader, sorted).await;
-        assert!(error.contains("512 MiB"), "{error}");
         assert_eq!(ask(&reader, "SELECT 1").await.unwrap().rows.len(), 1, "the reader is fine again");
     });
 }
