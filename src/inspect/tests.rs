@@ -127,7 +127,7 @@ fn lists_fit_eighty_columns() {
         let page = report::trajectories(store, &filter, None, window, VERDICT).await.unwrap();
         let list = trajectories(&page, "again", &NARROW);
         let more = format!("again --after {}", ids[1]);
-        shows(&list, &["selection", " yes ", " no ", "kept", "left out for want of width: text", &more]);
+        shows(&list, &["verdict", " yes ", " no ", "kept", "no room for: text (", &more]);
         let wide = trajectories(&page, "again", &PLAIN);
         shows(&wide, &["Paul minus 5 is Tina 11⏎A: 11"]);
         let task_report = report::task(store, fixture.run, &page.items[0].task, VERDICT).await.unwrap();

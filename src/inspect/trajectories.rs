@@ -36,7 +36,7 @@ pub fn trajectories(page: &Page<TrajectoryLine>, command: &str, style: &Style) -
         right("answer"),
         right("gold").rank(3),
         left("right*"),
-        left("selection"),
+        left("verdict"),
         left("text").cut_to(TEXT_CHARS_MIN).rank(4),
     ]);
     for line in lines {

@@ -90,7 +90,10 @@ fn a_list_says_how_to_see_the_rest() {
     let id = one.trim_end().rsplit(' ').next().unwrap();
     assert!(sandbox.run(&["inspect", "trajectory", id]).success().contains("kept in iteration 1"));
     let iteration = sandbox.run(&["inspect", "iteration", "1"]).success();
-    let hint = iteration.lines().find_map(|line| line.strip_prefix("look at: trajectory ")).unwrap();
+    let hint = iteration
+        .lines()
+        .find_map(|line| line.strip_prefix("look at: autodidact inspect trajectory "))
+        .unwrap();
     let id = hint.split(' ').next().unwrap();
     assert!(sandbox.run(&["inspect", "trajectory", id]).success().contains("kept in iteration 1"), "{hint}");
 }
