@@ -12,6 +12,9 @@
 //! Full-text search covers every tree's thoughts and answers and every task's question. A variant's
 //! question is left out, because it repeats its task's. The index costs under a tenth of an
 //! insertion (`benches/store.rs`). `migrations/` holds the commented schema and the views.
+//!
+//! Unsafe code is in `query/sqlite.rs` only, where a user's own SQL is compiled under SQLite's
+//! authorizer.
 
 mod alarm;
 mod begin;
