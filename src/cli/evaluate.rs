@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
+use super::inspect::style;
+use super::meter::Meter;
 use super::policy::{Named, PolicyArgs};
 use super::profile::{ProfileArgs, Profiler};
 use super::terminal::{pretty, print};
@@ -13,10 +15,15 @@ use crate::config::Config;
 use crate::domain::{Address, Purpose, Sampling, Split, Task};
 use crate::eval::{self, Attempts, Figure};
 use crate::improve::{dataset, ensure_gradable, with_tools};
+use crate::inspect;
 use crate::policy::Policy;
+use crate::report::EvaluationLine;
 use crate::rollout::{self, Job};
 use crate::score;
 use crate::text::Text;
+
+/// Trajectories that are drawn between two signs of progress.
+const TOGETHER: usize = 1024;
 
 #[derive(Args)]
 pub(super) struct EvalArgs {
@@ -44,20 +51,24 @@ pub(super) fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Resu
         dataset(config)?.tasks.into_iter().filter(|t| t.split == args.split).take(limit).collect();
     ensure_gradable(&tasks)?;
     profiler.iter().for_each(|profiler| profiler.phase("open"));
-    let mut figures =
-        eval::greedy(args.split, &attempt(config, &text, &policy, &tasks, 0..1, Sampling::GREEDY)?);
+    let per_task = 1 + u64::from(args.samples);
+    let meter = Meter::new("evaluate", Some(tasks.len() as u64 * per_task), common.shows());
+    let attempt = |branches, sampling| attempt(config, (&text, &policy), &tasks, branches, sampling, &meter);
+    let mut figures = eval::greedy(args.split, &attempt(0..1, Sampling::GREEDY)?);
     if args.samples > 0 {
         let warm = Sampling { temperature: config.eval.temperature, ..Sampling::GREEDY };
-        let sampled = attempt(config, &text, &policy, &tasks, 1..args.samples + 1, warm)?;
-        figures.extend(eval::sampled(args.split, &sampled));
+        figures.extend(eval::sampled(args.split, &attempt(1..args.samples + 1, warm)?));
     }
+    meter.finish();
     if common.json {
         let rows: Vec<_> = figures.iter().map(json).collect();
         let out = serde_json::json!({ "policy_hash": policy.hash(), "policy": name, "split": args.split, "figures": rows });
         print(&pretty(&out)?)?;
     } else {
-        print(&format!("policy {} ({name})\n", policy.hash()))?;
-        print(&format!("{}\n", table(&figures)))?;
+        let hash: String = policy.hash().chars().take(10).collect();
+        let samples = if args.samples > 0 { format!(" and {} samples", args.samples) } else { String::new() };
+        print(&format!("policy {hash} · {name}\n{}, {} tasks, greedy{samples}\n", args.split, tasks.len()))?;
+        print(&inspect::figures(&figures.iter().map(line).collect::<Vec<_>>(), &style()))?;
     }
     profiler.iter().for_each(|profiler| profiler.show("evaluate"));
     Ok(ExitCode::SUCCESS)
@@ -65,11 +76,11 @@ pub(super) fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Resu
 
 fn attempt<'t>(
     config: &Config,
-    text: &Text,
-    policy: &Policy,
+    (text, policy): (&Text, &Policy),
     tasks: &'t [Task],
     branches: std::ops::Range<u32>,
     sampling: Sampling,
+    meter: &Meter,
 ) -> Result<Vec<Attempts<'t>>> {
     let per_task = branches.len();
     let mut jobs = Vec::new();
@@ -84,13 +95,33 @@ fn attempt<'t>(
             });
         }
     }
-    let trees = with_tools(config, text, policy, sampling, &|_| (), |tools| rollout::chains(tools, &jobs))?;
+    let on_tokens = |n| meter.tokens(n);
+    let mut trees = Vec::with_capacity(jobs.len());
+    for unit in jobs.chunks(TOGETHER) {
+        trees.extend(with_tools(config, text, policy, sampling, &on_tokens, |tools| {
+            rollout::chains(tools, unit)
+        })?);
+        meter.advance(unit.len());
+    }
     let of_task = |(task, trees): (&'t Task, &[crate::domain::Tree])| {
         let leaves = trees.iter().flat_map(|tree| &tree.leaves);
         let answers = leaves.map(|l| (l.answer.clone(), score::grade(task, l.answer.as_deref()).is_right()));
         Attempts { task, answers: answers.collect() }
     };
     Ok(tasks.iter().zip(trees.chunks(per_task)).map(of_task).collect())
+}
+
+fn line(figure: &Figure) -> EvaluationLine {
+    EvaluationLine {
+        split: figure.split,
+        decoding: figure.decoding,
+        metric: figure.metric.clone(),
+        level: figure.level,
+        n: figure.tasks as u32,
+        value: figure.value,
+        lo: figure.lo,
+        hi: figure.hi,
+    }
 }
 
 fn json(figure: &Figure) -> serde_json::Value {
@@ -103,21 +134,4 @@ fn json(figure: &Figure) -> serde_json::Value {
         "lo": figure.lo,
         "hi": figure.hi,
     })
-}
-
-fn table(figures: &[Figure]) -> comfy_table::Table {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["decoding", "metric", "level", "tasks", "value", "95 % interval"]);
-    for figure in figures {
-        table.add_row([
-            figure.decoding.to_string(),
-            figure.metric.clone(),
-            figure.level.map_or_else(|| "all".to_owned(), |l| l.to_string()),
-            figure.tasks.to_string(),
-            format!("{:.1} %", 100.0 * figure.value),
-            format!("{:.1} – {:.1}", 100.0 * figure.lo, 100.0 * figure.hi),
-        ]);
-    }
-    table
 }

@@ -1,6 +1,6 @@
 //! `autodidact generate` and `autodidact logprobs`: a policy as a filter over JSON lines.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,23 +8,29 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::meter::Meter;
 use super::policy::{Named, PolicyArgs};
 use super::profile::{ProfileArgs, Profiler};
-use super::terminal::{json_line, note};
-use super::{block_on, lines};
+use super::progress::Shows;
+use super::terminal::{json_line, note, print, safe};
+use super::{Common, block_on, lines};
 use crate::config::Config;
 use crate::domain::{Address, FinishReason, Purpose, ReadRequest, Sampling, Score, Tree};
 use crate::improve::with_tools;
+use crate::policy::Policy;
 use crate::rollout::{self, Job};
 use crate::score;
 use crate::text::Text;
 
 /// Most trajectories per line, and of all lines together.
 const SAMPLES_MAX: i64 = 100_000;
-const TRAJECTORIES_MAX: usize = 10_000_000;
+const TRAJECTORIES_MAX: u64 = 10_000_000;
 
-/// Lines read before anything is drawn.
+/// Sequences that `logprobs` reads in a call.
 const LINES_MAX: usize = 1_000_000;
+
+/// Trajectories that are drawn together; those of a line always are.
+const TOGETHER: usize = 512;
 
 #[derive(Args)]
 pub(super) struct GenerateArgs {
@@ -82,49 +88,169 @@ struct Generated<'a> {
     scores: serde_json::Map<String, serde_json::Value>,
 }
 
-pub(super) fn perform(config: &Config, args: &GenerateArgs) -> Result<ExitCode> {
+/// A line that could not be asked; the others are.
+#[derive(Serialize)]
+struct Refused<'a> {
+    line: usize,
+    error: &'a str,
+}
+
+pub(super) fn perform(common: &Common, config: &Config, args: &GenerateArgs) -> Result<ExitCode> {
     let profiler = Profiler::start(args.profile);
     let text = args.policy.text(config)?;
     let Named { policy, name } = block_on(args.policy.load(config, &text))?;
     note(&format!("policy: {name}"));
     profiler.iter().for_each(|profiler| profiler.phase("open"));
-    let mut jobs = Vec::new();
-    let input = read_lines(args.input.as_deref())?;
-    let trajectories = input.len().saturating_mul(args.samples as usize);
+    let typed = args.input.is_none() && std::io::stdin().is_terminal();
+    if typed {
+        note("Type a question and press Enter; end with Ctrl-D. `autodidact chat` keeps a conversation.");
+    }
+    let samples = u64::from(args.samples);
+    let total = args.input.as_deref().map(count).transpose()?.map(|lines| lines * samples);
+    check_count(total.unwrap_or(0))?;
+    let people = std::io::stdout().is_terminal() && !common.json;
+    // Where the answers appear there is no room for a bar.
+    let meter = Meter::new("generate", total, if people { Shows::Nothing } else { common.shows() });
+    let asker = Asker { config, text: &text, policy: &policy, args, meter: &meter };
+    let together = if typed { 1 } else { (TOGETHER / args.samples as usize).max(1) };
+    let mut numbered = lines::numbered(lines::open(args.input.as_deref())?).peekable();
+    let (mut asked, mut refused) = (0, 0);
+    while numbered.peek().is_some() {
+        let mut unit: Vec<Result<(usize, String)>> = numbered.by_ref().take(together).collect();
+        // What can't be read has nothing after it that can.
+        let unread = unit.pop_if(|line| line.is_err());
+        let unit: Vec<(usize, String)> = unit.into_iter().collect::<Result<_>>()?;
+        asked += unit.len();
+        check_count((asked as u64).saturating_mul(samples))?;
+        refused += asker.answer(&unit, people)?;
+        unread.transpose()?;
+    }
+    meter.finish();
+    profiler.iter().for_each(|profiler| profiler.show("generate"));
+    if refused > 0 {
+        note(&format!("{refused} of {asked} lines could not be asked; their errors are in the output"));
+        return Ok(ExitCode::from(1));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lines of a file that will be asked, up to the first that can't be read.
+fn count(path: &Path) -> Result<u64> {
+    Ok(lines::numbered(lines::open(Some(path))?).take_while(Result::is_ok).count() as u64)
+}
+
+fn check_count(trajectories: u64) -> Result<()> {
     ensure!(
         trajectories <= TRAJECTORIES_MAX,
-        "{} lines with {} samples each are {trajectories} trajectories; at most {TRAJECTORIES_MAX}",
-        input.len(),
-        args.samples
+        "all lines with all samples are {trajectories} trajectories; at most {TRAJECTORIES_MAX}: ask in parts"
     );
-    for (line, content) in input {
-        let start = start(&text, args.no_special_tokens);
-        let prompt_ids = prompt_ids(&text, &start, &content).with_context(|| format!("in line {line}"))?;
-        for sample in 0..args.samples {
-            jobs.push(Job {
-                task_id: line.to_string(),
-                kind: config.tasks.task_kind(),
-                variant: None,
-                prompt_ids: prompt_ids.clone(),
-                address: Address::new(config.run.seed, Purpose::Rollout, 0, &line.to_string(), &[sample]),
-            });
+    Ok(())
+}
+
+/// What lines are answered with.
+struct Asker<'a> {
+    config: &'a Config,
+    text: &'a Text,
+    policy: &'a Policy,
+    args: &'a GenerateArgs,
+    meter: &'a Meter,
+}
+
+impl Asker<'_> {
+    /// Draws for all lines together and writes what was drawn, in order; returns how many lines were
+    /// refused.
+    fn answer(&self, unit: &[(usize, String)], people: bool) -> Result<usize> {
+        let jobs: Vec<Result<Vec<Job>>> =
+            unit.iter().map(|(line, content)| self.jobs(*line, content)).collect();
+        let drawn = self.draw(&jobs.iter().flatten().flatten().cloned().collect::<Vec<_>>());
+        let trees = match drawn {
+            Ok(trees) => trees,
+            // The engine refuses all for one: one by one, each is answered or named.
+            Err(_) if unit.len() > 1 => {
+                return unit.iter().map(|line| self.answer(std::slice::from_ref(line), people)).sum();
+            }
+            Err(error) => return unit.iter().map(|(line, _)| refuse(*line, &error, people)).sum(),
+        };
+        self.meter.advance(trees.len());
+        let (mut groups, mut refused) = (trees.chunks(self.args.samples as usize), 0);
+        for ((line, content), jobs) in unit.iter().zip(jobs) {
+            match jobs {
+                Err(error) => refused += refuse(*line, &error, people)?,
+                Ok(_) if people => print(&for_people(content, groups.next().unwrap_or_default()))?,
+                Ok(_) => write_group(&mut std::io::stdout().lock(), groups.next().unwrap_or_default())?,
+            }
         }
+        std::io::stdout().flush()?;
+        Ok(refused)
     }
+
+    fn draw(&self, jobs: &[Job]) -> Result<Vec<Tree>> {
+        let sampling = sampling(self.config, self.args.greedy);
+        let on_tokens = |n| self.meter.tokens(n);
+        with_tools(self.config, self.text, self.policy, sampling, &on_tokens, |tools| {
+            rollout::chains(tools, jobs)
+        })
+    }
+
+    /// A job for each sample of a line.
+    fn jobs(&self, line: usize, content: &str) -> Result<Vec<Job>> {
+        let start = start(self.text, self.args.no_special_tokens);
+        let prompt_ids = prompt_ids(self.text, &start, content)?;
+        let (tokens, context) = (prompt_ids.len(), self.policy.engine().context_max());
+        ensure!(tokens < context, "the prompt has {tokens} tokens; the model's context is {context}");
+        let job = |sample| Job {
+            task_id: line.to_string(),
+            kind: self.config.tasks.task_kind(),
+            variant: None,
+            prompt_ids: prompt_ids.clone(),
+            address: Address::new(self.config.run.seed, Purpose::Rollout, 0, &line.to_string(), &[sample]),
+        };
+        Ok((0..self.args.samples).map(job).collect())
+    }
+}
+
+/// Writes why a line could not be asked; it counts as one.
+fn refuse(line: usize, error: &anyhow::Error, people: bool) -> Result<usize> {
+    let error = format!("{error:#}");
+    match people {
+        true => print(&format!("line {line}: error: {error}\n\n"))?,
+        false => json_line(&mut std::io::stdout().lock(), &Refused { line, error: &error })?,
+    }
+    Ok(1)
+}
+
+/// The sampling of rollouts, or greedy.
+pub(super) fn sampling(config: &Config, greedy: bool) -> Sampling {
     let rollout = &config.rollout;
-    let drawn = Sampling {
-        temperature: rollout.temperature,
-        top_k: rollout.top_k,
-        top_p: rollout.top_p,
-        min_p: rollout.min_p,
-    };
-    let sampling = if args.greedy { Sampling::GREEDY } else { drawn };
-    let trees = with_tools(config, &text, &policy, sampling, &|_| (), |tools| rollout::chains(tools, &jobs))?;
-    let mut out = std::io::stdout().lock();
-    for group in trees.chunks(args.samples as usize) {
-        write_group(&mut out, group)?;
+    match greedy {
+        true => Sampling::GREEDY,
+        false => Sampling {
+            temperature: rollout.temperature,
+            top_k: rollout.top_k,
+            top_p: rollout.top_p,
+            min_p: rollout.min_p,
+        },
     }
-    profiler.iter().for_each(|profiler| profiler.show("generate"));
-    Ok(ExitCode::SUCCESS)
+}
+
+/// A question with its answers, as text.
+fn for_people(question: &str, trees: &[Tree]) -> String {
+    let mut out = format!("> {}\n", safe(question, false));
+    for (tree, leaf) in trees.iter().filter_map(|tree| Some((tree, tree.leaves.first()?))) {
+        let answer =
+            leaf.answer.as_deref().map_or_else(|| "no answer read".to_owned(), |a| format!("answer: {a}"));
+        let cut = if leaf.finish == FinishReason::Eos {
+            String::new()
+        } else {
+            format!(" · cut: {}", leaf.finish)
+        };
+        out += &format!(
+            "{}\n[{answer} · {} tokens{cut}]\n\n",
+            safe(tree.completion_text(leaf).trim_end(), false),
+            tree.drawn_tokens()
+        );
+    }
+    out
 }
 
 /// The trajectories of one line, with their vote among each other.

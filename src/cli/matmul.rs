@@ -13,6 +13,7 @@ pub(super) fn settle(config: &mut Config, command: &Command) -> Result<()> {
         Command::Run(_)
         | Command::Eval(_)
         | Command::Generate(_)
+        | Command::Chat(_)
         | Command::Logprobs(_)
         | Command::Doctor(_) => true,
         Command::Init(_)

@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 error, 2 usage, 3 stopped early and resumable.
 
+mod chat;
 mod doctor;
 mod evaluate;
 mod export;
@@ -15,6 +16,7 @@ mod inspect;
 mod lengths;
 mod lines;
 mod matmul;
+mod meter;
 mod policy;
 mod pretrain;
 mod process;
@@ -33,6 +35,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Config;
 
 pub use process::prepare;
+use progress::Shows;
 
 /// Exit code of a run that stopped before its end and can go on.
 pub const EXIT_STOPPED: u8 = 3;
@@ -89,6 +92,8 @@ enum Command {
     Eval(evaluate::EvalArgs),
     /// Draw trajectories for prompts from a file or standard input, as JSON lines
     Generate(generate::GenerateArgs),
+    /// Talk with a policy: a conversation through its chat template
+    Chat(chat::ChatArgs),
     /// Log-probabilities of given tokens or text under a policy, as JSON lines
     Logprobs(generate::LogprobsArgs),
     /// Read what texts claim, and compare it with their answers, as JSON lines
@@ -148,7 +153,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => run::perform(&common, &config, &args),
         Command::Init(args) => init::perform(&args, &common.set),
         Command::Eval(args) => evaluate::perform(&common, &config, &args),
-        Command::Generate(args) => generate::perform(&config, &args),
+        Command::Generate(args) => generate::perform(&common, &config, &args),
+        Command::Chat(args) => chat::perform(&common, &config, &args),
         Command::Logprobs(args) => generate::logprobs(&config, &args),
         Command::Grade(args) => grade::perform(&args),
         Command::Inspect(args) => inspect::perform(&common, &config, &args),
@@ -161,6 +167,15 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
 }
 
 impl Common {
+    /// How much of its progress a command shows.
+    fn shows(&self) -> Shows {
+        match (self.json, self.quiet) {
+            (true, _) => Shows::Nothing,
+            (false, true) => Shows::Warnings,
+            (false, false) => Shows::Everything,
+        }
+    }
+
     /// The configuration from file, environment and `--set`.
     fn load(&self) -> Result<Config> {
         let standard = Path::new("autodidact.toml");

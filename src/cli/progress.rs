@@ -33,7 +33,7 @@ pub(super) enum Shows {
 }
 
 /// Seconds between two plain lines of one phase.
-const PLAIN_EVERY: Duration = Duration::from_secs(10);
+pub(super) const PLAIN_EVERY: Duration = Duration::from_secs(10);
 /// Columns that a line keeps to.
 const WIDTH: usize = 80;
 /// Share of a phase below which nothing is said about what is left of it.
@@ -335,7 +335,7 @@ impl Bars {
 }
 
 /// `1,234`.
-fn grouped(n: u64) -> String {
+pub(super) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -348,7 +348,7 @@ fn grouped(n: u64) -> String {
 }
 
 /// `14 s`, `4:10`, `2:05:00`; a dash for what is not known.
-fn time(seconds: Option<f64>) -> String {
+pub(super) fn time(seconds: Option<f64>) -> String {
     let Some(seconds) = seconds else { return "–".to_owned() };
     let whole = seconds.max(0.0).round() as u64;
     match (whole / 3600, whole / 60 % 60, whole % 60) {
@@ -359,7 +359,7 @@ fn time(seconds: Option<f64>) -> String {
 }
 
 /// `02:51:13`, in UTC.
-fn time_of_day() -> String {
+pub(super) fn time_of_day() -> String {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     now.get(11..19).unwrap_or_default().to_owned()
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use super::inspect::{VERDICT, run_text, style};
 use super::process::give_back_freed_memory;
 use super::profile::{ProfileArgs, Profiler};
-use super::progress::{Progress, Shows};
+use super::progress::Progress;
 use super::terminal::{note, pretty, print};
 use super::{Common, EXIT_STOPPED, block_on};
 use crate::config::Config;
@@ -55,11 +55,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn perform(common: &Common, config: &Config, args: &RunArgs) -> Result<ExitCode> {
     on_interrupt()?;
-    let progress = Progress::new(match (common.json, common.quiet) {
-        (true, _) => Shows::Nothing,
-        (false, true) => Shows::Warnings,
-        (false, false) => Shows::Everything,
-    });
+    let progress = Progress::new(common.shows());
     let arm = args.control.unwrap_or(Arm::Reward);
     let profiler = Profiler::start(args.profile).map(|profiler| profiler.of_arm(config, arm));
     let began = Instant::now();

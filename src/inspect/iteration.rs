@@ -205,7 +205,28 @@ fn evaluations(evaluations: &[EvaluationLine], style: &Style, out: &mut String) 
     out.push_str(&grid.draw(style));
 }
 
-/// The same measurement, level by level: `9: 90.0  10: 85.0`.
+/// What a policy measured on one split, a line for each metric.
+pub fn figures(evaluations: &[EvaluationLine], style: &Style) -> String {
+    let mut grid = Grid::new([
+        left("metric"),
+        left("decoding").rank(2),
+        right("tasks").rank(3),
+        right("% [95 % interval]"),
+        left("by level").rank(1),
+    ]);
+    for whole in evaluations.iter().filter(|e| e.level.is_none()) {
+        grid.row([
+            whole.metric.clone(),
+            whole.decoding.to_string(),
+            whole.n.to_string(),
+            percent_interval(whole.value, whole.lo, whole.hi),
+            by_level(whole, evaluations),
+        ]);
+    }
+    grid.draw(style)
+}
+
+/// The same measurement, level by level: `9: 90  10: 85`.
 fn by_level(whole: &EvaluationLine, evaluations: &[EvaluationLine]) -> String {
     let what = |e: &EvaluationLine| (e.split, e.decoding, e.metric.clone());
     let mut levels: Vec<(u32, f64)> = evaluations
@@ -214,7 +235,7 @@ fn by_level(whole: &EvaluationLine, evaluations: &[EvaluationLine]) -> String {
         .filter_map(|e| Some((e.level?, e.value)))
         .collect();
     levels.sort_by_key(|(level, _)| *level);
-    let levels = levels.iter().map(|(level, value)| format!("{level}: {}", percent(*value)));
+    let levels = levels.iter().map(|(level, value)| format!("{level}: {:.0}", 100.0 * value));
     levels.collect::<Vec<_>>().join("  ")
 }
 

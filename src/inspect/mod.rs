@@ -18,7 +18,7 @@ mod trajectories;
 mod trajectory;
 
 pub use events::events;
-pub use iteration::iteration;
+pub use iteration::{figures, iteration};
 pub use profile::profile;
 pub use render::{Style, acts_on_terminals};
 pub(crate) use render::{brief, duration};

@@ -65,7 +65,7 @@ fn an_iteration_shows_why_and_how_well() {
         let drawn =
             async |n| iteration(&report::iteration(&fixture.store, 1, n, VERDICT).await.unwrap(), &PLAIN);
         let text = drawn(1).await;
-        shows(&text, &["promoted: gate gain +12.5", "9: 90.0  10: 90.0", "pass@4", "annotated"]);
+        shows(&text, &["promoted: gate gain +12.5", "9: 90  10: 90", "pass@4", "annotated"]);
         shows(&text, &["1.000", "█        █"]);
         let base = drawn(0).await;
         assert!(!base.contains("trajectories for") && base.contains("held"), "{base}");

@@ -11,6 +11,35 @@ use super::settings::{ChatMode, ModelSource, Thinking};
 /// An answer that no template writes by itself. The text after it is how a turn ends.
 const ANSWER: &str = "autodidact";
 
+/// A message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    role: &'static str,
+    content: String,
+}
+
+impl Turn {
+    /// What the user writes.
+    pub fn user(content: &str) -> Self {
+        Self { role: "user", content: content.to_owned() }
+    }
+
+    /// What the model wrote.
+    pub fn assistant(content: &str) -> Self {
+        Self { role: "assistant", content: content.to_owned() }
+    }
+
+    /// The same message with another text.
+    pub(super) fn with(&self, content: impl FnOnce(&str) -> Result<String>) -> Result<Self> {
+        Ok(Self { role: self.role, content: content(&self.content)? })
+    }
+
+    /// Its text.
+    pub fn content(&self) -> &str {
+        &self.content
+    }
+}
+
 /// Writes questions as conversations, in the way that the checkpoint and the configuration ask for.
 #[derive(Clone)]
 pub(super) struct ChatPrompt {
@@ -55,21 +84,28 @@ impl ChatPrompt {
 
     /// The conversation up to the assistant's answer, special tokens included.
     pub(super) fn prompt(&self, question: &str) -> Result<String> {
-        self.template.render(&self.messages(question, None), &self.request)
+        self.conversation(&[Turn::user(question)])
+    }
+
+    /// The conversation up to the assistant's next turn, special tokens included.
+    pub(super) fn conversation(&self, turns: &[Turn]) -> Result<String> {
+        self.template.render(&self.messages(turns), &self.request)
     }
 
     /// The text that the template writes after an answer, which begins with the token that ends a
     /// turn. `None` if the answer is not found in what the template writes.
     pub(super) fn after_answer(&self) -> Option<String> {
         let request = ChatRequest { add_generation_prompt: false, ..self.request.clone() };
-        let text = self.template.render(&self.messages("?", Some(ANSWER)), &request).ok()?;
+        let text = self
+            .template
+            .render(&self.messages(&[Turn::user("?"), Turn::assistant(ANSWER)]), &request)
+            .ok()?;
         text.rfind(ANSWER).map(|at| text[at + ANSWER.len()..].to_owned())
     }
 
-    fn messages(&self, question: &str, answer: Option<&str>) -> Value {
+    fn messages(&self, turns: &[Turn]) -> Value {
         let system = (!self.system.is_empty()).then_some(("system", self.system.as_str()));
-        let turns =
-            system.into_iter().chain([("user", question)]).chain(answer.map(|text| ("assistant", text)));
+        let turns = system.into_iter().chain(turns.iter().map(|turn| (turn.role, turn.content.as_str())));
         let message = |(role, content): (&str, &str)| {
             // In this order: some templates write a message as JSON.
             context! { role, content }

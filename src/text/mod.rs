@@ -27,6 +27,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokenizers::Tokenizer;
 
 pub use chat::{ChatRequest, ChatTemplate, Date};
+pub use chat_prompt::Turn;
 pub use files::TokenizerFile;
 pub use gguf::GgufVocabulary;
 pub use prompts::{CRITIQUES, PROPOSE, Prompts, TEMPLATES, VALUE};
@@ -318,6 +319,24 @@ impl Text {
             }
         };
         ensure!(!ids.is_empty(), "the prompt for {question:?} is empty; check the template");
+        Ok(ids)
+    }
+
+    /// The prompt for the next turn of a conversation, through the chat template. Names of special
+    /// tokens in the messages are plain text.
+    ///
+    /// # Errors
+    /// There is no chat template, or it refuses the conversation.
+    pub fn conversation(&self, turns: &[Turn]) -> Result<Vec<u32>> {
+        let chat = self.chat.as_ref().context("the model has no chat template")?;
+        let ids = match turns.iter().any(|turn| self.special_in(turn.content()).is_some()) {
+            false => self.encode_parsing(&chat.conversation(turns)?)?,
+            true => {
+                let marked =
+                    turns.iter().map(|turn| turn.with(|text| plain::marked(text, &self.special_texts)));
+                self.encode_marked(&chat.conversation(&marked.collect::<Result<Vec<_>>>()?)?)?
+            }
+        };
         Ok(ids)
     }
 

@@ -7,6 +7,7 @@ mod benchmarks;
 mod crash;
 mod errors;
 mod files;
+mod first_hour;
 mod gguf;
 mod grading;
 mod hub;

@@ -120,15 +120,26 @@ pub(super) const GROUND: &[Ground] = &[
 
 /// Hashes of the rows that `unit` wrote, sorted.
 pub(super) async fn unit_rows(db: &mut SqliteConnection, unit: i64) -> Result<Vec<Hash>> {
-    let mut hashes = Vec::new();
+    Ok(unit_tables(db, unit).await?.0)
+}
+
+/// Hashes of the rows that `unit` wrote, sorted, and the tables that they are in.
+pub(super) async fn unit_tables(
+    db: &mut SqliteConnection,
+    unit: i64,
+) -> Result<(Vec<Hash>, Vec<&'static str>)> {
+    let (mut hashes, mut tables) = (Vec::new(), Vec::new());
     for ground in GROUND {
         let rows = sqlx::query(ground.rows).bind(unit).fetch_all(&mut *db).await?;
+        if !rows.is_empty() && !tables.contains(&ground.table) {
+            tables.push(ground.table);
+        }
         for row in &rows {
             hashes.push(row_hash(ground.table, row).with_context(|| format!("a row of {}", ground.table))?);
         }
     }
     hashes.sort_unstable();
-    Ok(hashes)
+    Ok((hashes, tables))
 }
 
 /// The hash of everything that `unit` wrote.

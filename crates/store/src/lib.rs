@@ -51,7 +51,7 @@ pub use self::query::{Cut, EXAMPLES, Example, SEARCH, Table, TableLimits, Value}
 pub use self::read::Reader;
 pub use self::rows::*;
 pub use self::unit::Unit;
-pub use self::verify::{VerifyReport, verify};
+pub use self::verify::{CHECKS, Checked, VerifyReport, verify, verify_with};
 use fault::explain;
 use guard::Guard;
 

@@ -17,7 +17,7 @@ const REST: f64 = 1.08;
 pub(super) struct Forecast {
     /// Trajectories that will be drawn, and how many tokens more than a chain's each has.
     pub drawn: f64,
-    /// Trajectories that will be read again, behind their prompts.
+    /// Trajectories that will be read again, with their prompts.
     pub read: f64,
     pub updates: f64,
 }
@@ -55,12 +55,12 @@ impl Forecast {
         }
     }
 
-    /// Rough size of the store's rows, for trajectories of so many tokens.
+    /// Rough size of the store's rows, for trajectories of `length` tokens.
     pub(super) fn stored_bytes(&self, length: f64) -> u64 {
         (self.drawn * length / THOUGHT_TOKENS * THOUGHT_BYTES) as u64
     }
 
-    /// Time that the run will take, for trajectories of so many tokens.
+    /// Time that the run will take, for trajectories of `length` tokens.
     pub(super) fn seconds(&self, rates: &Rates, length: f64) -> f64 {
         let draw = rates.prompt / rates.reading + length / rates.drawing;
         let read = (rates.prompt + length) / rates.reading;

@@ -129,7 +129,7 @@ impl Probe<'_> {
     fn reading(&self, budget: f64) -> Result<f64> {
         let request = |job: &Job| ReadRequest {
             ids: job.prompt_ids.clone(),
-            // Half of what is read is scored, as a trajectory behind its prompt is.
+            // Half of what is read is scored, as a trajectory after its prompt is.
             from: (job.prompt_ids.len() / 2).max(1),
             hidden_at: Vec::new(),
         };
@@ -209,7 +209,7 @@ impl Probe<'_> {
         }
     }
 
-    /// The trajectories of these jobs with at most so many tokens, and the time they took.
+    /// The trajectories of these jobs with at most `tokens_max` tokens, and the time they took.
     fn draw(&self, jobs: &[Job], tokens_max: usize) -> Result<(Vec<Tree>, f64)> {
         let mut config = self.config.clone();
         config.rollout.tokens_max = tokens_max;
@@ -330,7 +330,7 @@ fn groups(text: &Text, tasks: &[Task]) -> Result<Vec<(Vec<u32>, Vec<u32>)>> {
     Ok(pairs)
 }
 
-/// Examples that fill an update of so many tokens; the last is cut, and so is the prompt of one that
+/// Examples that fill an update of `tokens_max` tokens; the last is cut, and so is the prompt of one that
 /// is too long.
 fn batch(pairs: &[(Vec<u32>, Vec<u32>)], tokens_max: usize) -> Vec<Group> {
     let (mut batch, mut left) = (Vec::new(), tokens_max.max(2));

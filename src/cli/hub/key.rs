@@ -67,13 +67,32 @@ impl ModelKey {
     }
 }
 
+/// What in `folder` has a name like this one.
+fn near(folder: &str, name: &str) -> String {
+    let entries = Path::new(folder).read_dir().into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let nearest = names.map(|found| (strsim::osa_distance(&found, name), found)).min();
+    match nearest.filter(|(edits, _)| *edits <= EDITS_MAX) {
+        Some((_, found)) => format!("; did you mean \"{folder}/{found}\"?"),
+        None => format!("; see what is in it with `ls {folder}`"),
+    }
+}
+
 /// The context of an error of the hub.
 pub(super) fn looked_for(key: &str, name: &str) -> String {
     format!("{key} = {name:?} is no path on this disk, so it was looked for as a model of the hub")
 }
 
-/// The name as an id; an error if it isn't one.
+/// Most edits between a name that isn't there and one that is.
+const EDITS_MAX: usize = 3;
+
+/// The name as an id; an error if it isn't one, or if its first part is a folder here: then a path
+/// was meant.
 pub(super) fn hub_id(key: &str, name: &str) -> Result<HubId> {
+    let (first, rest) = name.split_once('/').unwrap_or((name, ""));
+    if !rest.is_empty() && Path::new(first).is_dir() {
+        bail!("{key} = {name:?} does not exist, although the folder {first:?} does{}", near(first, rest));
+    }
     let Some(id) = HubId::parse(name) else {
         bail!(
             "{key} = {name:?} is no path on this disk, nor shaped like a model of the hub (org/name, \

@@ -34,6 +34,7 @@ pub(super) fn resolve_models(config: &mut Config, command: &mut Command, quiet: 
         Command::Inspect(args) if args.needs_tokenizer() => settings.offline = true,
         Command::Eval(args) => policy = Some(&mut args.policy),
         Command::Generate(args) => policy = Some(&mut args.policy),
+        Command::Chat(args) => policy = Some(&mut args.policy),
         Command::Logprobs(args) => policy = Some(&mut args.policy),
         // An export has the types of the configured model.
         Command::Export(args) => (policy, needs_base) = (Some(args.policy()), true),

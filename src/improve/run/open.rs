@@ -35,11 +35,16 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         // Before anything is created: a folder that is refused is left as it is.
         orphans::ensure_explained(Path::new(&config.run.dir)).await?;
+        // A configuration that can't be used makes no folder.
+        let early = match Path::new(&config.run.dir).exists() {
+            true => None,
+            false => Some(Loaded::new(host, config, kind)?),
+        };
         let dir = create_folder(config)?;
         let waiting = |message| (host.on_event)(Event::Waiting { message });
         let lock = Arc::new(RunLock::take(&dir, &waiting)?);
         ensure_space(&dir, SPACE_MIN)?;
-        let loaded = Loaded::new(host, config, kind)?;
+        let loaded = early.map_or_else(|| Loaded::new(host, config, kind), Ok)?;
         let identity = loaded.identity(config)?;
         let store = Store::open(&dir.join(STORE_FILE)).await?;
         let held = lock.clone();

@@ -181,7 +181,7 @@ async fn claims(db: &mut SqliteConnection, ids: &[i64]) -> Result<HashMap<i64, C
 
 fn tree_problems(stored: &StoredTree, claims: &Claims) -> Vec<String> {
     let tree = &stored.tree;
-    let place = format!("tree {} ({})", stored.tree_row, tree.address);
+    let place = format!("{} in tree {} ({})", trajectories(&claims.leaves), stored.tree_row, tree.address);
     let mut problems: Vec<String> =
         shape(tree).into_iter().map(|problem| format!("{place}: {problem}")).collect();
     let StoredTree { policy_hash, replayable, logprobs, .. } = stored;
@@ -195,6 +195,15 @@ fn tree_problems(stored: &StoredTree, claims: &Claims) -> Vec<String> {
         problems.extend(leaf_problems(tree, &claims.leaves));
     }
     problems
+}
+
+/// `trajectory 5`, `trajectories 5 to 8`; what `inspect trajectory` is asked for.
+fn trajectories(leaves: &[LeafClaims]) -> String {
+    match leaves {
+        [] => "no trajectory".to_owned(),
+        [one] => format!("trajectory {}", one.trajectory),
+        [first, .., last] => format!("trajectories {} to {}", first.trajectory, last.trajectory),
+    }
 }
 
 fn leaf_problems(tree: &Tree, claims: &[LeafClaims]) -> Vec<String> {
@@ -249,11 +258,14 @@ pub(super) async fn units(db: &mut SqliteConnection, hashes: &mut Vec<canon::Has
     let mut problems = Vec::new();
     for (id, run, iteration, hash) in units {
         let place = format!("unit {id} (run {run}, iteration {iteration})");
-        match canon::unit_rows(db, id).await {
+        match canon::unit_tables(db, id).await {
             Err(error) => problems.push(format!("{place} can't be read: {error:#}")),
-            Ok(rows) => {
+            Ok((rows, tables)) => {
                 if hash.as_deref() != Some(canon::combined(&rows).as_slice()) {
-                    problems.push(format!("the rows of {place} aren't what was written: their hash differs"));
+                    let tables = if tables.is_empty() { "any table".to_owned() } else { tables.join(", ") };
+                    problems.push(format!(
+                        "the rows of {place} in {tables} aren't what was written: their hash differs"
+                    ));
                 }
                 hashes.extend(rows);
             }

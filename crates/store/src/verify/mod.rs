@@ -11,6 +11,7 @@ mod references;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use super::digest;
@@ -28,6 +29,20 @@ pub struct VerifyReport {
     pub digest: String,
     /// Every problem, in words. Of each kind, those after the twentieth are only counted.
     pub problems: Vec<String>,
+    /// How much was checked.
+    pub checked: Checked,
+}
+
+/// Rows that were checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Checked {
+    pub runs: i64,
+    pub tasks: i64,
+    pub trees: i64,
+    pub trajectories: i64,
+    /// Transactions of the loop.
+    pub units: i64,
+    pub checkpoints: i64,
 }
 
 /// Checks the store at `path` and the checkpoints, whose rows name them relative to
@@ -37,23 +52,42 @@ pub struct VerifyReport {
 /// A file that isn't a store of this schema, or is missing. Damage is not an error; the report
 /// lists it.
 pub async fn verify(path: &Path, checkpoint_root: &Path) -> Result<VerifyReport> {
+    verify_with(path, checkpoint_root, &|_| ()).await
+}
+
+/// As [`verify`]; `on_check` gets the name of each of the [`CHECKS`] checks before it begins.
+///
+/// # Errors
+/// As those of [`verify`].
+pub async fn verify_with(
+    path: &Path,
+    checkpoint_root: &Path,
+    on_check: &(dyn Fn(&'static str) + Sync),
+) -> Result<VerifyReport> {
     let reader = Reader::open(path).await?;
     let mut tx = reader.pool.begin().await.map_err(reader.fail("begin to read"))?;
     let mut problems = Problems::default();
-    problems.gather("SQLite's integrity check", integrity(&mut tx).await);
-    problems.gather("foreign keys", foreign_keys(&mut tx).await);
-    problems.gather("runs", content::runs(&mut tx).await);
-    problems.gather("tasks", content::tasks(&mut tx).await);
-    problems.gather("specs", content::specs(&mut tx).await);
-    problems.gather("trees", content::trees(&mut tx).await);
     let mut hashes = Vec::new();
-    problems.gather("units", content::units(&mut tx, &mut hashes).await);
-    problems.gather("alarms", content::alarms(&mut tx).await);
-    problems.gather("names", content::names(&mut tx).await);
-    problems.gather("lineage", references::lineage(&mut tx).await);
-    problems.gather("phases", references::phases(&mut tx).await);
-    problems.gather("promotions", references::promotions(&mut tx).await);
-    problems.gather("checkpoints", references::checkpoints(&mut tx, checkpoint_root).await);
+    macro_rules! check {
+        ($name:literal, $found:expr) => {{
+            on_check($name);
+            problems.gather($name, $found.await);
+        }};
+    }
+    check!("SQLite's integrity check", integrity(&mut tx));
+    check!("foreign keys", foreign_keys(&mut tx));
+    check!("runs", content::runs(&mut tx));
+    check!("tasks", content::tasks(&mut tx));
+    check!("specs", content::specs(&mut tx));
+    check!("trees", content::trees(&mut tx));
+    check!("units", content::units(&mut tx, &mut hashes));
+    check!("alarms", content::alarms(&mut tx));
+    check!("names", content::names(&mut tx));
+    check!("lineage", references::lineage(&mut tx));
+    check!("phases", references::phases(&mut tx));
+    check!("promotions", references::promotions(&mut tx));
+    check!("checkpoints", references::checkpoints(&mut tx, checkpoint_root));
+    on_check("the digest");
     let digest = match digest::sealed(&mut tx, hashes).await {
         Ok(digest) => digest,
         Err(error) => {
@@ -61,9 +95,24 @@ pub async fn verify(path: &Path, checkpoint_root: &Path) -> Result<VerifyReport>
             String::new()
         }
     };
+    // A file so damaged that it can't be counted has problems enough.
+    let checked = count(&mut tx).await.unwrap_or_default();
     tx.rollback().await.context("couldn't end reading")?;
     reader.close().await?;
-    Ok(VerifyReport { ok: problems.0.is_empty(), digest, problems: problems.0 })
+    Ok(VerifyReport { ok: problems.0.is_empty(), digest, problems: problems.0, checked })
+}
+
+/// How many checks there are.
+pub const CHECKS: usize = 14;
+
+async fn count(db: &mut SqliteConnection) -> Result<Checked> {
+    let (runs, tasks, trees, trajectories, units, checkpoints) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM tasks), (SELECT count(*) FROM trees),
+                (SELECT count(*) FROM trajectories), (SELECT count(*) FROM units), (SELECT count(*) FROM checkpoints)",
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(Checked { runs, tasks, trees, trajectories, units, checkpoints })
 }
 
 #[derive(Default)]
