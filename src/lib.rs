@@ -55,7 +55,8 @@
 //! - SQL lives in `store` and `migrations/`; tensor types in `ops`, `model`, `engine` and `train`. `kernels` takes
 //!   slices and returns slices.
 //! - `engine` never sees text, `train` never tokenizes, the model owns no cache.
-//! - Only `improve` writes to the store; `report` reads it, and computes no verdict.
+//! - Only `improve` writes to the store; `report` reads it, and computes no verdict: its caller passes one. Formulas over
+//!   verdicts are [`eval`]'s.
 //! - Clock, entropy, environment and terminal are read only in `main` and `cli`; [`profile`] is handed its clock, and
 //!   what it records decides nothing.
 //! - Two seams between rooms are traits: [`domain::Generate`], which states what it can do, and [`domain::Scorer`],

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use super::inspect::style;
+use super::inspect::{VERDICT, style};
 use super::meter::Meter;
 use super::policy::{Named, PolicyArgs};
 use super::profile::{ProfileArgs, Profiler};
@@ -13,7 +13,7 @@ use super::terminal::{pretty, print};
 use super::{Common, block_on};
 use crate::config::Config;
 use crate::domain::{Address, Purpose, Sampling, Split, Task};
-use crate::eval::{self, Attempts, Figure};
+use crate::eval::{self, Answered, Attempts, Constant, Figure, Readable};
 use crate::improve::{dataset, ensure_gradable, with_tools};
 use crate::inspect;
 use crate::policy::Policy;
@@ -54,24 +54,61 @@ pub(super) fn perform(common: &Common, config: &Config, args: &EvalArgs) -> Resu
     let per_task = 1 + u64::from(args.samples);
     let meter = Meter::new("evaluate", Some(tasks.len() as u64 * per_task), common.shows());
     let attempt = |branches, sampling| attempt(config, (&text, &policy), &tasks, branches, sampling, &meter);
-    let mut figures = eval::greedy(args.split, &attempt(0..1, Sampling::GREEDY)?);
+    let greedy = attempt(0..1, Sampling::GREEDY)?;
+    let mut figures = eval::greedy(args.split, &greedy);
     if args.samples > 0 {
         let warm = Sampling { temperature: config.eval.temperature, ..Sampling::GREEDY };
         figures.extend(eval::sampled(args.split, &attempt(1..args.samples + 1, warm)?));
     }
     meter.finish();
+    let (constant, profile) = (eval::best_constant(tasks.iter(), VERDICT), profile(&tasks, &greedy));
     if common.json {
         let rows: Vec<_> = figures.iter().map(json).collect();
-        let out = serde_json::json!({ "policy_hash": policy.hash(), "policy": name, "split": args.split, "figures": rows });
+        let out = serde_json::json!({
+            "policy_hash": policy.hash(),
+            "policy": name,
+            "split": args.split,
+            "figures": rows,
+            "constant": constant.map(|c| serde_json::json!({ "answer": c.answer, "pass1": c.pass1 })),
+            "readable": profile.as_ref().map(|p| p.readable),
+            "right_if_readable": profile.as_ref().and_then(|p| p.right_if_readable),
+            "answers": profile.as_ref().map(|p| &p.answers),
+            "entropy_bits": profile.as_ref().map(|p| p.entropy_bits),
+        });
         print(&pretty(&out)?)?;
     } else {
         let hash: String = policy.hash().chars().take(10).collect();
         let samples = if args.samples > 0 { format!(" and {} samples", args.samples) } else { String::new() };
         print(&format!("policy {hash} · {name}\n{}, {} tasks, greedy{samples}\n", args.split, tasks.len()))?;
         print(&inspect::figures(&figures.iter().map(line).collect::<Vec<_>>(), &style()))?;
+        print(&explained(constant.as_ref(), profile.as_ref()))?;
     }
     profiler.iter().for_each(|profiler| profiler.show("evaluate"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the greedy answers are.
+fn profile(tasks: &[Task], greedy: &[Attempts]) -> Option<eval::Profile> {
+    let readable = Readable::of(tasks.iter());
+    let answered = |attempts: &Attempts| {
+        let (answer, right) = attempts.answers.first()?;
+        Some(Answered { answer: answer.clone(), readable: readable.is(answer.as_deref()), right: *right })
+    };
+    let answered: Vec<Answered> = greedy.iter().filter_map(answered).collect();
+    eval::profile(answered.iter())
+}
+
+/// What pass@1 is to be compared with: the best constant answer, and how many answers can be read.
+fn explained(constant: Option<&Constant>, profile: Option<&eval::Profile>) -> String {
+    let mut parts = Vec::new();
+    if let Some(Constant { answer, pass1 }) = constant {
+        parts.push(format!("best constant answer {:.1} % ({answer})", 100.0 * pass1));
+    }
+    if let Some(eval::Profile { readable, right_if_readable, .. }) = profile {
+        parts.push(format!("readable {:.1} %", 100.0 * readable));
+        parts.extend(right_if_readable.map(|right| format!("right among readable {:.1} %", 100.0 * right)));
+    }
+    if parts.is_empty() { String::new() } else { format!("{}\n", parts.join(" · ")) }
 }
 
 fn attempt<'t>(

@@ -5,12 +5,15 @@ use comfy_table::Cell;
 use super::grid::{Column, Grid, left, right};
 use super::render::{
     Style, Tone, brief, cell, difference, duration, line, or_dash, percent, percent_interval, points, short,
-    tone_of_gain,
+    tone_of_gain, visible,
 };
 use super::runs::tone_of_state;
 use crate::domain::Arm;
 use crate::domain::stats::p_text;
-use crate::report::{ControlReport, CriticLine, Gain, GateLine, IterationLine, RunReport, State};
+use crate::report::{ControlReport, CriticLine, Gain, GateLine, IterationLine, Part, RunReport, State};
+
+/// Characters of the constant answer that are shown.
+const ANSWER_SHOWN: usize = 16;
 
 /// One run as text.
 pub fn run(report: &RunReport, style: &Style) -> String {
@@ -62,6 +65,9 @@ fn result(report: &RunReport, style: &Style, out: &mut String) {
         return;
     }
     line!(out);
+    if let Some(caution) = &report.caution {
+        line!(out, "  {}", style.paint(Tone::Warning, &visible(caution)));
+    }
     for (what, change, gain) in rows {
         match gain {
             Some(gain) => {
@@ -73,6 +79,7 @@ fn result(report: &RunReport, style: &Style, out: &mut String) {
         }
     }
     if let Some(gain) = report.gain {
+        explanations(report, &gain, out);
         let note = format!(
             "  greedy, {} held-out tasks; [{} % interval, paired bootstrap]; p by McNemar",
             gain.n,
@@ -82,11 +89,40 @@ fn result(report: &RunReport, style: &Style, out: &mut String) {
     }
 }
 
+/// What a constant answer would score, what the gain is made of, and which tasks it is of.
+fn explanations(report: &RunReport, gain: &Gain, out: &mut String) {
+    let policy =
+        report.iterations.iter().filter(|line| line.promoted == Some(true)).map(|line| line.iteration);
+    let policy = policy.max().unwrap_or(0);
+    let measure =
+        |iteration| report.iterations.iter().find(|line| line.iteration == iteration)?.heldout.as_ref();
+    let mut parts = Vec::new();
+    if let Some(constant) = measure(policy).and_then(|measure| measure.constant.as_ref()) {
+        let answer: String = visible(&constant.answer).chars().take(ANSWER_SHOWN).collect();
+        parts.push(format!("best constant answer {} % ({answer})", percent(constant.pass1)));
+    }
+    parts.push(format!("format {:+.1}", gain.format.points));
+    let Part { points, lo, hi } = gain.substance;
+    parts.push(format!("substance {points:+.1} [{lo:+.1}, {hi:+.1}]"));
+    line!(out, "  {}", parts.join(" · "));
+    let readable = match [0, policy].map(|iteration| measure(iteration).and_then(|m| m.readable)) {
+        [Some(before), Some(after)] => format!(" · readable {} % → {} %", percent(before), percent(after)),
+        _ => String::new(),
+    };
+    line!(
+        out,
+        "  tasks: {} learned ({} of them sharpened), {} lost{readable}",
+        gain.learned,
+        gain.sharpened,
+        gain.lost
+    );
+}
+
 /// What is compared, from what to what, and by how much.
 fn comparisons(report: &RunReport) -> Vec<(String, String, Option<Gain>)> {
     let measured = |iteration: u32| {
         let line = report.iterations.iter().find(|line| line.iteration == iteration)?;
-        Some(percent(line.heldout?.pass1))
+        Some(percent(line.heldout.as_ref()?.pass1))
     };
     let policy =
         report.iterations.iter().filter(|line| line.promoted == Some(true)).map(|line| line.iteration);
@@ -157,7 +193,7 @@ fn cells(line: &IterationLine) -> Vec<Cell> {
         _ if line.iteration == 0 => cell("base", Tone::Plain),
         _ => cell("–", Tone::Plain),
     };
-    let heldout = or_dash(line.heldout, |m| percent_interval(m.pass1, m.lo, m.hi));
+    let heldout = or_dash(line.heldout.as_ref(), |m| percent_interval(m.pass1, m.lo, m.hi));
     let mut row = vec![
         cell(line.iteration, Tone::Plain),
         cell(or_dash(line.policy_hash.as_deref(), short), Tone::Plain),
@@ -192,7 +228,7 @@ fn critic_cells(critic: Option<CriticLine>) -> [Cell; 3] {
 /// A control's held-out accuracy in the same iteration.
 fn control_cell(control: &ControlReport, iteration: u32) -> Cell {
     let line = control.iterations.iter().find(|line| line.iteration == iteration);
-    cell(or_dash(line.and_then(|line| line.heldout), |m| percent(m.pass1)), Tone::Plain)
+    cell(or_dash(line.and_then(|line| line.heldout.as_ref()), |m| percent(m.pass1)), Tone::Plain)
 }
 
 /// What an arm trains on, in words.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::compare::HeldOut;
 use super::iterations::{IterationLine, RunRows, kept, rollouts};
 use super::run::find;
 use super::scores::{ScoreDistribution, distributions};
@@ -114,7 +115,8 @@ pub async fn iteration(
     let run = find(reader, run).await?;
     let summary = summary_of(reader, run.id, iteration).await?;
     let rows = RunRows::read(reader, &run).await?;
-    let line = rows.line(reader, verdict, &summary).await?;
+    let heldout = HeldOut::read(reader, verdict).await?;
+    let line = rows.line(reader, verdict, &heldout, &summary).await?;
     let sampled = Sampled::read(reader, verdict, run.id, iteration).await?;
     let phases = reader.phase_seconds(run.id).await?.into_iter().filter(|(i, ..)| *i == iteration);
     let (critics, evaluations) = rows.of_iteration(iteration);

@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::compare::{HeldOut, outcomes};
 use super::verdict::{Verdict, each_attempt};
 use crate::domain::{Decoding, Purpose, Split};
+use crate::eval::{self, Constant};
 use crate::store::{
     CriticRow, CriticStage, EvaluationRow, IterationSummary, ParityRow, PromotionRow, Reader, Run,
     TrajectoryFilter,
@@ -43,14 +45,47 @@ pub struct IterationLine {
     pub seconds: f64,
 }
 
-/// Greedy accuracy with its interval; shares.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// Greedy accuracy with its interval, and what the answers are; shares.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measure {
     /// Tasks.
     pub n: u32,
     pub pass1: f64,
     pub lo: f64,
     pub hi: f64,
+    /// What answering the same to every task would score at best; null without gold answers.
+    pub constant: Option<ConstantAnswer>,
+    /// Answers that can be read: pass1 is this times `right_if_readable`.
+    pub readable: Option<f64>,
+    pub right_if_readable: Option<f64>,
+    /// The most frequent answers; null is none.
+    pub answers: Vec<CommonAnswer>,
+    /// Entropy of the answers over the tasks, in bits.
+    pub entropy_bits: Option<f64>,
+}
+
+/// The best constant answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConstantAnswer {
+    pub answer: String,
+    pub pass1: f64,
+    /// The best constant answer of each level, if there are several.
+    pub by_level: Vec<ConstantOfLevel>,
+}
+
+/// The best constant answer to the tasks of a level.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConstantOfLevel {
+    pub level: u32,
+    pub answer: String,
+    pub pass1: f64,
+}
+
+/// An answer, and the share of the tasks that got it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CommonAnswer {
+    pub answer: Option<String>,
+    pub share: f64,
 }
 
 /// The candidate against the policy before it, on the gate split.
@@ -126,16 +161,20 @@ impl RunRows {
         &self,
         reader: &Reader,
         verdict: Verdict<'_>,
+        tasks: &HeldOut,
         summary: &IterationSummary,
     ) -> Result<IterationLine> {
         let iteration = summary.iteration;
         let promotion = self.promotion(iteration);
-        let heldout = self.heldout(iteration);
+        let heldout = match self.heldout(iteration) {
+            Some(row) => Some(self.measure(reader, verdict, tasks, iteration, row).await?),
+            None => None,
+        };
         Ok(IterationLine {
             iteration,
             policy_hash: self.policy_hash(iteration),
             promoted: promotion.map(|p| p.promoted),
-            heldout: heldout.map(|e| Measure { n: e.n, pass1: e.value, lo: e.lo, hi: e.hi }),
+            heldout,
             gate: promotion.map(|p| GateLine {
                 gain_points: p.gain_points,
                 lo: p.lo,
@@ -151,6 +190,36 @@ impl RunRows {
             steps: summary.steps,
             loss_last: summary.loss_last,
             seconds: summary.seconds,
+        })
+    }
+
+    async fn measure(
+        &self,
+        reader: &Reader,
+        verdict: Verdict<'_>,
+        tasks: &HeldOut,
+        iteration: u32,
+        row: &EvaluationRow,
+    ) -> Result<Measure> {
+        let outcomes = outcomes(reader, verdict, tasks, self.run, iteration).await?;
+        let profile = eval::profile(outcomes.values().map(|outcome| &outcome.greedy));
+        let of_level = |(level, Constant { answer, pass1 })| ConstantOfLevel { level, answer, pass1 };
+        let constant = tasks.constant.clone().map(|Constant { answer, pass1 }| ConstantAnswer {
+            answer,
+            pass1,
+            by_level: tasks.constant_by_level(verdict).into_iter().map(of_level).collect(),
+        });
+        let answers = profile.iter().flat_map(|profile| profile.answers.clone());
+        Ok(Measure {
+            n: row.n,
+            pass1: row.value,
+            lo: row.lo,
+            hi: row.hi,
+            constant,
+            readable: profile.as_ref().map(|profile| profile.readable),
+            right_if_readable: profile.as_ref().and_then(|profile| profile.right_if_readable),
+            answers: answers.map(|(answer, share)| CommonAnswer { answer, share }).collect(),
+            entropy_bits: profile.as_ref().map(|profile| profile.entropy_bits),
         })
     }
 
@@ -190,12 +259,12 @@ impl RunRows {
 pub(super) async fn lines(
     reader: &Reader,
     verdict: Verdict<'_>,
-    run: i64,
-    rows: &RunRows,
+    tasks: &HeldOut,
+    (run, rows): (i64, &RunRows),
 ) -> Result<Vec<IterationLine>> {
     let mut lines = Vec::new();
     for summary in reader.iteration_summaries(run).await? {
-        lines.push(rows.line(reader, verdict, &summary).await?);
+        lines.push(rows.line(reader, verdict, tasks, &summary).await?);
     }
     Ok(lines)
 }

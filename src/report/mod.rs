@@ -30,14 +30,16 @@ mod trajectory;
 mod tree;
 mod verdict;
 
-pub use compare::Gain;
+pub use compare::{Gain, Part};
 pub use datasette::{DATASETTE_SOURCE, datasette_metadata};
 pub use events::{EventLine, EventsReport, PhaseEnd, events};
 pub use iteration::{
     CriticReport, EvaluationLine, Example, IterationReport, PhaseLine, ReasonCount, TaskCoverage, iteration,
     known_iteration,
 };
-pub use iterations::{CriticLine, GateLine, IterationLine, Measure, Precision};
+pub use iterations::{
+    CommonAnswer, ConstantAnswer, ConstantOfLevel, CriticLine, GateLine, IterationLine, Measure, Precision,
+};
 pub use page::Page;
 pub use profile::{PhaseSum, RunWithProfile, measured_profile, phase_sums, profile_path};
 pub use run::{ControlReport, NextPhase, RunReport, run};

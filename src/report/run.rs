@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::compare::{Gain, Outcomes, confidence, gain, heldout, policy_iteration};
+use super::compare::{Gain, HeldOut, Outcomes, caution, confidence, gain, outcomes, policy_iteration};
 use super::iterations::{IterationLine, RunRows, lines};
 use super::state::{State, Worker};
 use super::verdict::Verdict;
@@ -39,6 +39,9 @@ pub struct RunReport {
     pub iterations: Vec<IterationLine>,
     /// The policy now against the base, on held-out tasks; null until both are measured.
     pub gain: Option<Gain>,
+    /// What else would explain the gain: a constant answer, or answers that can be read; null if
+    /// neither does.
+    pub caution: Option<String>,
     /// The runs at the same budget that this one is compared with.
     pub controls: Vec<ControlReport>,
     /// For a control arm: the policy now of the run it is a control of, against this one's.
@@ -83,10 +86,11 @@ pub struct ControlReport {
 /// If there is no such run, naming those there are.
 pub async fn run(reader: &Reader, id: i64, verdict: Verdict<'_>) -> Result<RunReport> {
     let run = find(reader, id).await?;
-    let arm = ArmReport::gather(reader, verdict, &run).await?;
+    let heldout = HeldOut::read(reader, verdict).await?;
+    let arm = ArmReport::gather(reader, verdict, &heldout, &run).await?;
     let mut controls = Vec::new();
     for control in reader.controls(id).await? {
-        let other = ArmReport::gather(reader, verdict, &control).await?;
+        let other = ArmReport::gather(reader, verdict, &heldout, &control).await?;
         controls.push(ControlReport {
             run: control.id,
             arm: control.arm,
@@ -98,13 +102,15 @@ pub async fn run(reader: &Reader, id: i64, verdict: Verdict<'_>) -> Result<RunRe
     }
     let behind = match run.of_run {
         Some(main) => {
-            let main = ArmReport::gather(reader, verdict, &find(reader, main).await?).await?;
+            let main = ArmReport::gather(reader, verdict, &heldout, &find(reader, main).await?).await?;
             gain(&run, &arm.outcomes, &main.outcomes)
         }
         None => None,
     };
     let progress = Progress { arm: run.arm, iterations: run.iterations, done: reader.done_phases(id).await? };
+    let caution = arm.gain.and_then(|gain| caution(&run, verdict, &heldout, (&gain, &arm.outcomes)));
     Ok(RunReport {
+        caution,
         confidence: confidence(&run),
         run: run.id,
         arm: run.arm,
@@ -148,13 +154,13 @@ struct ArmReport {
 }
 
 impl ArmReport {
-    async fn gather(reader: &Reader, verdict: Verdict<'_>, run: &Run) -> Result<Self> {
+    async fn gather(reader: &Reader, verdict: Verdict<'_>, heldout: &HeldOut, run: &Run) -> Result<Self> {
         let rows = RunRows::read(reader, run).await?;
-        let iterations = lines(reader, verdict, run.id, &rows).await?;
-        let base = heldout(reader, verdict, run.id, 0).await?;
+        let iterations = lines(reader, verdict, heldout, (run.id, &rows)).await?;
+        let base = outcomes(reader, verdict, heldout, run.id, 0).await?;
         let outcomes = match policy_iteration(rows.promotions()) {
             0 => base.clone(),
-            iteration => heldout(reader, verdict, run.id, iteration).await?,
+            iteration => outcomes(reader, verdict, heldout, run.id, iteration).await?,
         };
         // Until a candidate was judged there is nothing to compare.
         let judged = iterations.iter().any(|line| line.promoted.is_some());

@@ -72,6 +72,41 @@ pub fn paired_bootstrap(before: &[f64], after: &[f64], confidence: f64, address:
     }
 }
 
+/// Statistics of `n` observations, each with a percentile bootstrap interval (Efron 1979) of
+/// [`BOOTSTRAP_RESAMPLES`] resamples, drawn from `address`. `statistics` gets the indices of a
+/// resample; the estimate is that of all observations.
+///
+/// # Panics
+/// If there are no observations, or `confidence` isn't strictly between 0 and 1.
+pub fn bootstrap<const K: usize>(
+    n: usize,
+    confidence: f64,
+    address: &Address,
+    statistics: impl Fn(&[usize]) -> [f64; K],
+) -> [Interval; K] {
+    assert!(n > 0, "a bootstrap needs at least one observation");
+    assert!(confidence > 0.0 && confidence < 1.0, "confidence {confidence} is not between 0 and 1");
+    let mut stream = address.stream();
+    let mut indices: Vec<usize> = (0..n).collect();
+    let means = statistics(&indices);
+    let mut resampled: [Vec<f64>; K] = std::array::from_fn(|_| Vec::with_capacity(BOOTSTRAP_RESAMPLES));
+    for _ in 0..BOOTSTRAP_RESAMPLES {
+        indices.fill_with(|| uniform(&mut stream, n));
+        for (values, value) in resampled.iter_mut().zip(statistics(&indices)) {
+            values.push(value);
+        }
+    }
+    let tail = (1.0 - confidence) / 2.0;
+    std::array::from_fn(|k| {
+        resampled[k].sort_by(f64::total_cmp);
+        Interval {
+            mean: means[k],
+            lo: quantile(&resampled[k], tail),
+            hi: quantile(&resampled[k], 1.0 - tail),
+        }
+    })
+}
+
 /// The two-sided exact p-value of McNemar's test (1947) from the discordant pairs: `b` were right
 /// only before, `c` only after. 1 when there are none.
 pub fn mcnemar_exact(b: usize, c: usize) -> f64 {
@@ -297,165 +332,4 @@ const FAR: Rational = (
 );
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::Purpose;
-
-    fn close(a: f64, b: f64, tolerance: f64) {
-        assert!((a - b).abs() <= tolerance, "{a} is not {b}");
-    }
-
-    fn address(seed: u64) -> Address {
-        Address::new(seed, Purpose::Evaluation, 0, "", &[])
-    }
-
-    #[test]
-    fn normal_quantiles_match_scipy() {
-        // scipy 1.17.1: scipy.stats.norm.ppf(p)
-        let known = [
-            (0.5, 0.0),
-            (0.9, 1.2815515655446),
-            (0.975, 1.959963984540054),
-            (0.995, 2.5758293035489),
-            (1e-6, -4.753424308822899),
-            (1e-13, -7.348796102800677),
-        ];
-        for (p, z) in known {
-            close(normal_quantile(p), z, 1e-13);
-        }
-    }
-
-    #[test]
-    fn wilson_matches_statsmodels() {
-        // statsmodels 0.15.0: proportion_confint(successes, n, 1 - confidence, method="wilson")
-        let known = [
-            (8, 10, 0.95, 0.490162471536642, 0.943317848545625),
-            (0, 20, 0.95, 0.0, 0.161125158052819),
-            (437, 600, 0.99, 0.679249344966419, 0.772422659949921),
-            (5, 5, 0.90, 0.648883499234899, 1.0),
-        ];
-        for (successes, n, confidence, lo, hi) in known {
-            let interval = wilson(successes, n, confidence);
-            close(interval.0, lo, 1e-13);
-            close(interval.1, hi, 1e-13);
-        }
-        assert_eq!(wilson(0, 0, 0.95), (0.0, 1.0));
-    }
-
-    #[test]
-    fn mcnemar_matches_statsmodels() {
-        // statsmodels 0.15.0: mcnemar([[0, b], [c, 0]], exact=True).pvalue
-        let known = [
-            (5, 15, 4.138946533203125e-2),
-            (3, 3, 1.0),
-            (40, 90, 1.371506844517543e-5),
-            (0, 7, 1.5625e-2),
-            (700, 800, 1.055925546671151e-2),
-        ];
-        for (b, c, p) in known {
-            close(mcnemar_exact(b, c), p, p * 1e-10);
-            close(mcnemar_exact(c, b), p, p * 1e-10);
-        }
-        assert_eq!(mcnemar_exact(0, 0), 1.0);
-    }
-
-    #[test]
-    fn calibration_matches_scikit_learn() {
-        // scikit-learn 1.9.1: roc_auc_score(y, s), brier_score_loss(y, s); ECE by its definition in
-        // numpy 2.4.6.
-        let s = [0.1, 0.4, 0.4, 0.35, 0.8, 0.4, 0.9, 0.1];
-        let y = [0, 0, 1, 0, 1, 1, 1, 1].map(|l| l == 1);
-        close(auc(&s, &y).unwrap(), 0.766666666666667, 1e-14);
-        close(brier(&s, &y).unwrap(), 0.2340625, 1e-14);
-        close(ece(&s, &y, 5).unwrap(), 0.28125, 1e-14);
-        close(ece(&[1.0, 0.0], &[true, false], 10).unwrap(), 0.0, 0.0);
-        assert_eq!((auc(&[1.0], &[true]), ece(&[], &[], 5), brier(&[], &[])), (None, None, None));
-    }
-
-    #[test]
-    fn pass_at_k_equals_enumeration() {
-        // Python: the share of itertools.combinations([1] * c + [0] * (n - c), k) that hold a 1.
-        let known =
-            [(10, 3, 1, 0.3), (10, 3, 4, 0.833333333333333), (8, 8, 3, 1.0), (8, 0, 2, 0.0), (8, 2, 7, 1.0)];
-        for (n, c, k, p) in known {
-            close(pass_at_k(n, c, k), p, 1e-14);
-        }
-    }
-
-    #[test]
-    fn the_majority_wins_and_ties_go_to_the_first_seen() {
-        assert_eq!(majority(&[Some("7"), None, Some("8"), Some("8")]), Some("8"));
-        assert_eq!(majority(&[Some("7"), Some("8"), Some("8"), Some("7")]), Some("7"));
-        assert_eq!(majority(&[Some("7"), Some("8")]), Some("7"));
-        assert_eq!(majority(&[None, None]), None);
-        assert_eq!(majority(&[]), None);
-    }
-
-    #[test]
-    fn the_bootstrap_interval_is_the_known_one_and_repeats() {
-        // scipy 1.17.1: bootstrap((after - before,), np.mean, n_resamples=200000,
-        // method="percentile", random_state=0) gave [0.1, 0.3] around 0.2.
-        let before: Vec<f64> = (0..100).map(|i| f64::from(i < 60)).collect();
-        let after: Vec<f64> = (0..100).map(|i| f64::from(!(55..60).contains(&i) && i < 85)).collect();
-        let interval = paired_bootstrap(&before, &after, 0.95, &address(1));
-        close(interval.mean, 0.2, 1e-12);
-        close(interval.lo, 0.1, 0.0101);
-        close(interval.hi, 0.3, 0.0101);
-        assert_eq!(interval, paired_bootstrap(&before, &after, 0.95, &address(1)));
-        let uneven: Vec<f64> = after.iter().enumerate().map(|(i, a)| a * i as f64).collect();
-        let drawn = |seed| paired_bootstrap(&before, &uneven, 0.95, &address(seed));
-        assert_ne!(drawn(1).lo, drawn(2).lo);
-        let certain = paired_bootstrap(&[0.0; 9], &[1.0; 9], 0.95, &address(1)).scaled(100.0);
-        assert_eq!(certain, Interval { mean: 100.0, lo: 100.0, hi: 100.0 });
-    }
-
-    #[test]
-    fn the_bootstrap_covers_the_truth_about_as_often_as_it_says() {
-        // 400 studies of 100 pairs whose true gain is 0.2: the 90 % interval must cover it in 85 to
-        // 95 % of them.
-        let mut covered = 0;
-        for study in 0..400 {
-            let mut stream = address(1000 + study).stream();
-            let mut draw = |p: f64| f64::from(uniform(&mut stream, 1_000_000) < (p * 1e6) as usize);
-            let (before, after): (Vec<f64>, Vec<f64>) = (0..100).map(|_| (draw(0.4), draw(0.6))).unzip();
-            let interval = paired_bootstrap(&before, &after, 0.90, &address(study));
-            covered += usize::from(interval.lo <= 0.2 && 0.2 <= interval.hi);
-        }
-        assert!((340..=380).contains(&covered), "covered {covered} of 400");
-    }
-
-    proptest! {
-        #[test]
-        fn auc_equals_the_count_of_ordered_pairs(pairs in prop::collection::vec((0u8..6, any::<bool>()), 0..40)) {
-            let (s, y): (Vec<f64>, Vec<bool>) = pairs.iter().map(|&(s, y)| (f64::from(s), y)).unzip();
-            let (mut wins, mut all) = (0.0, 0.0);
-            for i in (0..s.len()).filter(|&i| y[i]) {
-                for j in (0..s.len()).filter(|&j| !y[j]) {
-                    all += 1.0;
-                    wins += if s[i] > s[j] { 1.0 } else if s[i] == s[j] { 0.5 } else { 0.0 };
-                }
-            }
-            match auc(&s, &y) {
-                Some(value) => prop_assert!((value - wins / all).abs() < 1e-12),
-                None => prop_assert_eq!(all, 0.0),
-            }
-        }
-
-        #[test]
-        fn wilson_contains_the_share_and_narrows(n in 1usize..500, part in 0.0f64..=1.0) {
-            let successes = (n as f64 * part) as usize;
-            let (lo, hi) = wilson(successes, n, 0.95);
-            let share = successes as f64 / n as f64;
-            prop_assert!(lo <= share + 1e-12 && share <= hi + 1e-12);
-            let (lo10, hi10) = wilson(successes * 10, n * 10, 0.95);
-            prop_assert!(hi10 - lo10 < hi - lo);
-        }
-    }
-
-    #[test]
-    fn a_p_value_reads_well() {
-        assert_eq!([0.0, 1.0, 0.125, 2e-9].map(p_text), ["p < 0.001", "p = 1", "p = 0.125", "p < 0.001"]);
-    }
-}
+mod tests;

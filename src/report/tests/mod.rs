@@ -105,6 +105,25 @@ fn a_control_arm_says_how_far_the_loop_is_ahead() {
 }
 
 #[test]
+fn a_gain_names_what_else_explains_it() {
+    block_on(async {
+        let (fixture, _) = Fixture::complete().await;
+        let report = run(&fixture.store, fixture.run, VERDICT).await.unwrap();
+        // Every held-out task has the answer 11.
+        let measure = report.iterations[1].heldout.as_ref().unwrap();
+        let constant = measure.constant.as_ref().unwrap();
+        assert_eq!((constant.answer.as_str(), constant.pass1), ("11", 1.0));
+        assert_eq!((measure.readable, measure.right_if_readable), (Some(1.0), Some(0.9)));
+        assert_eq!((measure.answers[0].answer.as_deref(), measure.answers[0].share), (Some("11"), 0.9));
+        let gain = report.gain.unwrap();
+        assert_eq!((gain.learned, gain.lost, gain.sharpened, gain.flip_rate), (20, 0, 0, 0.5));
+        assert!((gain.format.points.abs()) < 1e-9 && (gain.substance.points - 50.0).abs() < 1e-9);
+        let caution = report.caution.unwrap();
+        assert_eq!(caution, "+50.0 points, but answering \"11\" to everything would score as much: 100.0 %");
+    });
+}
+
+#[test]
 fn a_run_that_has_just_begun_has_no_gain() {
     block_on(async {
         let fixture = Fixture::new().await;

@@ -76,7 +76,6 @@ const NEVER: &[(&str, &str)] = &[
     ("report", "answer"),
     ("report", "score"),
     ("report", "select"),
-    ("report", "eval"),
     ("report", "text"),
     ("report", "data"),
     ("report", "hub"),

@@ -4,6 +4,10 @@
 //! pass@k is the unbiased estimator of Chen et al. 2021 (arXiv:2107.03374); maj@k is the share of
 //! tasks whose most frequent answer among k samples is right (Wang et al. 2022, arXiv:2203.11171).
 
+mod explain;
+
+pub use explain::{Answered, Constant, Parts, Profile, Readable, best_constant, parts, profile};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::stats;
