@@ -75,6 +75,17 @@ pub struct RunConfig {
 pub struct GateConfig {
     pub regression_points: f64,
     pub confidence: f64,
+    pub rule: GateRule,
+}
+
+/// What the gate asks of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateRule {
+    /// That no regression is shown.
+    NoRegression,
+    /// That a gain is shown.
+    Gain,
 }
 
 /// The section `[eval]`.

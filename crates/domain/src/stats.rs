@@ -123,6 +123,12 @@ pub fn mcnemar_exact(b: usize, c: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
+/// The smallest change of a share that a paired two-sided test of `n` pairs shows with this power,
+/// if `discordant` of the pairs differ (normal approximation).
+pub fn detectable_change(n: usize, discordant: f64, confidence: f64, power: f64) -> f64 {
+    (two_sided_z(confidence) + normal_quantile(power)) * (discordant / n.max(1) as f64).sqrt()
+}
+
 /// A p-value in words, as far as it means something: `p < 0.001`, `p = 0.125`, `p = 1`.
 pub fn p_text(p: f64) -> String {
     match p {

@@ -13,6 +13,7 @@ use crate::cli::hub::HubReport;
 use crate::cli::lengths::{self, SplitLengths};
 use crate::config::{Config, Matmul};
 use crate::data::{Dataset, Report};
+use crate::domain::{Split, Task, stats};
 use crate::improve::{dataset, preflight, replay_notice, special_notice};
 use crate::model::{checkpoint_files, value_head_tensors};
 use crate::policy::checkpoints::ensure_space;
@@ -164,6 +165,7 @@ pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>, budget: Budget) -> 
             .chain(special_notice(&tasks, &text))
             .chain(unread_tensors(config)?)
             .chain(more_threads_than_cores(config))
+            .chain(blunt_gate(config, &tasks))
             .collect(),
         problems: Vec::new(),
         suggestions: suggestions(config, &tasks, &rates),
@@ -182,6 +184,24 @@ fn unread_tensors(config: &Config) -> Result<Option<String>> {
     }
     let names = value_head_tensors(folder)?;
     Ok((!names.is_empty()).then(|| format!("not read, because they are a value head: {}", names.join(", "))))
+}
+
+/// Share of gate tasks on which two policies are taken to differ, and the power that is asked for.
+const DISCORDANT: f64 = 0.25;
+const POWER: f64 = 0.8;
+/// Points of regression that a gate should see.
+const REGRESSION: f64 = 5.0;
+
+/// A note on a gate with too few tasks to see a regression.
+fn blunt_gate(config: &Config, tasks: &[Task]) -> Option<String> {
+    let n = tasks.iter().filter(|task| task.split == Split::Gate).count();
+    let points = 100.0 * stats::detectable_change(n, DISCORDANT, config.gate.confidence, POWER);
+    (points > REGRESSION).then(|| {
+        format!(
+            "the gate's {n} tasks show a regression of {points:.0} points or more in 4 of 5 cases, and smaller ones \
+             less often (if the policies differ on a quarter of the tasks)"
+        )
+    })
 }
 
 /// A note on threads that would only wait for one another.

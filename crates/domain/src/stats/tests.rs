@@ -171,3 +171,10 @@ fn a_bootstrap_of_a_mean_is_the_paired_one() {
 fn a_p_value_reads_well() {
     assert_eq!([0.0, 1.0, 0.125, 2e-9].map(p_text), ["p < 0.001", "p = 1", "p = 0.125", "p < 0.001"]);
 }
+
+#[test]
+fn more_pairs_show_smaller_changes() {
+    let points = |n| 100.0 * detectable_change(n, 0.25, 0.95, 0.8);
+    close(points(200), 2.802 * 50.0 / 200f64.sqrt(), 0.01);
+    assert!(points(43) > 20.0 && points(800) < 5.0);
+}

@@ -15,10 +15,13 @@ use crate::domain::Address;
 /// again. The next group comes from the set that has had less than its share of all tokens so far.
 /// So `replay_share` holds over the whole schedule and nearly in every update. If one set is empty
 /// the other fills everything; if both are, the schedule is empty.
+///
+/// It ends early, after the update in which the kept set was walked `epochs_max` times (the replay
+/// set, if nothing was kept): few examples get few updates. 0 walks as often as it takes.
 pub fn schedule(
     kept: &[Group],
     replay: &[Group],
-    steps: u32,
+    (steps, epochs_max): (u32, f64),
     step_tokens: usize,
     replay_share: f64,
     address: &Address,
@@ -36,6 +39,10 @@ pub fn schedule(
     let (mut replayed, mut total) = (0, 0);
     let mut schedule = Vec::with_capacity(steps as usize);
     for _ in 0..steps {
+        let walked = if kept.is_empty() { &replay_passes } else { &kept_passes };
+        if epochs_max > 0.0 && walked.epochs() >= epochs_max {
+            break;
+        }
         let (mut step, mut filled) = (Vec::new(), 0);
         loop {
             // Ties go to the kept set, so a share of 0 never replays.
@@ -70,6 +77,11 @@ impl Passes {
         let mut passes = Self { indices: range.collect(), address, pass: 0, next: 0 };
         passes.shuffle();
         passes
+    }
+
+    /// How often the set was walked, with the part of the pass that is under way.
+    fn epochs(&self) -> f64 {
+        f64::from(self.pass) + self.next as f64 / self.indices.len().max(1) as f64
     }
 
     fn peek(&self) -> usize {
@@ -157,7 +169,7 @@ mod tests {
     #[test]
     fn the_replay_share_holds_by_tokens_and_passes_are_complete() {
         let (kept, replay) = (set(50, |i| 300 + i), set(20, |i| 40 + i));
-        let schedule = schedule(&kept, &replay, 80, 6144, 0.25, &address());
+        let schedule = schedule(&kept, &replay, (80, 0.0), 6144, 0.25, &address());
         assert_eq!(schedule.len(), 80);
         let tokens = |i: usize| if i < 50 { kept[i].tokens() } else { replay[i - 50].tokens() };
         let (mut replayed, mut total) = (0, 0);
@@ -181,24 +193,36 @@ mod tests {
     #[test]
     fn it_is_a_function_of_the_address_and_a_prefix_of_a_longer_one() {
         let (kept, replay) = (set(9, |i| 30 + i), set(4, |_| 20));
-        let run = |steps, address: &Address| schedule(&kept, &replay, steps, 100, 0.25, address);
+        let run = |steps, address: &Address| schedule(&kept, &replay, (steps, 0.0), 100, 0.25, address);
         assert_eq!(run(20, &address()), run(20, &address()));
         assert_eq!(run(20, &address())[..7], run(7, &address()));
         assert_ne!(run(20, &address()), run(20, &address().child(1)));
     }
 
     #[test]
+    fn few_examples_get_few_updates() {
+        let (kept, replay) = (set(9, |_| 30), set(4, |_| 20));
+        let all = schedule(&kept, &replay, (40, 0.0), 100, 0.25, &address());
+        let few = schedule(&kept, &replay, (40, 3.0), 100, 0.25, &address());
+        assert_eq!(few[..], all[..few.len()], "the beginning is the same");
+        let of_kept = few.iter().flatten().filter(|&&i| i < 9).count();
+        assert!((27..30).contains(&of_kept) && few.len() < 20, "{of_kept} in {} updates", few.len());
+        assert_eq!(schedule(&kept, &replay, (40, 100.0), 100, 0.25, &address()), all);
+        assert_eq!(schedule(&[], &replay, (40, 2.0), 40, 0.25, &address()).concat().len(), 8);
+    }
+
+    #[test]
     fn an_empty_set_leaves_the_room_to_the_other() {
         let some = set(3, |_| 10);
         let all = |kept: &[Group], replay: &[Group], share| {
-            schedule(kept, replay, 2, 40, share, &address()).concat()
+            schedule(kept, replay, (2, 0.0), 40, share, &address()).concat()
         };
         assert_eq!(all(&some, &[], 0.25).len(), 8);
         assert_eq!(all(&[], &some, 0.25).len(), 8);
         assert!(all(&[], &[], 0.25).is_empty());
         assert!(all(&some, &some, 0.0).iter().all(|&i| i < 3));
         let long = set(1, |_| 500);
-        assert_eq!(schedule(&long, &[], 2, 40, 0.0, &address()), [[0], [0]]);
+        assert_eq!(schedule(&long, &[], (2, 0.0), 40, 0.0, &address()), [[0], [0]]);
     }
 
     #[test]

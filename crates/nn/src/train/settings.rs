@@ -44,6 +44,8 @@ pub enum Checkpointing {
 pub struct TrainConfig {
     pub method: TrainMethod,
     pub steps: u32,
+    /// Most passes over what was kept; 0 makes all updates.
+    pub epochs_max: f64,
     pub step_tokens: usize,
     pub micro_batch_tokens: usize,
     pub checkpointing: Checkpointing,
@@ -106,6 +108,8 @@ impl TrainConfig {
     /// Reports every value that can't be used.
     pub fn check(&self, check: &mut Check) {
         check((1..=10_000_000).contains(&self.steps), "train.steps", &self.steps, "1 to 10000000");
+        let epochs_ok = (0.0..=1e6).contains(&self.epochs_max);
+        check(epochs_ok, "train.epochs_max", &self.epochs_max, "0 to 1000000; 0 sets no limit");
         tokens(check, "train.step_tokens", self.step_tokens);
         tokens(check, "train.micro_batch_tokens", self.micro_batch_tokens);
         positive(check, "train.learning_rate", self.learning_rate);

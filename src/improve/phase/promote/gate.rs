@@ -6,7 +6,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::config::GateConfig;
+use crate::config::{GateConfig, GateRule};
 use crate::domain::{Address, stats};
 
 /// What the gate decided, and on what grounds.
@@ -41,10 +41,22 @@ pub(super) fn decide(
     let count =
         |was: bool, is: bool| incumbent.iter().zip(candidate).filter(|&(&a, &b)| (a, b) == (was, is)).count();
     let p_value = stats::mcnemar_exact(count(true, false), count(false, true));
-    let promoted = gain.hi >= gate.regression_points;
+    let solved = incumbent.iter().chain(candidate).any(|right| *right);
+    let promoted = solved
+        && match gate.rule {
+            GateRule::NoRegression => gain.hi >= gate.regression_points,
+            GateRule::Gain => gain.lo > 0.0,
+        };
+    let decision = match (solved, gate.rule, promoted) {
+        (false, ..) => "no evidence, because no task was solved by either policy,",
+        (true, GateRule::NoRegression, true) => "no regression",
+        (true, GateRule::NoRegression, false) => "regression",
+        (true, GateRule::Gain, true) => "gain",
+        (true, GateRule::Gain, false) => "no gain is shown",
+    };
     let reason = format!(
         "{} on {} gate tasks: {:+.1} points [{:+.1}, {:+.1}], McNemar p = {p_value:.2e}",
-        if promoted { "no regression" } else { "regression" },
+        decision,
         incumbent.len(),
         gain.mean,
         gain.lo,
@@ -80,6 +92,24 @@ mod tests {
     fn no_difference_is_no_regression() {
         let same = vec![true, false, true, true];
         assert!(verdict(&same, &same).promoted);
+    }
+
+    #[test]
+    fn nothing_solved_is_no_evidence() {
+        let none = verdict(&[false; 40], &[false; 40]);
+        assert!(!none.promoted && none.reason.starts_with("no evidence"), "{none:?}");
+    }
+
+    #[test]
+    fn a_rule_of_gain_asks_for_one() {
+        let gate = GateConfig { rule: GateRule::Gain, ..Config::load(None, &[]).unwrap().gate };
+        let address = Address::new(0, Purpose::Selection, 1, "gate", &[]);
+        let (low, high) = (vec![false; 100], [vec![true; 40], vec![false; 60]].concat());
+        let decided = |was: &[bool], is: &[bool]| decide(was, is, &gate, &address).unwrap();
+        assert!(decided(&low, &high).promoted);
+        let same = decided(&high, &high);
+        assert!(!same.promoted && same.reason.starts_with("no gain is shown"), "{same:?}");
+        assert!(!decided(&high, &low).promoted);
     }
 
     #[test]

@@ -38,7 +38,7 @@ async fn train_model(plan: &Plan<'_>) -> Result<Training> {
     let first = plan.states.resume(&mut trainer).await?;
     let groups: Vec<&Group> = plan.kept.iter().chain(&plan.replay).collect();
     let every = if config.checkpoint_steps == 0 { config.steps } else { config.checkpoint_steps } as usize;
-    session.host.announce(plan.iteration, Phase::Train, plan.schedule.len() - first);
+    session.host.announce(plan.iteration, Phase::Train, plan.schedule.len().saturating_sub(first));
     let (mut steps, mut loss) = (Vec::new(), 0.0);
     for (index, batch) in plan.schedule.iter().enumerate().skip(first) {
         session.host.part("update");
@@ -70,9 +70,8 @@ fn trainer(plan: &Plan<'_>) -> Result<Trainer> {
     let config = &plan.config.train;
     let trainable = trainable(&model.body, plan.config, plan.iteration)?;
     let moments = Address { task: "moments".to_owned(), ..plan.address.clone() };
-    Ok(Trainer::new(trainable, Hyper::from(config), config.steps)?
-        .in_passes(config.into())
-        .drawing_at(moments))
+    let updates = plan.schedule.len().max(1) as u32;
+    Ok(Trainer::new(trainable, Hyper::from(config), updates)?.in_passes(config.into()).drawing_at(moments))
 }
 
 fn step_row(report: &StepReport, batch: &[&Group]) -> StepRow {

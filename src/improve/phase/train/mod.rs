@@ -72,7 +72,14 @@ async fn plan<'a>(
     }
     let config = &run.config.train;
     let address = Address::new(run.config.run.seed, Purpose::Training, iteration, "", &[]);
-    let schedule = train::schedule(&kept, &replay, config.steps, config.step_tokens, config.replay, &address);
+    let schedule = train::schedule(
+        &kept,
+        &replay,
+        (config.steps, config.epochs_max),
+        config.step_tokens,
+        config.replay,
+        &address,
+    );
     let states = States { session, iteration };
     Ok(Plan { incumbent, config: run.config, iteration, kept, replay, schedule, address, states })
 }
