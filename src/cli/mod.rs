@@ -140,12 +140,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         return grade::perform(args);
     }
     let mut config = common.load()?;
-    if config.run.threads > 0 {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(config.run.threads)
-            .build_global()
-            .context("cannot start the threads")?;
-    }
+    start_threads(config.run.threads)?;
     let mut command = cli.command;
     hub::resolve_models(&mut config, &mut command, common.json || common.quiet)?;
     matmul::settle(&mut config, &command)?;
@@ -164,6 +159,26 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Doctor(args) => doctor::perform(&common, config, &args),
         Command::Pretrain(args) => pretrain::perform(&config, &args),
     }
+}
+
+/// Most threads; `run.threads` has the same bound.
+const THREADS_MAX: usize = 1024;
+
+/// Starts the threads: those of the configuration, or of rayon's variable, or one for each core.
+fn start_threads(configured: usize) -> Result<()> {
+    const VARIABLE: &str = "RAYON_NUM_THREADS";
+    let asked = std::env::var(VARIABLE).ok().and_then(|text| text.trim().parse::<usize>().ok());
+    if let (0, Some(threads)) = (configured, asked) {
+        anyhow::ensure!(
+            threads <= THREADS_MAX,
+            "{VARIABLE} = {threads}: at most {THREADS_MAX}; 0 uses every core"
+        );
+    }
+    if configured > 0 {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(configured);
+        pool.build_global().context("cannot start the threads")?;
+    }
+    Ok(())
 }
 
 impl Common {

@@ -1,7 +1,9 @@
-//! Threads and memory of the whole process. Both are set up before anything else happens; freed
-//! memory is given back between phases.
+//! Threads, memory and clock of the whole process. The first two are set up before anything else
+//! happens; freed memory is given back between phases.
 
 #![allow(unsafe_code, reason = "the environment and the C allocator are set")]
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Prepares this process to compute: threads and memory.
 ///
@@ -43,3 +45,29 @@ pub(super) fn give_back_freed_memory() {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(super) fn give_back_freed_memory() {}
+
+/// The time of day. A clock before 1970 or after 9999 has no RFC 3339 text, and counts as the
+/// nearest time that has one.
+pub(super) fn now() -> SystemTime {
+    /// 9999-12-31T23:59:59Z, in seconds since 1970.
+    const LAST: u64 = 253_402_300_799;
+    within(SystemTime::now(), UNIX_EPOCH + Duration::from_secs(LAST))
+}
+
+fn within(now: SystemTime, last: SystemTime) -> SystemTime {
+    now.clamp(UNIX_EPOCH, last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_far_off_has_a_text() {
+        let day = Duration::from_secs(86_400);
+        let last = UNIX_EPOCH + 3 * day;
+        assert_eq!(within(UNIX_EPOCH - day, last), UNIX_EPOCH);
+        assert_eq!(within(UNIX_EPOCH + 9 * day, last), last);
+        assert_eq!(humantime::format_rfc3339_seconds(now()).to_string().len(), "2026-01-01T00:00:00Z".len());
+    }
+}

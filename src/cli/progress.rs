@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -360,7 +360,7 @@ pub(super) fn time(seconds: Option<f64>) -> String {
 
 /// `02:51:13`, in UTC.
 pub(super) fn time_of_day() -> String {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let now = humantime::format_rfc3339_seconds(super::process::now()).to_string();
     now.get(11..19).unwrap_or_default().to_owned()
 }
 

@@ -124,7 +124,7 @@ fn on_interrupt() -> Result<()> {
 
 /// Wall-clock time as RFC 3339 in UTC, to the second.
 fn now() -> String {
-    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
+    humantime::format_rfc3339_seconds(super::process::now()).to_string()
 }
 
 async fn summary(

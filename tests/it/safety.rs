@@ -314,3 +314,27 @@ fn a_run_whose_folder_is_moved_stops_and_leaves_the_next_one_alone() {
     fs::rename(sandbox.path().join("moved"), &dir).unwrap();
     verified(&sandbox);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_new_folder_is_its_owners_and_an_old_one_stays_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let sandbox = Sandbox::new();
+    sandbox.run(&run_of("run.iterations=1")).success();
+    assert_eq!(mode(&sandbox.path().join(RUN)), 0o700);
+    let shared = Sandbox::new();
+    fs::create_dir(shared.path().join(RUN)).unwrap();
+    fs::set_permissions(shared.path().join(RUN), fs::Permissions::from_mode(0o755)).unwrap();
+    shared.run(&run_of("run.iterations=1")).success();
+    assert_eq!(mode(&shared.path().join(RUN)), 0o755);
+}
+
+#[test]
+fn threads_of_the_environment_are_bounded() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.command(&["inspect", "runs"]).env("RAYON_NUM_THREADS", "5000").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("RAYON_NUM_THREADS = 5000: at most 1024"), "{error}");
+}

@@ -10,6 +10,11 @@ use super::rows::{ParsedRow, Row, answer_text, letter, with_choices};
 use crate::data::settings::{FieldNames, TaskFormat};
 use crate::domain::{Split, TaskKind};
 
+/// Most rows of a file.
+pub(super) const ROWS_MAX: usize = 1_000_000;
+/// Longest row, in bytes.
+const ROW_BYTES_MAX: usize = 8 << 20;
+
 /// A row with the program's own fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,12 +37,14 @@ pub(super) struct RowReader<'a> {
 /// Every row of the file, and how answers name a choice where rows have choices.
 pub(super) fn read(text: &str, reader: &RowReader) -> Result<(Vec<ParsedRow>, Option<ChoiceRule>)> {
     let found: Vec<(&str, usize, String)> = if text.trim_start().starts_with('[') {
-        let entries: Vec<Value> =
-            serde_json::from_str(text).context("it begins with `[` and is not a JSON list")?;
+        let Entries(entries) =
+            serde_json::from_str(text).context("it begins with `[` and is not a JSON list of rows")?;
         let entries = entries.into_iter().enumerate();
         entries.map(|(index, entry)| ("entry", index + 1, entry.to_string())).collect()
     } else {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let count = lines.clone().take(ROWS_MAX + 1).count();
+        ensure!(count <= ROWS_MAX, "it has more than {ROWS_MAX} rows; split it into several files");
         let lines = lines.map(|(index, line)| ("line", index + 1, line.to_owned()));
         indented(text).unwrap_or_else(|| lines.collect())
     };
@@ -84,7 +91,36 @@ enum Found {
     Asked(Asked),
 }
 
+/// A JSON list that is not longer than a file may be.
+struct Entries(Vec<Value>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded;
+        impl<'de> serde::de::Visitor<'de> for Bounded {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                write!(f, "a list of at most {ROWS_MAX} rows")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = list.next_element()? {
+                    if entries.len() == ROWS_MAX {
+                        return Err(serde::de::Error::custom(format!("it has more than {ROWS_MAX} rows")));
+                    }
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_seq(Bounded)
+    }
+}
+
 fn object(line: &str) -> Result<&str> {
+    ensure!(line.len() <= ROW_BYTES_MAX, "it has {} bytes; at most {ROW_BYTES_MAX}", line.len());
     ensure!(line.trim_start().starts_with('{'), "not a JSON object");
     Ok(line)
 }

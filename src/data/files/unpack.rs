@@ -4,8 +4,8 @@ use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
 
-/// Largest unpacked contents, in bytes.
-pub(super) const BYTES_MAX: u64 = 1 << 30;
+/// Largest unpacked contents, in bytes. A packed file can be a thousand times smaller.
+pub(super) const BYTES_MAX: u64 = 512 << 20;
 
 /// The contents, unpacked if they were packed.
 pub(super) fn unpacked(contents: Vec<u8>, name: &str) -> Result<Vec<u8>> {

@@ -122,8 +122,18 @@ impl<'a> Session<'a> {
 /// The run's folder, with the one for checkpoints in it.
 fn create_folder(config: &Config) -> Result<PathBuf> {
     let dir = Path::new(&config.run.dir);
-    std::fs::create_dir_all(dir.join(checkpoints::FOLDER))
-        .with_context(|| format!("cannot create the run's folder {}", dir.display()))?;
+    let context = || format!("cannot create the run's folder {}", dir.display());
+    if !dir.exists() {
+        if let Some(parent) = dir.parent() {
+            std::fs::create_dir_all(parent).with_context(context)?;
+        }
+        let mut folder = std::fs::DirBuilder::new();
+        // Trajectories may hold what nobody else should read. A folder that is there keeps its mode.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.create(dir).with_context(context)?;
+    }
+    std::fs::create_dir_all(dir.join(checkpoints::FOLDER)).with_context(context)?;
     Ok(dir.to_owned())
 }
 

@@ -74,3 +74,19 @@ fn a_repeated_question_with_another_answer_is_named_by_line() {
     );
     assert!(error.contains("line 4: the same question as line 2: "), "{error}");
 }
+
+#[test]
+fn a_small_packed_file_of_many_rows_is_refused() {
+    use std::io::Write as _;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let rows = "{}\n".repeat(1000);
+    (0..=lines::ROWS_MAX / 1000).for_each(|_| packed.write_all(rows.as_bytes()).unwrap());
+    let packed = packed.finish().unwrap();
+    assert!(packed.len() < 1 << 20);
+    let packed = SourceFile { name: "bomb.gz".into(), contents: packed, heldout: false, rows: Vec::new() };
+    let error = format!("{:#}", read_files(&config(&[]), vec![packed]).unwrap_err());
+    assert!(error.contains("bomb.gz") && error.contains("more than 1000000 rows"), "{error}");
+    let list = format!("[{}{{}}]", "{},".repeat(lines::ROWS_MAX));
+    let error = format!("{:#}", read_files(&config(&[]), vec![file("list.json", list)]).unwrap_err());
+    assert!(error.contains("list.json") && error.contains("more than 1000000 rows"), "{error}");
+}
