@@ -3,7 +3,7 @@
 //! Tokens are decoded one by one and not by the tokenizer's decoder. So the text of a trajectory is
 //! exactly the concatenation of the texts of its thoughts.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::{Tokenizer, decoders};
 
@@ -50,11 +50,15 @@ impl Spelling {
     }
 }
 
+/// Ids of tokens are below this; the largest published vocabularies have some 260,000.
+const IDS_MAX: usize = 1 << 22;
+
 /// One entry per id, up to the highest; special tokens and ids without a token are empty.
 pub(super) fn table(tokenizer: &Tokenizer, spelling: Spelling) -> Result<Vec<Vec<u8>>> {
     let added = tokenizer.get_added_tokens_decoder();
     let vocab = tokenizer.get_vocab(true);
     let size = vocab.values().max().map_or(0, |&id| id as usize + 1);
+    ensure!(size <= IDS_MAX, "the tokenizer has the token id {}; ids are below {IDS_MAX}", size - 1);
     let mut table = vec![Vec::new(); size];
     let of_char: std::collections::HashMap<char, u8> = (0..=255).map(|b| (byte_to_char(b), b)).collect();
     for (text, id) in vocab {

@@ -186,3 +186,16 @@ fn pad_id(config: &Value) -> Option<u32> {
         value => one(value),
     }
 }
+
+/// Refuses a tokenizer that splits a text differently each time: a run's rows could not come back.
+pub(super) fn refuse_dropout(tokenizer: &Tokenizer) -> Result<()> {
+    if let tokenizers::ModelWrapper::BPE(bpe) = tokenizer.get_model()
+        && let Some(dropout) = bpe.dropout.filter(|dropout| *dropout > 0.0)
+    {
+        bail!(
+            "the tokenizer has a BPE dropout of {dropout}, which splits the same text differently each time; set \
+             \"dropout\": null in tokenizer.json"
+        );
+    }
+    Ok(())
+}

@@ -13,6 +13,8 @@ mod chat;
 mod chat_prompt;
 mod files;
 mod gguf;
+#[cfg(test)]
+mod hostile;
 mod plain;
 mod prompts;
 #[cfg(test)]
@@ -35,7 +37,7 @@ pub use prompts::{CRITIQUES, PROPOSE, Prompts, TEMPLATES, VALUE};
 pub(crate) use seed::seed_tokenizer;
 pub use settings::{ChatMode, Matmul, ModelSource, Quantize, Thinking};
 
-use crate::domain::{Choice, Stops, TaskKind};
+use crate::domain::{Choice, Stops, TaskKind, caught};
 use crate::profile::{self, Operator};
 use bytes::Spelling;
 use chat_prompt::ChatPrompt;
@@ -116,10 +118,15 @@ impl Text {
     }
 
     /// Without `cfg` no chat template is used.
-    fn from_files(mut files: Vec<TokenizerFile>, cfg: Option<&ModelSource>) -> Result<Self> {
+    fn from_files(files: Vec<TokenizerFile>, cfg: Option<&ModelSource>) -> Result<Self> {
+        caught("the tokenizer", || Self::read(files, cfg))
+    }
+
+    fn read(mut files: Vec<TokenizerFile>, cfg: Option<&ModelSource>) -> Result<Self> {
         let json = files::find(&files, "tokenizer.json").context("there is no tokenizer.json")?;
         let mut tokenizer =
             Tokenizer::from_bytes(json).map_err(|error| anyhow!("tokenizer.json can't be read: {error}"))?;
+        files::refuse_dropout(&tokenizer)?;
         // The file may have the settings of a training run; a prompt is never truncated or padded.
         tokenizer
             .with_truncation(None)
@@ -239,9 +246,9 @@ impl Text {
     /// Token ids of a text in which the names of special tokens stand for those tokens.
     fn encode_parsing(&self, text: &str) -> Result<Vec<u32>> {
         let _span = profile::span(Operator::Text);
-        let encoding = self.tokenizer.encode_fast(text, false);
-        let ids =
-            encoding.map_err(|error| anyhow!("{text:?} can't be tokenized: {error}"))?.get_ids().to_vec();
+        let failed = |error| anyhow!("{text:?} can't be tokenized: {error}");
+        let encoding = caught("the tokenizer", || self.tokenizer.encode_fast(text, false).map_err(failed))?;
+        let ids = encoding.get_ids().to_vec();
         self.check_written(text, &ids)?;
         Ok(ids)
     }

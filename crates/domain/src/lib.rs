@@ -8,6 +8,7 @@
 
 mod address;
 mod alarm;
+mod caught;
 pub mod check;
 pub mod expression;
 mod generate;
@@ -21,6 +22,7 @@ mod trajectory;
 
 pub use address::{Address, Purpose};
 pub use alarm::{Alarm, AlarmAction, AlarmRule};
+pub use caught::caught;
 pub use generate::{
     Boundary, Capabilities, Choice, Completion, Decoding, Generate, ReadRequest, Reading, Request, Sampling,
     Stops,

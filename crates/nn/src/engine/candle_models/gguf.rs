@@ -28,10 +28,32 @@ pub(super) fn load(path: &Path) -> Result<Network> {
     let content = Content::read(&mut reader).context("it is not a GGUF file that can be read")?;
     let family =
         text(&content, "general.architecture").context("it names no general.architecture")?.to_owned();
+    check_sizes(&content, &family)?;
     refuse_ignored_keys(&content, &family)?;
     let (vocab_size, context_max) = (vocab_size(&content)?, context_max(&content, &family)?);
     let forward = network(&family, content, &mut reader)?;
     Ok(Network { forward, family, vocab_size, context_max })
+}
+
+/// Sizes that candle asks for memory by, or divides by, and the most that each may be.
+const SIZES: [(&str, usize); 6] = [
+    ("block_count", 1024),
+    ("attention.head_count", 4096),
+    ("attention.head_count_kv", 4096),
+    ("embedding_length", 1 << 20),
+    ("feed_forward_length", 1 << 22),
+    ("rope.dimension_count", 1 << 16),
+];
+
+/// Refuses sizes that no model has, before memory is asked for.
+fn check_sizes(content: &Content, family: &str) -> Result<()> {
+    for (name, most) in SIZES {
+        let key = format!("{family}.{name}");
+        if let Some(size) = number(content, &key) {
+            ensure!((1..=most).contains(&size), "{key} is {size}; it must be from 1 to {most}");
+        }
+    }
+    Ok(())
 }
 
 fn text<'a>(content: &'a Content, key: &str) -> Option<&'a str> {

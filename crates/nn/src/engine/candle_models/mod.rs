@@ -27,7 +27,9 @@ use super::requests::{check_choices, check_ids, check_reads, complete_all};
 use super::sampler::Sampler;
 use super::sequence::Sequence;
 use super::stopping::StopTable;
-use crate::domain::{Capabilities, Choice, Completion, Generate, ReadRequest, Reading, Request, Stops};
+use crate::domain::{
+    Capabilities, Choice, Completion, Generate, ReadRequest, Reading, Request, Stops, caught,
+};
 use crate::model::{CONFIG_FILE, checkpoint_files};
 use crate::ops::kernels::logprob;
 use crate::profile::{self, Tokens};
@@ -82,7 +84,9 @@ impl CandleModel {
     /// # Errors
     /// A missing or damaged file, a family that is not supported, or a setting that candle ignores.
     pub fn load(path: &Path) -> Result<Self> {
-        let network = if is_gguf(path) { gguf::load(path) } else { families::load(path) };
+        // candle's loaders divide by what the file has, and ask for memory by it.
+        let network =
+            caught("the file", || if is_gguf(path) { gguf::load(path) } else { families::load(path) });
         let network = network.with_context(|| format!("the model {} can't be used", path.display()))?;
         let Network { forward, family, vocab_size, context_max } = network;
         ensure!(vocab_size > 0 && context_max > 1, "{}: no vocabulary or no context", path.display());

@@ -256,6 +256,14 @@ fn gguf_files_are_our_own_models() {
     assert!(error.contains("yarn") && error.contains("safetensors folder"), "{error}");
     std::fs::write(&path, "not a model").unwrap();
     assert_refused(CandleModel::load(&path), "not a GGUF file");
+    for (key, size) in
+        [("block_count", u32::MAX), ("attention.head_count", 0), ("attention.head_count_kv", 0)]
+    {
+        let key = format!("qwen2.{key}");
+        gguf(&path, "qwen2", &weights(&config("qwen2")), &[(&key, Value::U32(size))]);
+        let error = format!("{:#}", CandleModel::load(&path).unwrap_err());
+        assert!(error.contains(&format!("{key} is {size}; it must be from 1 to")), "{error}");
+    }
 }
 
 #[test]
