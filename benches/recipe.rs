@@ -103,7 +103,9 @@ fn run(plan: &Plan, model: &str, seed: &str, arm: &str, dir: &Path) -> Value {
     }
     let output = command.output().expect("the binary starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("the report is JSON")
+    let lines = String::from_utf8_lossy(&output.stdout);
+    let last = lines.lines().last().expect("a line for each event, the report last");
+    serde_json::from_str::<Value>(last).expect("the line is JSON")["report"].take()
 }
 
 /// A value for each of [`COLUMNS`].

@@ -34,7 +34,8 @@ def with_autodidact(binary, matmul, iterations, threads):
     command = [binary, "run", "--json", *(part for s in settings for part in ("--set", s))]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, cwd=folder, env=environment(threads), capture_output=True, text=True, check=True)
-    rows = json.loads(done.stdout)["iterations"]
+    # A line for each event; the last one has the report.
+    rows = json.loads(done.stdout.splitlines()[-1])["report"]["iterations"]
     return {"seconds": [r["seconds"] for r in rows], "heldout": [r["heldout"]["pass1"] for r in rows]}
 
 

@@ -6,6 +6,7 @@
 mod chat;
 mod doctor;
 mod evaluate;
+mod events;
 mod export;
 mod gc;
 mod generate;

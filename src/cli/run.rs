@@ -8,11 +8,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::events::EventLines;
 use super::inspect::{VERDICT, run_text, style};
 use super::process::give_back_freed_memory;
 use super::profile::{ProfileArgs, Profiler};
 use super::progress::Progress;
-use super::terminal::{note, pretty, print};
+use super::terminal::{note, print};
 use super::{Common, EXIT_STOPPED, block_on};
 use crate::config::Config;
 use crate::domain::{Arm, RunState};
@@ -55,6 +56,15 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn perform(common: &Common, config: &Config, args: &RunArgs) -> Result<ExitCode> {
     on_interrupt()?;
+    let lines = common.json.then(|| EventLines::new(common.quiet));
+    match (drive(common, config, args, lines.as_ref()), &lines) {
+        (Err(error), Some(lines)) => lines.failed(error),
+        (ended, _) => ended,
+    }
+}
+
+/// Runs the arm, and ends with what it gave.
+fn drive(common: &Common, config: &Config, args: &RunArgs, lines: Option<&EventLines>) -> Result<ExitCode> {
     let progress = Progress::new(common.shows());
     let arm = args.control.unwrap_or(Arm::Reward);
     let profiler = Profiler::start(args.profile).map(|profiler| profiler.of_arm(config, arm));
@@ -70,6 +80,9 @@ pub(super) fn perform(common: &Common, config: &Config, args: &RunArgs) -> Resul
             }
             if let Some(profiler) = &profiler {
                 profiler.on_event(&event);
+            }
+            if let Some(lines) = lines {
+                lines.on_event(&event);
             }
             progress.on_event(event);
         },
@@ -91,7 +104,7 @@ pub(super) fn perform(common: &Common, config: &Config, args: &RunArgs) -> Resul
     };
     progress.finish();
     let profile = profiler.map(|profiler| profiler.finish());
-    block_on(summary(common, config, args, &outcome, profile))?;
+    block_on(summary(config, args, &outcome, profile, lines))?;
     Ok(match outcome.state {
         RunState::Stopped => ExitCode::from(EXIT_STOPPED),
         _ => ExitCode::SUCCESS,
@@ -128,17 +141,17 @@ fn now() -> String {
 }
 
 async fn summary(
-    common: &Common,
     config: &Config,
     args: &RunArgs,
     outcome: &Outcome,
     profile: Option<Report>,
+    lines: Option<&EventLines>,
 ) -> Result<()> {
     let reader = super::inspect::reader(config).await?;
     let report = report::run(&reader, outcome.run, VERDICT).await?;
     let report = RunWithProfile { report, profile };
-    if common.json {
-        return print(&pretty(&report)?);
+    if let Some(lines) = lines {
+        return lines.last(outcome.stopped.as_deref(), &report);
     }
     print(&run_text(&report, &style()))?;
     if let Some(reason) = &outcome.stopped {
