@@ -33,6 +33,7 @@ struct PolicyExport {
     /// Folder to write, which must not exist or be empty; with --format gguf the file, which must not exist
     #[arg(long, value_name = "DIR|FILE.gguf")]
     out: PathBuf,
+    /// What is written
     #[arg(long, value_enum, default_value_t = Format::Merged)]
     format: Format,
     /// Type of the matrices, with --format gguf (default: f16)

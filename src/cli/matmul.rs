@@ -22,7 +22,9 @@ pub(super) fn settle(config: &mut Config, command: &Command) -> Result<()> {
         | Command::Export(_)
         | Command::Verify
         | Command::Gc(_)
-        | Command::Pretrain(_) => false,
+        | Command::Pretrain(_)
+        | Command::Completions(_)
+        | Command::Skill => false,
     };
     if config.model.matmul != Matmul::Auto || config.run.device != "cpu" || !runs_a_model {
         return Ok(());

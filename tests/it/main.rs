@@ -20,6 +20,7 @@ mod lora;
 mod model;
 mod policies;
 mod profile;
+mod programs;
 mod safety;
 mod sandbox;
 mod stores;

@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod shell;
+
 use std::fmt;
 
 /// The variable that names what must be there, separated by commas:
