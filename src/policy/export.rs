@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{ModelPolicy, Policy, adapter, checkpoints, seed};
 use crate::config::Config;
@@ -23,7 +23,7 @@ pub enum ExportFormat {
 }
 
 /// Writes `policy` to the folder `out`, which must not exist or be empty, or to the file `out`,
-/// which must not exist; all or nothing. Returns notes for the user about what was written.
+/// which must not exist; all or nothing. A folder gets `card` as its README.md. Returns notes for the user about what was written.
 ///
 /// # Errors
 /// The policy is no model, or has no adapter where one is asked for; `out` exists; the disk is
@@ -34,6 +34,7 @@ pub fn export(
     text: &Text,
     out: &Path,
     format: ExportFormat,
+    card: &str,
 ) -> Result<Vec<String>> {
     let Policy::Model(model) = policy else { bail!("only a model can be exported") };
     match format {
@@ -41,12 +42,12 @@ pub fn export(
         ExportFormat::Merged => {
             let body = &model.body;
             let bytes = policy.bytes_estimate().max(body.parameter_count() as u64 * 4);
-            export_folder(out, bytes, |dir| {
+            export_folder(out, bytes, card, |dir| {
                 stored_layout(config)?.save(body.config(), &|name| body.elements(name), dir)?;
                 text.save(dir)
             })
         }
-        ExportFormat::Peft => export_folder(out, policy.bytes_estimate(), |dir| {
+        ExportFormat::Peft => export_folder(out, policy.bytes_estimate(), card, |dir| {
             let Body::Lora(lora) = &model.body else {
                 bail!(
                     "this policy has no adapter: it is the base, or the run trained every weight; use --format merged, or \
@@ -58,14 +59,22 @@ pub fn export(
     }
 }
 
-fn export_folder(dir: &Path, bytes: u64, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Vec<String>> {
+fn export_folder(
+    dir: &Path,
+    bytes: u64,
+    card: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Vec<String>> {
     let is_free = match std::fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     };
     ensure!(is_free, "{} already exists; give a folder that doesn't exist or is empty", dir.display());
     checkpoints::ensure_space(existing_parent(dir), bytes)?;
-    checkpoints::write(dir, fill)?;
+    checkpoints::write(dir, |dir| {
+        fill(dir)?;
+        std::fs::write(dir.join("README.md"), card).context("cannot write README.md")
+    })?;
     Ok(Vec::new())
 }
 

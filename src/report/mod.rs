@@ -16,6 +16,7 @@ mod datasette;
 mod events;
 mod iteration;
 mod iterations;
+mod origin;
 mod page;
 mod profile;
 mod run;
@@ -40,6 +41,7 @@ pub use iteration::{
 pub use iterations::{
     CommonAnswer, ConstantAnswer, ConstantOfLevel, CriticLine, GateLine, IterationLine, Measure, Precision,
 };
+pub use origin::{Origin, origin};
 pub use page::Page;
 pub use profile::{PhaseSum, RunWithProfile, measured_profile, phase_sums, profile_path};
 pub use run::{ControlReport, NextPhase, RunReport, run};

@@ -4,6 +4,7 @@
 
 mod answers;
 mod benchmarks;
+mod cards;
 mod crash;
 mod errors;
 mod files;

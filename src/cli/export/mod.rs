@@ -1,18 +1,31 @@
 //! `autodidact export`: what a run has made, as files that other programs load.
 
+mod base;
+mod card;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 
+use self::base::Base;
+use self::card::Card;
+use super::inspect::{VERDICT, reader};
 use super::policy::{Named, PolicyArgs};
-use super::terminal::{pretty, print};
+use super::terminal::{pretty, print, safe};
 use super::{Common, block_on};
 use crate::config::Config;
 use crate::improve::STORE_FILE;
 use crate::model::GgufType;
-use crate::policy::{self, ExportFormat};
+use crate::policy::{self, ExportFormat, Policy};
+use crate::report;
+
+/// What is noted about a GGUF file.
+const NO_CARD: &str = "a GGUF file has no model card; --format merged writes one";
+
+/// What is noted about a card without a licence.
+const NO_LICENCE: &str = "fill in the licence in README.md: the base model's isn't known here";
 
 #[derive(Args)]
 pub(super) struct ExportArgs {
@@ -83,7 +96,12 @@ pub(super) fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Re
         config.run.dir
     );
     let Named { policy, name } = block_on(args.policy.load(config, &text))?;
-    let notes = policy::export(&policy, config, &text, &args.out, format)?;
+    let (card, about_card) = match format {
+        ExportFormat::Gguf(_) => (String::new(), Some(NO_CARD)),
+        _ => block_on(model_card(config, args, &policy, &name, format))?,
+    };
+    let mut notes = policy::export(&policy, config, &text, &args.out, format, &card)?;
+    notes.extend(about_card.map(str::to_owned));
     let out = args.out.display();
     if common.json {
         let json = serde_json::json!({ "policy_hash": policy.hash(), "policy": name, "out": out.to_string(), "notes": notes });
@@ -94,6 +112,30 @@ pub(super) fn perform(common: &Common, config: &Config, args: &ExportArgs) -> Re
         print(&lines)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The card of the policy, and a note if something is to be filled in.
+async fn model_card(
+    config: &Config,
+    args: &PolicyExport,
+    policy: &Policy,
+    name: &str,
+    format: ExportFormat,
+) -> Result<(String, Option<&'static str>)> {
+    let store = Path::new(&config.run.dir).join(STORE_FILE);
+    let origin = match store.exists() {
+        true => report::origin(&reader(config).await?, policy.hash(), VERDICT).await?,
+        false => None,
+    };
+    let model = args.policy.model().map(|model| (model, name));
+    let base = Base::find(config, origin.as_ref(), model);
+    let card = Card {
+        policy_hash: policy.hash(),
+        base: &base,
+        origin: origin.as_ref(),
+        is_adapter: format == ExportFormat::Peft,
+    };
+    Ok((safe(&card.text(), false).into_owned(), base.licence.is_none().then_some(NO_LICENCE)))
 }
 
 fn format(args: &PolicyExport) -> Result<ExportFormat> {
