@@ -27,3 +27,4 @@ mod sandbox;
 mod stores;
 mod terminal;
 mod tidy;
+mod typed;

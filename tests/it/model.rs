@@ -13,7 +13,7 @@ use crate::crash::verified;
 use crate::sandbox::Sandbox;
 
 /// One iteration of the real loop on a few tasks of few hops.
-const TINY: &[&str] = &[
+pub(crate) const TINY: &[&str] = &[
     "run.iterations=1",
     "tasks.hard_levels=[5,6]",
     "tasks.easy=24",
