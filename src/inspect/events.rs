@@ -1,6 +1,6 @@
 //! What happened in a run: alarms and messages in order of time, then the phases that are complete.
 
-use super::render::{Style, Tone, acts_on_terminals, broken, duration, line, visible};
+use super::render::{Style, Tone, acts_on_terminals, duration, hung, line, visible};
 use crate::report::{EventLine, EventsReport};
 
 /// What happened as text: at most `limit` events, the latest ones, and every phase.
@@ -52,10 +52,4 @@ fn drawn(event: &EventLine, style: &Style) -> String {
     let head = format!("{}  {}  ", visible(&at), style.paint(tone, &format!("{kind:<7}")));
     let margin = at.chars().count() + 2 + kind.chars().count().max(7) + 2;
     hung(&head, margin, &parts.join(" · "), style)
-}
-
-/// The text after its head, in as many lines as the width asks for, all under the first one.
-fn hung(head: &str, margin: usize, text: &str, style: &Style) -> String {
-    let room = style.width.map_or(usize::MAX, |width| usize::from(width).saturating_sub(margin).max(20));
-    head.to_owned() + &broken(text, room).join(&format!("\n{}", " ".repeat(margin)))
 }

@@ -2,7 +2,8 @@
 
 use super::grid::{Grid, left, right};
 use super::render::{
-    Style, Tone, cell, difference, duration, line, or_dash, percent, percent_interval, points, short,
+    Style, Tone, cell, difference, dotted, duration, hung, line, or_dash, percent, percent_interval, points,
+    short,
 };
 use crate::domain::stats::p_text;
 use crate::report::{CriticReport, EvaluationLine, Example, IterationReport, ScoreDistribution};
@@ -15,12 +16,12 @@ pub fn iteration(report: &IterationReport, style: &Style) -> String {
     scores(&report.scores, style, &mut out);
     critics(&report.critics, style, &mut out);
     evaluations(&report.evaluations, style, &mut out);
-    examples(&report.examples, &mut out);
+    examples(&report.examples, style, &mut out);
     out
 }
 
 /// Ids that `inspect trajectory` shows something new about.
-fn examples(examples: &[Example], out: &mut String) {
+fn examples(examples: &[Example], style: &Style, out: &mut String) {
     if examples.is_empty() {
         return;
     }
@@ -34,7 +35,7 @@ fn examples(examples: &[Example], out: &mut String) {
         format!("{} ({kept}{right})", example.trajectory)
     });
     line!(out);
-    line!(out, "look at: autodidact inspect trajectory {}", named.collect::<Vec<_>>().join(" · "));
+    line!(out, "{}", dotted("look at: autodidact inspect trajectory ", named, style));
 }
 
 fn head(report: &IterationReport, style: &Style, out: &mut String) {
@@ -53,7 +54,7 @@ fn head(report: &IterationReport, style: &Style, out: &mut String) {
     }
     if !report.phases.is_empty() {
         let phases = report.phases.iter().map(|p| format!("{} {}", p.phase, duration(p.seconds)));
-        line!(out, "{}", phases.collect::<Vec<_>>().join(" · "));
+        line!(out, "{}", dotted("", phases, style));
     }
     if let Some(loss) = line.loss_last {
         let parity = match line.parity {
@@ -71,15 +72,11 @@ fn selection(report: &IterationReport, style: &Style, out: &mut String) {
         return;
     }
     line!(out);
-    line!(
-        out,
+    let drawn = format!(
         "{} trajectories for {} tasks; kept {} for {} tasks; {} tasks have a right one (reads gold)",
-        line.trajectories,
-        tasks.attempted,
-        line.kept,
-        tasks.kept,
-        tasks.solved
+        line.trajectories, tasks.attempted, line.kept, tasks.kept, tasks.solved
     );
+    line!(out, "{}", hung("", 0, &drawn, style));
     if let Some(p) = line.kept_precision {
         let share = percent(p.share);
         line!(out, "of the kept, {} of {} are right: {share} % (reads gold)", p.right, p.n);

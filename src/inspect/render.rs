@@ -171,6 +171,42 @@ pub(super) fn broken(text: &str, room: usize) -> Vec<String> {
     parts
 }
 
+/// The text after its head, in as many lines as the width asks for, all under the first one.
+pub(super) fn hung(head: &str, margin: usize, text: &str, style: &Style) -> String {
+    let room = style.width.map_or(usize::MAX, |width| usize::from(width).saturating_sub(margin).max(20));
+    let parts = broken(text, room);
+    let parts: Vec<&str> = parts.iter().map(|part| part.trim_end()).collect();
+    head.to_owned() + &parts.join(&format!("\n{}", " ".repeat(margin)))
+}
+
+/// The parts after a head with dots between them, in as many lines as the width asks for; no part
+/// is broken.
+pub(super) fn dotted(head: &str, parts: impl Iterator<Item = String>, style: &Style) -> String {
+    let room = style.width.map_or(usize::MAX, usize::from);
+    let (mut out, mut used) = (head.to_owned(), head.chars().count());
+    for (at, part) in parts.enumerate() {
+        let wide = part.chars().count();
+        // A dot after it, if another part follows.
+        if at > 0 && used + 3 + wide + 2 > room {
+            out += " ·\n  ";
+            used = 2;
+        } else if at > 0 {
+            out += " · ";
+            used += 3;
+        }
+        out += &part;
+        used += wide;
+    }
+    out
+}
+
+/// A line in as many lines as the width asks for; those after the first begin at `margin`.
+pub(crate) fn folded(line: &str, margin: usize, style: &Style) -> String {
+    let at = line.char_indices().nth(margin).map_or(line.len(), |(at, _)| at);
+    let (head, text) = line.split_at(at);
+    hung(head, margin, text, style)
+}
+
 /// The first characters of a text; the last one shows that there are more.
 pub(super) fn beginning(text: &str, chars: usize) -> String {
     if text.chars().count() <= chars {

@@ -27,4 +27,5 @@ mod sandbox;
 mod stores;
 mod terminal;
 mod tidy;
+mod transcript;
 mod typed;

@@ -16,6 +16,7 @@ use clap::Args;
 
 use super::Common;
 use super::hub::{self, HubReport};
+use super::inspect::style;
 use crate::cli::terminal::{pretty, print};
 use crate::config::Config;
 use probe::Budget;
@@ -39,7 +40,7 @@ pub(super) fn perform(common: &Common, mut config: Config, args: &DoctorArgs) ->
     let diagnosis = diagnosis::diagnose(&config, hub, budget)?;
     match common.json {
         true => print(&pretty(&diagnosis)?)?,
-        false => print(&text::text(&config, &diagnosis, common.verbose))?,
+        false => print(&text::text(&config, &diagnosis, common.verbose, &style()))?,
     }
     Ok(if diagnosis.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

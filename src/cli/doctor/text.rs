@@ -5,20 +5,22 @@ use super::diagnosis::{Diagnosis, LeftOut};
 use crate::cli::hub::HubReport;
 use crate::cli::lengths;
 use crate::config::Config;
-use crate::inspect::duration;
+use crate::inspect::{Style, duration, folded};
+
+/// Column at which a fact begins, after its mark and name.
+const FACT_AT: usize = 13;
 
 /// Rows left out that are listed on the terminal; `--json` has them all.
 const LEFT_OUT_SHOWN: usize = 10;
 
 /// One fact per line; `verbose` adds the token lengths of every split.
-pub(super) fn text(config: &Config, d: &Diagnosis, verbose: bool) -> String {
-    let mut lines = machine(config, d);
-    lines.extend(model_and_tasks(d, verbose));
-    lines.extend(speed(d));
-    lines.extend(d.notes.iter().map(|note| format!("! {note}")));
-    lines.extend(d.problems.iter().map(|problem| format!("✗ {problem}")));
-    lines.extend(d.suggestions.iter().map(|suggestion| format!("→ {suggestion}")));
-    lines.push(verdict(config, d));
+pub(super) fn text(config: &Config, d: &Diagnosis, verbose: bool, style: &Style) -> String {
+    let facts = [machine(config, d), model_and_tasks(d, verbose), speed(d)].concat();
+    let mut lines: Vec<String> = facts.iter().map(|fact| folded(fact, FACT_AT, style)).collect();
+    for (mark, texts) in [('!', &d.notes), ('✗', &d.problems), ('→', &d.suggestions)] {
+        lines.extend(texts.iter().map(|text| folded(&format!("{mark} {text}"), 2, style)));
+    }
+    lines.push(folded(&verdict(config, d), 0, style));
     lines.join("\n") + "\n"
 }
 
@@ -168,7 +170,7 @@ mod tests {
     use super::*;
 
     fn shown(d: &Diagnosis) -> String {
-        text(&Config::load(None, &[]).unwrap(), d, false)
+        text(&Config::load(None, &[]).unwrap(), d, false, &Style::default())
     }
 
     #[test]
