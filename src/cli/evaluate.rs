@@ -108,7 +108,10 @@ fn explained(constant: Option<&Constant>, profile: Option<&eval::Profile>) -> St
         parts.push(format!("readable {:.1} %", 100.0 * readable));
         parts.extend(right_if_readable.map(|right| format!("right among readable {:.1} %", 100.0 * right)));
     }
-    if parts.is_empty() { String::new() } else { format!("{}\n", parts.join(" · ")) }
+    match parts.is_empty() {
+        true => String::new(),
+        false => inspect::dotted("", parts.into_iter(), &style()) + "\n",
+    }
 }
 
 fn attempt<'t>(

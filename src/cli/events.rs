@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -210,7 +210,7 @@ impl State {
 
 /// Writes a line with the time and the run. A reader that has gone away is no failure.
 fn write(run: Option<i64>, line: &Line<impl Serialize>) -> Result<()> {
-    let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let time = humantime::format_rfc3339_millis(super::process::now()).to_string();
     let mut out = io::stdout().lock();
     let stamped = Stamped { event: line.event(), time, run, line };
     match json_line(&mut out, &stamped).and_then(|()| Ok(out.flush()?)) {

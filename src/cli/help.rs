@@ -49,6 +49,13 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "chat",
+        &[
+            ("autodidact chat", "talk with the promoted policy"),
+            ("autodidact chat --base --greedy < q.txt", "a message a line, to the base"),
+        ],
+    ),
+    (
         "logprobs",
         &[
             ("autodidact logprobs lines.jsonl", "under the promoted policy"),

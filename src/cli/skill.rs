@@ -23,11 +23,15 @@ const SHAPES: &[(&str, &str)] = &[
     ("init", "A sentence; `--json` changes nothing."),
     (
         "eval",
-        r#"`{"policy_hash", "policy", "split", "figures"}`; each figure is `{"decoding", "metric", "level", "n", "value", "lo", "hi"}`, with `level` null for all levels together."#,
+        r#"`{"policy_hash", "policy", "split", "figures", "constant", "readable", "answers"}`; each figure is `{"decoding", "metric", "level", "n", "value", "lo", "hi"}`, with `level` null for all levels together."#,
     ),
     (
         "generate",
-        r#"Always JSON lines: `{"line", "sample", "prompt_ids", "text", "token_ids", "logprobs", "finish", "answer", "scores"}`; `line` counts from 1."#,
+        r#"JSON lines, also into a pipe without `--json`: `{"line", "sample", "prompt_ids", "text", "token_ids", "logprobs", "finish", "answer", "scores"}`; `line` counts from 1. A line that couldn't be asked is `{"line", "error"}`, and the exit code is 1 then."#,
+    ),
+    (
+        "chat",
+        r#"JSON lines, one for each message on standard input: `{"message", "reply", "tokens", "finish"}`"#,
     ),
     (
         "logprobs",
@@ -43,7 +47,7 @@ const SHAPES: &[(&str, &str)] = &[
     ),
     (
         "inspect run",
-        r#"`{"run", "arm", "state", "state_reason", "worker", "seed", "iterations_planned", "config_hash", "base_policy_hash", "engine_version", "seconds", "iterations", "gain", "controls"}`; each iteration has `policy_hash`, `promoted`, `heldout` {`n`, `pass1`, `lo`, `hi`}, `gate`, `trajectories` and `kept`."#,
+        r#"`{"run", "arm", "state", "state_reason", "worker", "seed", "iterations_planned", "config_hash", "base_policy_hash", "engine_version", "seconds", "iterations", "gain", "caution", "controls"}`; each iteration has `policy_hash`, `promoted`, `heldout` {`n`, `pass1`, `lo`, `hi`}, `gate`, `trajectories` and `kept`."#,
     ),
     (
         "inspect iteration",
@@ -72,7 +76,7 @@ const SHAPES: &[(&str, &str)] = &[
     ),
     ("inspect datasette", r#"`{"metadata", "command"}`"#),
     ("export policy", r#"`{"policy_hash", "policy", "out", "notes"}`"#),
-    ("verify", r#"`{"ok", "digest", "problems", "orphans"}`; exit code 1 if `ok` is false."#),
+    ("verify", r#"`{"ok", "digest", "problems", "checked", "orphans"}`; exit code 1 if `ok` is false."#),
     ("gc", r#"`{"removed", "bytes", "orphans"}`"#),
     ("doctor", r#"An object with `{"problems"}` and what was measured; exit code 1 if there are problems."#),
     ("pretrain", "Sentences; `--json` changes nothing."),

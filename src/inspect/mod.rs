@@ -21,7 +21,7 @@ pub use events::events;
 pub use iteration::{figures, iteration};
 pub use profile::profile;
 pub use render::{Style, acts_on_terminals};
-pub(crate) use render::{brief, duration, folded};
+pub(crate) use render::{brief, dotted, duration, folded};
 pub use run::run;
 pub use runs::runs;
 pub use sql::{sql, sql_csv};

@@ -181,13 +181,14 @@ pub(super) fn hung(head: &str, margin: usize, text: &str, style: &Style) -> Stri
 
 /// The parts after a head with dots between them, in as many lines as the width asks for; no part
 /// is broken.
-pub(super) fn dotted(head: &str, parts: impl Iterator<Item = String>, style: &Style) -> String {
+pub(crate) fn dotted(head: &str, parts: impl Iterator<Item = String>, style: &Style) -> String {
     let room = style.width.map_or(usize::MAX, usize::from);
     let (mut out, mut used) = (head.to_owned(), head.chars().count());
-    for (at, part) in parts.enumerate() {
+    let mut parts = parts.enumerate().peekable();
+    while let Some((at, part)) = parts.next() {
         let wide = part.chars().count();
-        // A dot after it, if another part follows.
-        if at > 0 && used + 3 + wide + 2 > room {
+        let dot = if parts.peek().is_some() { " ·".chars().count() } else { 0 };
+        if at > 0 && used + 3 + wide + dot > room {
             out += " ·\n  ";
             used = 2;
         } else if at > 0 {

@@ -4,8 +4,8 @@ use comfy_table::Cell;
 
 use super::grid::{Column, Grid, left, right};
 use super::render::{
-    Style, Tone, brief, cell, difference, duration, line, or_dash, percent, percent_interval, points, short,
-    tone_of_gain, visible,
+    Style, Tone, brief, cell, difference, dotted, duration, line, or_dash, percent, percent_interval, points,
+    short, tone_of_gain, visible,
 };
 use super::runs::tone_of_state;
 use crate::domain::Arm;
@@ -79,7 +79,7 @@ fn result(report: &RunReport, style: &Style, out: &mut String) {
         }
     }
     if let Some(gain) = report.gain {
-        explanations(report, &gain, out);
+        explanations(report, &gain, style, out);
         let note = format!(
             "  greedy, {} held-out tasks; [{} % interval, paired bootstrap]; p by McNemar",
             gain.n,
@@ -90,7 +90,7 @@ fn result(report: &RunReport, style: &Style, out: &mut String) {
 }
 
 /// What a constant answer would score, what the gain is made of, and which tasks it is of.
-fn explanations(report: &RunReport, gain: &Gain, out: &mut String) {
+fn explanations(report: &RunReport, gain: &Gain, style: &Style, out: &mut String) {
     let policy =
         report.iterations.iter().filter(|line| line.promoted == Some(true)).map(|line| line.iteration);
     let policy = policy.max().unwrap_or(0);
@@ -104,18 +104,14 @@ fn explanations(report: &RunReport, gain: &Gain, out: &mut String) {
     parts.push(format!("format {:+.1}", gain.format.points));
     let Part { points, lo, hi } = gain.substance;
     parts.push(format!("substance {points:+.1} [{lo:+.1}, {hi:+.1}]"));
-    line!(out, "  {}", parts.join(" · "));
+    line!(out, "{}", dotted("  ", parts.into_iter(), style));
     let readable = match [0, policy].map(|iteration| measure(iteration).and_then(|m| m.readable)) {
-        [Some(before), Some(after)] => format!(" · readable {} % → {} %", percent(before), percent(after)),
-        _ => String::new(),
+        [Some(before), Some(after)] => Some(format!("readable {} % → {} %", percent(before), percent(after))),
+        _ => None,
     };
-    line!(
-        out,
-        "  tasks: {} learned ({} of them sharpened), {} lost{readable}",
-        gain.learned,
-        gain.sharpened,
-        gain.lost
-    );
+    let tasks =
+        format!("{} learned ({} of them sharpened), {} lost", gain.learned, gain.sharpened, gain.lost);
+    line!(out, "{}", dotted("  tasks: ", [tasks].into_iter().chain(readable), style));
 }
 
 /// What is compared, from what to what, and by how much.

@@ -125,10 +125,15 @@ fn evaluation(origin: &Origin) -> String {
     if origin.iteration > 0 {
         out += &measured("this one", of(origin.iteration));
     }
+    if let Some(constant) = of(0).and_then(|line| line.heldout.as_ref()?.constant.as_ref()) {
+        let (answer, share) = (code(&constant.answer), 100.0 * constant.pass1);
+        let _ = writeln!(out, "| the best constant answer, {answer} | {share:.1} % | | |");
+    }
     out.push('\n');
     let now = run.iterations.iter().rfind(|line| line.promoted == Some(true)).map(|line| line.iteration);
     if let Some(gain) = run.gain.filter(|_| origin.iteration > 0 && now == Some(origin.iteration)) {
         let _ = writeln!(out, "Gain over the base: {}.\n", with_p(&gain));
+        out += &run.caution.as_ref().map(|text| format!("Caution: {}.\n\n", plain(text))).unwrap_or_default();
     }
     if let Some(gate) = of(origin.iteration).and_then(|line| line.gate.as_ref()) {
         let promoted = of(origin.iteration).and_then(|line| line.promoted) == Some(true);
@@ -144,8 +149,8 @@ fn evaluation(origin: &Origin) -> String {
 }
 
 fn measured(name: &str, line: Option<&IterationLine>) -> String {
-    match line.and_then(|line| line.heldout) {
-        Some(Measure { n, pass1, lo, hi }) => {
+    match line.and_then(|line| line.heldout.as_ref()) {
+        Some(Measure { n, pass1, lo, hi, .. }) => {
             let [pass1, lo, hi] = [pass1, lo, hi].map(|share| 100.0 * share);
             format!("| {name} | {pass1:.1} % | [{lo:.1}, {hi:.1}] | {n} |\n")
         }
