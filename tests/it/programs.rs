@@ -110,6 +110,7 @@ fn the_skill_is_true() {
         &["export", "policy", "--base", "--out", "out"],
         &["verify"],
         &["gc"],
+        &["doctor", "--set", "run.dir=another"],
     ] {
         let path = args.iter().take(if matches!(args[0], "inspect" | "export") { 2 } else { 1 });
         let path = path.copied().collect::<Vec<_>>().join(" ");

@@ -281,3 +281,28 @@ fn plain(text: &str) -> String {
 fn code(text: &str) -> String {
     format!("`{}`", plain(text).replace('`', "'"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_arms_that_read_no_label_of_a_practice_task_are_called_label_free() {
+        let config = serde_json::json!({ "train": { "replay": 0.0 } });
+        for arm in Arm::ALL.iter().copied() {
+            let text = labels(arm, &config);
+            assert_eq!(
+                text.contains("label-free"),
+                matches!(arm, Arm::Reward | Arm::Random),
+                "{arm}: {text}"
+            );
+            assert_eq!(text.contains("taught the critique head"), arm == Arm::Reward, "{arm}: {text}");
+        }
+        assert!(kept_by(Arm::Oracle, "").contains("gold answers"));
+    }
+
+    #[test]
+    fn no_text_breaks_a_table() {
+        assert_eq!(code("a|b`c\nd"), "`a\\|b'c d`");
+    }
+}
