@@ -227,7 +227,7 @@ mod tests {
     fn a_gain_of_format_is_told_from_one_of_substance() {
         let address = Address::new(0, Purpose::Evaluation, 0, "t", &[]);
         let closed = Readable { closed: Some(["a", "b"].map(str::to_owned).into()) };
-        let gold = |i: usize| if i % 2 == 0 { "a" } else { "b" };
+        let gold = |i: usize| if i.is_multiple_of(2) { "a" } else { "b" };
         let make = |answer: &dyn Fn(usize) -> &'static str| -> Vec<Answered> {
             (0..200).map(|i| answered(answer(i), gold(i), &closed)).collect()
         };

@@ -166,7 +166,10 @@ fn offline_with_nothing_cached_says_so_and_writes_nothing() {
     assert!(server.take_log().is_empty());
     assert_eq!(user.sandbox.path().read_dir().unwrap().count(), 0);
     user.refused(&["eval", "--model", "absent"], &["\"absent\"", "no path", "org/name"]);
-    user.refused(&["eval", "--set", "model.path=./org/seed"], &["model.path", "no path"]);
+    user.refused(
+        &["eval", "--set", "model.path=./org/seed"],
+        &["model.path", "does not exist", "the folder \".\""],
+    );
     assert_eq!(user.sandbox.path().read_dir().unwrap().count(), 0);
     assert!(server.take_log().is_empty());
 }
@@ -373,7 +376,7 @@ fn two_processes_fetch_a_model_of_several_files_once() {
     }
     assert_eq!(outputs[0].stdout, outputs[1].stdout);
     let embedded = user.run(&["eval", "--tasks", "2"]).success();
-    let same = embedded.replace("(embedded)", &format!("({ID})"));
+    let same = embedded.replace("· embedded", &format!("· {ID}"));
     assert_eq!(String::from_utf8_lossy(&outputs[0].stdout), same, "the same model");
     let fetched = server.take_log().into_iter().filter(|request| request.at_store).count();
     assert_eq!(fetched, 2, "each part of the weights once");

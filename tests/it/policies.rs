@@ -41,7 +41,7 @@ fn a_runs_folder_means_its_promoted_policy() {
     assert_eq!(eval(&sandbox, &["--base"])["policy_hash"], embedded["policy_hash"]);
     let text = sandbox.run(&["eval", "--tasks", "4"]).success();
     assert!(
-        text.starts_with(&format!("policy {} (iteration {promoted} of run 1", hashes[promoted])),
+        text.starts_with(&format!("policy {:.10} · iteration {promoted} of run 1", hashes[promoted])),
         "{text}"
     );
 
