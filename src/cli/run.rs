@@ -21,13 +21,14 @@ use crate::improve::{self, Event, Host, Outcome};
 use crate::policy::PolicyKind;
 use crate::profile::Report;
 use crate::report::{self, RunReport, RunWithProfile};
+use crate::store::Run;
 
 #[derive(Args)]
 pub(super) struct RunArgs {
-    /// Run a control arm in addition to the loop proper, at the same budget: random, oracle (reads
-    /// gold answers) or easy-only
-    #[arg(long, value_name = "ARM", value_parser = control_arm)]
-    control: Option<Arm>,
+    /// Run control arms in addition to the loop proper, at the same budget: random, oracle (reads
+    /// gold answers) or easy-only; several with commas
+    #[arg(long, value_name = "ARM", value_parser = control_arm, value_delimiter = ',')]
+    control: Vec<Arm>,
     /// What produces tokens: the model, or a script without weights that exercises the loop
     #[arg(long, value_name = "POLICY", default_value = "model", value_parser = ["model", "scripted"])]
     policy: String,
@@ -66,8 +67,8 @@ pub(super) fn perform(common: &Common, config: &Config, args: &RunArgs) -> Resul
 /// Runs the arm, and ends with what it gave.
 fn drive(common: &Common, config: &Config, args: &RunArgs, lines: Option<&EventLines>) -> Result<ExitCode> {
     let progress = Progress::new(common.shows());
-    let arm = args.control.unwrap_or(Arm::Reward);
-    let profiler = Profiler::start(args.profile).map(|profiler| profiler.of_arm(config, arm));
+    let first = args.control.first().copied().unwrap_or(Arm::Reward);
+    let profiler = Profiler::start(args.profile).map(|profiler| profiler.of_arm(config, first));
     let began = Instant::now();
     let host = Host {
         now: &now,
@@ -90,18 +91,23 @@ fn drive(common: &Common, config: &Config, args: &RunArgs, lines: Option<&EventL
         milestones: AtomicU64::new(0),
     };
     let kind = if args.policy == "scripted" { PolicyKind::Scripted } else { PolicyKind::Model };
-    let outcome = match block_on(needs_main(config, arm))? {
-        // The arm needs what it is compared with.
-        true => {
-            note(&format!("the control arm `{arm}` is compared with the loop proper, which comes first"));
-            let main = block_on(improve::run(&host, config, kind, Arm::Reward))?;
-            match main.state {
-                RunState::Done => block_on(improve::run(&host, config, kind, arm))?,
-                _ => main,
-            }
+    let mut arms = args.control.clone();
+    if arms.is_empty() {
+        arms.push(Arm::Reward);
+    } else if block_on(needs_main(config))? {
+        note(&format!("the control arm `{first}` is compared with the loop proper, which comes first"));
+        arms.insert(0, Arm::Reward);
+    }
+    let mut outcome = block_on(improve::run(&host, config, kind, arms[0]))?;
+    for &arm in &arms[1..] {
+        if outcome.state == RunState::Done {
+            outcome = block_on(improve::run(&host, config, kind, arm))?;
         }
-        false => block_on(improve::run(&host, config, kind, arm))?,
-    };
+    }
+    if args.control.len() > 1 && outcome.state == RunState::Done {
+        // The loop's report has all arms next to one another.
+        outcome.run = block_on(main_run(config))?.map_or(outcome.run, |main| main.id);
+    }
     progress.finish();
     let profile = profiler.map(|profiler| profiler.finish());
     block_on(summary(config, args, &outcome, profile, lines))?;
@@ -111,16 +117,19 @@ fn drive(common: &Common, config: &Config, args: &RunArgs, lines: Option<&EventL
     })
 }
 
-/// Whether the loop proper has yet to be run, or to be ended, before this arm.
-async fn needs_main(config: &Config, arm: Arm) -> Result<bool> {
-    if arm == Arm::Reward {
-        return Ok(false);
-    }
+/// Whether the loop proper has yet to be run, or to be ended, before a control arm.
+async fn needs_main(config: &Config) -> Result<bool> {
     if !Path::new(&config.run.dir).join(improve::STORE_FILE).exists() {
         return Ok(true);
     }
-    let main = super::inspect::reader(config).await?.run_of_arm(Arm::Reward).await?;
-    Ok(main.is_none_or(|main| main.state != RunState::Done))
+    // An older schema is brought up to date by the run, which then finds what is missing.
+    let main = main_run(config).await;
+    Ok(main.is_ok_and(|main| main.is_none_or(|main| main.state != RunState::Done)))
+}
+
+/// The stored run of the loop proper.
+async fn main_run(config: &Config) -> Result<Option<Run>> {
+    super::inspect::reader(config).await?.run_of_arm(Arm::Reward).await
 }
 
 /// First Ctrl-C: finish the unit and stop; second: stop now. Both resume.

@@ -28,6 +28,12 @@ const FREE: [&str; 8] = [
 /// The one key of [`FREE`]'s sections that decides something.
 const SEED: &str = "run.seed";
 
+/// Keys that came later and whose default changes what a run does, with the value that means what
+/// was done before: a run that began without them ends as it began.
+fn later() -> [(&'static str, Value); 2] {
+    [("train.epochs_max", 0.0.into()), ("gate.solved_min", 0.into())]
+}
+
 /// A key whose values are not those of the stored configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
@@ -61,9 +67,25 @@ impl Config {
         blake3::hash(&bytes).to_hex().to_string()
     }
 
+    /// This configuration for the run that stored `stored`: what that one could not know yet is as it
+    /// was then.
+    pub fn as_begun(&self, stored: &str) -> Self {
+        let stored: Value = serde_json::from_str(stored).unwrap_or_default();
+        let mut own: Value = serde_json::from_str(&self.to_json()).unwrap_or_default();
+        for (key, value) in later() {
+            let path = format!("/{}", key.replace('.', "/"));
+            if let (None, Some(slot)) = (stored.pointer(&path), own.pointer_mut(&path)) {
+                *slot = value;
+            }
+        }
+        serde_json::from_value(own).unwrap_or_else(|_| self.clone())
+    }
+
     /// Where this configuration is not that of the run that stored `stored`; empty if the run can be resumed with it.
     pub fn differences(&self, stored: &str) -> Vec<Difference> {
-        let (defaults, stored, given) = (decisive(&defaults()), decisive(stored), decisive(&self.to_json()));
+        let (mut defaults, given) = (decisive(&defaults()), decisive(&self.to_json()));
+        let stored = decisive(stored);
+        defaults.extend(later().map(|(key, value)| (key.to_owned(), value)));
         let keys: BTreeSet<&String> = stored.keys().chain(given.keys()).collect();
         let value =
             |flat: &Flat, key: &String| flat.get(key).or(defaults.get(key)).cloned().unwrap_or_default();
@@ -158,6 +180,18 @@ mod tests {
             assert_eq!(found.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(), [key]);
             assert_eq!(base.differences(&other.to_json())[0].stored, found[0].given, "{key}");
         }
+    }
+
+    #[test]
+    fn a_run_that_began_before_a_key_ends_as_it_began() {
+        let config = load(&[("train.steps", "7")]);
+        assert_eq!(config.as_begun(&config.to_json()), config);
+        let mut stored: Value = serde_json::from_str(&config.to_json()).unwrap();
+        stored["train"].as_object_mut().unwrap().remove("epochs_max");
+        stored["gate"].as_object_mut().unwrap().remove("solved_min");
+        let begun = config.as_begun(&stored.to_string());
+        assert_eq!((begun.train.epochs_max, begun.gate.solved_min), (0.0, 0));
+        assert_eq!((begun.train.steps, begun.differences(&stored.to_string())), (7, vec![]));
     }
 
     #[test]

@@ -76,6 +76,7 @@ pub struct GateConfig {
     pub regression_points: f64,
     pub confidence: f64,
     pub rule: GateRule,
+    pub solved_min: usize,
 }
 
 /// What the gate asks of a candidate.

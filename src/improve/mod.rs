@@ -18,6 +18,8 @@ pub use run::{
     ensure_gradable, holder, orphans, preflight, replay_notice, special_notice, with_tools,
 };
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use self::phase::{PhaseOutcome, bootstrap, critique, evaluate, promote, rollout, select, train};
@@ -25,6 +27,7 @@ use self::run::Session;
 use crate::config::Config;
 use crate::domain::{Arm, Phase, RunState, next_phase};
 use crate::policy::PolicyKind;
+use crate::store;
 
 /// How a call of [`run`] ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,12 +38,21 @@ pub struct Outcome {
     pub stopped: Option<String>,
 }
 
+/// The configuration, for a run that an earlier build began.
+async fn as_begun(config: &Config) -> Config {
+    let store = Path::new(&config.run.dir).join(STORE_FILE);
+    let stored = if store.exists() { store::config_of_run(&store, Arm::Reward).await } else { Ok(None) };
+    // A file that is no store is refused when the session opens it.
+    stored.unwrap_or_default().map_or_else(|| config.clone(), |stored| config.as_begun(&stored))
+}
+
 /// Runs `arm` to its end, or to the first limit. The same call resumes after any interruption.
 ///
 /// # Errors
 /// The run in the folder has another identity, another process works on it, the disk is full, or a
 /// phase failed.
 pub async fn run(host: &Host<'_>, config: &Config, kind: PolicyKind, arm: Arm) -> Result<Outcome> {
+    let config = &as_begun(config).await;
     let mut session = Session::open(host, config, kind, arm).await?;
     while let Some((iteration, phase)) = next_phase(&session.run.progress().await?) {
         if let Some(reason) = session.limits.reached()? {

@@ -125,6 +125,9 @@ fn a_control_arm_runs_first_what_it_is_compared_with() {
     // Fewer than there are removes none.
     let text = sandbox.run(&[main.as_slice(), &["--set", "run.iterations=1"]].concat()).success();
     assert!(text.contains("2 of 2 iterations") && text.contains("asks for fewer than the 2"), "{text}");
+    // Several arms end with the loop's report, next to them.
+    let both = sandbox.run(&[main.as_slice(), &["--control", "random,easy-only"]].concat()).success();
+    assert!(both.contains("run 1 done") && both.contains("against easy-only"), "{both}");
     refused(sandbox.run(&["run", "--control", "magic"]), 2, &["magic", "easy-only"]);
 }
 

@@ -18,6 +18,7 @@ use crate::text::Text;
 /// Every reason why a run would be refused, in the words of its error.
 pub async fn preflight(config: &Config, text: &Text, base: &Policy, tasks: &[Task]) -> Vec<String> {
     let dir = Path::new(&config.run.dir);
+    let begun = crate::improve::as_begun(config).await;
     let aux_models = aux_models::load(config, base, text);
     let mut checks = vec![
         check_tasks(tasks, text, base.engine().context_max()),
@@ -28,7 +29,7 @@ pub async fn preflight(config: &Config, text: &Text, base: &Policy, tasks: &[Tas
     ];
     if let Ok(aux_models) = &aux_models {
         let identity = tasks_hash(tasks).map(|tasks| Identity {
-            config,
+            config: &begun,
             tokenizer: text.hash().to_owned(),
             base_policy: base.hash().to_owned(),
             tasks,

@@ -41,14 +41,15 @@ pub(super) fn decide(
     let count =
         |was: bool, is: bool| incumbent.iter().zip(candidate).filter(|&(&a, &b)| (a, b) == (was, is)).count();
     let p_value = stats::mcnemar_exact(count(true, false), count(false, true));
-    let solved = incumbent.iter().chain(candidate).any(|right| *right);
+    let solved = incumbent.iter().zip(candidate).filter(|(was, is)| **was || **is).count();
+    let solved = solved >= gate.solved_min;
     let promoted = solved
         && match gate.rule {
             GateRule::NoRegression => gain.hi >= gate.regression_points,
             GateRule::Gain => gain.lo > 0.0,
         };
     let decision = match (solved, gate.rule, promoted) {
-        (false, ..) => "no evidence, because no task was solved by either policy,",
+        (false, ..) => "no evidence, because too few tasks are solved by either policy,",
         (true, GateRule::NoRegression, true) => "no regression",
         (true, GateRule::NoRegression, false) => "regression",
         (true, GateRule::Gain, true) => "gain",
