@@ -31,8 +31,11 @@ const SEED: &str = "run.seed";
 /// Keys that came later and whose default changes what a run does, with the value that means what
 /// was done before: a run that began without them ends as it began.
 fn later() -> [(&'static str, Value); 2] {
-    [("train.epochs_max", 0.0.into()), ("gate.solved_min", 0.into())]
+    [("train.epochs_max", EPOCHS_MAX_BEFORE.into()), ("gate.solved_min", SOLVED_MIN_BEFORE.into())]
 }
+
+const EPOCHS_MAX_BEFORE: f64 = 0.0;
+const SOLVED_MIN_BEFORE: usize = 0;
 
 /// A key whose values are not those of the stored configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,14 +74,14 @@ impl Config {
     /// was then.
     pub fn as_begun(&self, stored: &str) -> Self {
         let stored: Value = serde_json::from_str(stored).unwrap_or_default();
-        let mut own: Value = serde_json::from_str(&self.to_json()).unwrap_or_default();
-        for (key, value) in later() {
-            let path = format!("/{}", key.replace('.', "/"));
-            if let (None, Some(slot)) = (stored.pointer(&path), own.pointer_mut(&path)) {
-                *slot = value;
-            }
+        let mut begun = self.clone();
+        if stored.pointer("/train/epochs_max").is_none() {
+            begun.train.epochs_max = EPOCHS_MAX_BEFORE;
         }
-        serde_json::from_value(own).unwrap_or_else(|_| self.clone())
+        if stored.pointer("/gate/solved_min").is_none() {
+            begun.gate.solved_min = SOLVED_MIN_BEFORE;
+        }
+        begun
     }
 
     /// Where this configuration is not that of the run that stored `stored`; empty if the run can be resumed with it.
