@@ -15,8 +15,10 @@ const REST: f64 = 1.08;
 /// The work of a whole run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Forecast {
-    /// Trajectories that will be drawn, and how many tokens more than a chain's each has.
+    /// Trajectories that will be drawn; a tree counts as the chains that have its tokens.
     pub drawn: f64,
+    /// Prompts that are read for them. Trajectories of one prompt share its reading.
+    pub prompts: f64,
     /// Trajectories that will be read again, with their prompts.
     pub read: f64,
     pub updates: f64,
@@ -26,31 +28,38 @@ impl Forecast {
     pub(super) fn of(config: &Config, tasks: &[Task]) -> Self {
         let iterations = f64::from(config.run.iterations);
         let rollout = &config.rollout;
-        let rollouts = rollout.tasks as f64 * f64::from(rollout.variants) * f64::from(rollout.samples);
+        let asked = rollout.tasks as f64 * f64::from(rollout.variants);
+        let rollouts = asked * f64::from(rollout.samples);
         let of_split = |split| tasks.iter().filter(|task| task.split == split).count() as f64;
         let (anchors, measured) = (of_split(Split::Anchor), of_split(Split::Gate) + of_split(Split::HeldOut));
         let sampled = (config.eval.sampled_tasks as f64).min(of_split(Split::HeldOut));
-        let evaluated = measured + f64::from(config.eval.samples) * sampled;
-        let (bootstrap, corrupted) =
-            (config.critic.bootstrap as f64, f64::from(config.critic.corrupted as f32));
-        let judged = if config.judge.is_on() {
-            rollouts * config.judge.criteria.len() as f64 * f64::from(config.judge.repeats)
-        } else {
-            0.0
+        let samples = f64::from(config.eval.samples);
+        let is_solved = |task: &&Task| task.split == Split::Easy && task.solution.is_some();
+        let corrupted = if tasks.iter().any(|task| is_solved(&task)) { config.critic.corrupted } else { 0.0 };
+        let bootstrap = config.critic.bootstrap as f64;
+        let judged = match config.judge.is_on() {
+            true => rollouts * config.judge.criteria.len() as f64 * f64::from(config.judge.repeats),
+            false => 0.0,
         };
         let referred = if config.reference.model.is_empty() { 0.0 } else { rollouts };
-        // Only tasks that have variants are reread under others.
-        let rereads = match config.tasks.kind {
-            TaskSource::File => 0.0,
-            _ => rollouts * f64::from(config.critic.rereads),
+        // Only the built-in tasks have variants: other words to ask in, and to reread under.
+        let (prompts, rereads) = match config.tasks.kind {
+            TaskSource::File => (rollout.tasks as f64, 0.0),
+            _ => (asked, rollouts * f64::from(config.critic.rereads)),
         };
+        let graded = bootstrap * (1.0 - corrupted) + anchors;
+        // The base policy is measured, too.
         Self {
-            // The base policy is measured, too.
             drawn: iterations * rollouts * breadth(config)
-                + (iterations + 1.0) * evaluated
-                + bootstrap * (1.0 - corrupted)
-                + anchors,
-            read: iterations * (rereads + judged + referred + bootstrap + anchors),
+                + (iterations + 1.0) * (measured + samples * sampled)
+                + graded,
+            prompts: iterations * prompts
+                + (iterations + 1.0) * (measured + sampled.min(samples * sampled))
+                + graded.min(of_split(Split::Easy) + anchors),
+            // What the head learns from is read again by each later policy.
+            read: iterations * (rereads + judged + referred)
+                + bootstrap * corrupted
+                + (iterations - 1.0) * (bootstrap + anchors),
             updates: iterations * f64::from(config.train.steps),
         }
     }
@@ -62,9 +71,13 @@ impl Forecast {
 
     /// Time that the run will take, for trajectories of `length` tokens.
     pub(super) fn seconds(&self, rates: &Rates, length: f64) -> f64 {
-        let draw = rates.prompt / rates.reading + length / rates.drawing;
+        let prompts = self.prompts * rates.prompt / rates.reading;
         let read = (rates.prompt + length) / rates.reading;
-        (self.drawn * draw + self.read * read + self.updates * rates.update.seconds) * REST
+        (prompts
+            + self.drawn * length / rates.drawing
+            + self.read * read
+            + self.updates * rates.update.seconds)
+            * REST
     }
 }
 
@@ -118,14 +131,17 @@ mod tests {
     #[test]
     fn a_run_measures_the_base_and_every_candidate() {
         let plain = forecast(&[]);
-        // 2 iterations of 60 rollouts; 3 measurements of 3 greedy and 8 sampled attempts; 10 drawn for the head, 1
-        // anchor.
-        assert_eq!(plain.drawn, 2.0 * 60.0 + 3.0 * 11.0 + 10.0 + 1.0);
-        assert_eq!(plain.read, 2.0 * (120.0 + 20.0 + 1.0));
+        // 2 iterations of 60 rollouts; 3 measurements of 3 greedy and 8 sampled attempts; 20 drawn for the head (no
+        // solution can be corrupted), 1 anchor.
+        assert_eq!(plain.drawn, 2.0 * 60.0 + 3.0 * 11.0 + 20.0 + 1.0);
+        // Two samples of a variant share its prompt, and so do the four of a held-out task.
+        assert_eq!(plain.prompts, 2.0 * 30.0 + 3.0 * 5.0 + 2.0);
+        assert_eq!(plain.read, 2.0 * 120.0 + 21.0);
         assert_eq!(plain.updates, 14.0);
-        assert_eq!(plain.stored_bytes(8.0), 700 * 164);
+        assert_eq!(plain.stored_bytes(8.0), 700 * 174);
         let file = forecast(&[("tasks.kind", "file"), ("tasks.file", "f")]);
-        assert_eq!(file.read, 2.0 * 21.0, "tasks of files have no variants to be reread under");
+        assert_eq!(file.read, 21.0, "tasks of files have no variants to be reread under");
+        assert_eq!(file.prompts, 2.0 * 10.0 + 3.0 * 5.0 + 2.0, "and each is asked in the same words");
         let tree = forecast(&[("rollout.strategy", "tot")]);
         assert!(tree.drawn > 3.0 * plain.drawn, "{tree:?}");
     }
@@ -135,7 +151,7 @@ mod tests {
         let length = Length { mean: 20.0, least: 10.0, most: 30.0, drawn: 4, ended: 4 };
         let update = Update { seconds: 3.0, tokens: 100, tried: 100 };
         let rates = Rates { prompt: 30.0, reading: 10.0, drawing: 5.0, length, update };
-        let work = Forecast { drawn: 2.0, read: 4.0, updates: 5.0 };
-        assert!((work.seconds(&rates, 20.0) - (2.0 * 7.0 + 4.0 * 5.0 + 15.0) * REST).abs() < 1e-9);
+        let work = Forecast { drawn: 2.0, prompts: 1.0, read: 4.0, updates: 5.0 };
+        assert!((work.seconds(&rates, 20.0) - (3.0 + 2.0 * 4.0 + 4.0 * 5.0 + 15.0) * REST).abs() < 1e-9);
     }
 }

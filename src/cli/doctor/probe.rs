@@ -129,8 +129,8 @@ impl Probe<'_> {
     fn reading(&self, budget: f64) -> Result<f64> {
         let request = |job: &Job| ReadRequest {
             ids: job.prompt_ids.clone(),
-            // Half of what is read is scored, as a trajectory after its prompt is.
-            from: (job.prompt_ids.len() / 2).max(1),
+            // Nothing of a prompt is scored.
+            from: job.prompt_ids.len(),
             hidden_at: Vec::new(),
         };
         let requests: Vec<ReadRequest> = self.jobs.iter().map(request).collect();
