@@ -1,6 +1,6 @@
 //! The identity of a run: the settings, tasks, models and prompts that it can't be resumed without.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::config::{Config, Difference, is_same_model};
 use crate::domain::Task;
@@ -24,6 +24,23 @@ impl Identity<'_> {
         format!("{}-{}{separator}{}", self.config.hash(), self.tasks, self.aux_models)
     }
 
+    /// Refuses to resume a run that began with these settings, if they are others.
+    ///
+    /// # Errors
+    /// Names what differs.
+    pub(super) fn check_settings(&self, stored: &str) -> Result<()> {
+        let mut differences = self.config.differences(stored);
+        differences.retain(|d| !is_one_model(d));
+        ensure!(
+            differences.is_empty(),
+            "{} holds a run with another configuration ({}); run with the same settings to resume it, or choose \
+             another folder with --set run.dir=…",
+            self.config.run.dir,
+            differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        );
+        Ok(())
+    }
+
     /// Refuses to resume a run that began with other settings, tasks, models or prompts.
     ///
     /// # Errors
@@ -32,15 +49,7 @@ impl Identity<'_> {
         let dir = &self.config.run.dir;
         let (_, rest) = run.config_hash.split_once('-').unwrap_or((&run.config_hash, ""));
         let (tasks, aux_models) = rest.split_once('-').unwrap_or((rest, ""));
-        let mut differences = self.config.differences(&run.config_json);
-        differences.retain(|d| !is_one_model(d));
-        if !differences.is_empty() {
-            bail!(
-                "{dir} holds a run with another configuration ({}); run with the same settings to resume it, or choose \
-                 another folder with --set run.dir=…",
-                differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-            );
-        }
+        self.check_settings(&run.config_json)?;
         ensure!(
             tasks == self.tasks,
             "the tasks have changed since the run in {dir} began; restore them, or choose another folder with \

@@ -12,7 +12,7 @@ use super::{STORE_FILE, aux_models, orphans};
 use crate::config::Config;
 use crate::domain::{Arm, Task};
 use crate::policy::Policy;
-use crate::store::Reader;
+use crate::store::{Reader, config_of_run};
 use crate::text::Text;
 
 /// Every reason why a run would be refused, in the words of its error.
@@ -75,8 +75,15 @@ async fn resumable(dir: &Path, identity: &Identity<'_>) -> Result<()> {
     if !store.exists() {
         return Ok(());
     }
-    match Reader::open(&store).await?.run_of_arm(Arm::Reward).await? {
-        Some(run) => identity.check(&run),
-        None => Ok(()),
+    match Reader::open(&store).await {
+        Ok(reader) => match reader.run_of_arm(Arm::Reward).await? {
+            Some(run) => identity.check(&run),
+            None => Ok(()),
+        },
+        // A run brings an older schema up to date; its settings can be read before.
+        Err(error) => match config_of_run(&store, Arm::Reward).await {
+            Ok(stored) => stored.map_or(Ok(()), |stored| identity.check_settings(&stored)),
+            Err(_) => Err(error),
+        },
     }
 }
