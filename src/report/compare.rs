@@ -189,10 +189,10 @@ pub(super) fn caution(
         return None;
     }
     if let Some(constant) = &heldout.constant {
-        let beside = now.iter().filter_map(|(task, outcome)| {
+        let pairs = now.iter().filter_map(|(task, outcome)| {
             Some((f64::from(heldout.constant_is_right(task, verdict)?), f64::from(outcome.greedy.right)))
         });
-        let (same, own): (Vec<f64>, Vec<f64>) = beside.unzip();
+        let (same, own): (Vec<f64>, Vec<f64>) = pairs.unzip();
         let address = Address::new(run.seed, Purpose::Evaluation, 0, "constant", &[]);
         if !own.is_empty() && stats::paired_bootstrap(&same, &own, confidence(run), &address).lo <= 0.0 {
             return Some(format!(
