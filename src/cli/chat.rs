@@ -104,26 +104,20 @@ impl Chat<'_> {
     /// Draws the reply and shows it piece by piece; with `json`, a line at its end.
     fn answer(&mut self, message: &str, json: bool) -> Result<()> {
         self.turns.push(Turn::user(message));
-        let prompt = match self.text.is_chat() {
-            true => self.text.conversation(&self.turns)?,
-            false => self.text.prompt_ids(message)?,
+        let prompt = match self.prompt(message) {
+            Ok(prompt) => prompt,
+            Err(error) => {
+                // The conversation goes on without the message.
+                self.turns.pop();
+                note(&format!("error: {error:#}"));
+                return Ok(());
+            }
         };
-        let context = self.policy.engine().context_max();
-        if prompt.len() >= context {
-            self.turns.pop();
-            ensure!(
-                !self.turns.is_empty(),
-                "the message has {} tokens; the context is {context}",
-                prompt.len()
-            );
-            note("The conversation is longer than the model's context: /reset, or a shorter message.");
-            return Ok(());
-        }
         self.asked += 1;
         let mut shown = 0;
         let (ids, finish) = self.draw(prompt, &mut |reply| {
             if !json {
-                show(&reply[shown..])?;
+                show(reply.get(shown..).unwrap_or_default())?;
                 shown = reply.len();
             }
             Ok(())
@@ -134,13 +128,27 @@ impl Chat<'_> {
                 &mut std::io::stdout().lock(),
                 &Reply { message, reply: &reply, tokens: ids.len(), finish },
             )?,
-            false => show(&(reply[shown..].to_owned() + "\n"))?,
+            false => show(&format!("{}\n", reply.get(shown..).unwrap_or_default()))?,
         }
         if finish == FinishReason::TokensMax {
             note(&format!("(cut after rollout.tokens_max = {} tokens)", self.config.rollout.tokens_max));
         }
         self.turns.push(Turn::assistant(reply.trim_end()));
         Ok(())
+    }
+
+    /// The conversation up to the reply.
+    fn prompt(&self, message: &str) -> Result<Vec<u32>> {
+        let prompt = match self.text.is_chat() {
+            true => self.text.conversation(&self.turns)?,
+            false => self.text.prompt_ids(message)?,
+        };
+        let (tokens, context) = (prompt.len(), self.policy.engine().context_max());
+        ensure!(
+            tokens < context,
+            "the conversation has {tokens} tokens and the model's context {context}: /reset, or a shorter message"
+        );
+        Ok(prompt)
     }
 
     /// The reply's tokens; `each` sees the text so far, whole characters only.

@@ -141,8 +141,7 @@ fn a_conversation_is_answered_message_by_message() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
-    let questions =
-        "Paul is 3 more than Tina.\n\n/reset\nTina is 3 more than Paul.\n/exit\nnobody reads this\n";
+    let questions = "Paul is 3 more than Tina.\n\nNo letter here for: ß\n/reset\nTina is 3 more than Paul.\n/exit\nnobody reads this\n";
     std::io::Write::write_all(&mut chat.stdin.take().unwrap(), questions.as_bytes()).unwrap();
     let output = chat.wait_with_output().unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
@@ -151,6 +150,7 @@ fn a_conversation_is_answered_message_by_message() {
     assert_eq!(rows.len(), 2, "{out}");
     assert!(rows.iter().all(|row| row["tokens"].as_u64().is_some_and(|n| (1..=20).contains(&n))), "{out}");
     assert!(err.contains("no chat template") && err.contains("forgotten"), "{err}");
+    assert!(err.contains("error: ") && err.contains('ß'), "the conversation goes on: {err}");
 }
 
 #[test]
