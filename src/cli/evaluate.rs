@@ -12,7 +12,7 @@ use super::profile::{ProfileArgs, Profiler};
 use super::terminal::{pretty, print};
 use super::{Common, block_on};
 use crate::config::Config;
-use crate::domain::{Address, Purpose, Sampling, Split, Task};
+use crate::domain::{Address, AnswerMap, Purpose, Sampling, Split, Task};
 use crate::eval::{self, Answered, Attempts, Constant, Figure, Readable};
 use crate::improve::{dataset, ensure_gradable, with_tools};
 use crate::inspect;
@@ -130,6 +130,7 @@ fn attempt<'t>(
                 task_id: task.id.clone(),
                 kind: task.kind,
                 variant: None,
+                answers: AnswerMap::new(),
                 prompt_ids: text.prompt_ids_of(task.kind, &task.question)?,
                 address: Address::new(config.run.seed, Purpose::Evaluation, 0, &task.id, &[branch]),
             });

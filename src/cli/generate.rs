@@ -15,7 +15,7 @@ use super::progress::Shows;
 use super::terminal::{json_line, note, print, safe};
 use super::{Common, block_on, lines};
 use crate::config::Config;
-use crate::domain::{Address, FinishReason, Purpose, ReadRequest, Sampling, Score, Tree};
+use crate::domain::{Address, AnswerMap, FinishReason, Purpose, ReadRequest, Sampling, Score, Tree};
 use crate::improve::with_tools;
 use crate::policy::Policy;
 use crate::rollout::{self, Job};
@@ -202,6 +202,7 @@ impl Asker<'_> {
             task_id: line.to_string(),
             kind: self.config.tasks.task_kind(),
             variant: None,
+            answers: AnswerMap::new(),
             prompt_ids: prompt_ids.clone(),
             address: Address::new(self.config.run.seed, Purpose::Rollout, 0, &line.to_string(), &[sample]),
         };

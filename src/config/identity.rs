@@ -30,12 +30,19 @@ const SEED: &str = "run.seed";
 
 /// Keys that came later and whose default changes what a run does, with the value that means what
 /// was done before: a run that began without them ends as it began.
-fn later() -> [(&'static str, Value); 2] {
-    [("train.epochs_max", EPOCHS_MAX_BEFORE.into()), ("gate.solved_min", SOLVED_MIN_BEFORE.into())]
+fn later() -> [(&'static str, Value); 4] {
+    [
+        ("train.epochs_max", EPOCHS_MAX_BEFORE.into()),
+        ("gate.solved_min", SOLVED_MIN_BEFORE.into()),
+        ("tasks.permute_options", PERMUTE_OPTIONS_BEFORE.into()),
+        ("select.chance_max", CHANCE_MAX_BEFORE.into()),
+    ]
 }
 
 const EPOCHS_MAX_BEFORE: f64 = 0.0;
 const SOLVED_MIN_BEFORE: usize = 0;
+const PERMUTE_OPTIONS_BEFORE: bool = false;
+const CHANCE_MAX_BEFORE: f64 = 1.0;
 
 /// A key whose values are not those of the stored configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +87,12 @@ impl Config {
         }
         if stored.pointer("/gate/solved_min").is_none() {
             begun.gate.solved_min = SOLVED_MIN_BEFORE;
+        }
+        if stored.pointer("/tasks/permute_options").is_none() {
+            begun.tasks.permute_options = PERMUTE_OPTIONS_BEFORE;
+        }
+        if stored.pointer("/select/chance_max").is_none() {
+            begun.select.chance_max = CHANCE_MAX_BEFORE;
         }
         begun
     }

@@ -12,6 +12,7 @@ pub mod relations;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod variants;
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,9 +20,10 @@ use anyhow::{Context, Result, bail, ensure};
 use rand_chacha::ChaCha8Rng;
 
 pub use files::{ChoiceRule, FileReport, Overlap, Report, SourceFile, utf8};
-pub use settings::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig};
+pub use settings::{AnswerForm, FieldNames, TaskFormat, TaskSource, TasksConfig, VariantForm};
+pub use variants::{Renaming, Variants};
 
-use crate::domain::{Address, Purpose, Split, Task, TaskKind, Variant};
+use crate::domain::{Address, Purpose, Split, Task, TaskKind};
 
 /// Draws of one task before its level counts as exhausted.
 const ATTEMPTS_MAX: u32 = 1000;
@@ -291,43 +293,6 @@ fn weighted_level([low, high]: [u32; 2], rng: &mut ChaCha8Rng) -> u32 {
         }
     }
     high
-}
-
-/// A meaning-preserving variant of `task`, with the same answer; `None` if its kind has no exact
-/// variants. It is a pure function of the task and the address.
-pub fn variant(task: &Task, address: &Address) -> Option<Variant> {
-    let mut rng = address.stream();
-    let question = match task.kind {
-        TaskKind::Relations => relations::variant(&task.question, &mut rng)?,
-        TaskKind::Countdown => countdown::variant(&task.question, &mut rng)?,
-        _ => return None,
-    };
-    Some(Variant { address: address.clone(), question })
-}
-
-/// Rewrites a completion that answers one question into the names of a variant of that question.
-#[derive(Clone, Debug)]
-pub struct Renaming(Option<relations::Renaming>);
-
-impl Renaming {
-    /// From the question `from` to its variant `to`; `None` if the two are no variants of each
-    /// other.
-    pub fn between(kind: TaskKind, from: &str, to: &str) -> Option<Self> {
-        match kind {
-            TaskKind::Relations => {
-                relations::Renaming::between(from, to).map(|renaming| Self(Some(renaming)))
-            }
-            // The variants of a countdown differ only in the order of the question's numbers.
-            TaskKind::Countdown => Some(Self(None)),
-            _ => None,
-        }
-    }
-
-    /// The completion `text` of the one question as a completion of the other. Parts that are
-    /// rewritten one by one concatenate to the whole rewritten.
-    pub fn apply(&self, text: &str) -> String {
-        self.0.as_ref().map_or_else(|| text.to_owned(), |renaming| renaming.apply(text))
-    }
 }
 
 /// A wrong solution in the form of the gold one: at least one thought is wrong, and so is the

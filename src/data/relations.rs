@@ -253,7 +253,7 @@ pub(super) fn variant(question: &str, rng: &mut ChaCha8Rng) -> Option<String> {
 /// Who of one question is who in its variant: whoever stands at one place of the chain becomes who
 /// stands there in the other, and strangers become strangers.
 #[derive(Clone, Debug)]
-pub(super) struct Renaming {
+pub struct Renaming {
     from: Vec<&'static str>,
     to: Vec<&'static str>,
 }

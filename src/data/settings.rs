@@ -2,6 +2,8 @@
 //!
 //! Defaults live in the configuration's own file; nothing here has one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use autodidact_domain::check::Check;
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +123,29 @@ impl FieldNames {
     }
 }
 
+/// Another way to ask the tasks of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariantForm {
+    /// The words, with `{question}` where the task's own question belongs.
+    pub question: String,
+    /// What an answer to these words means as an answer to the task; one that isn't named means
+    /// itself.
+    #[serde(default)]
+    pub answers: BTreeMap<String, String>,
+}
+
+impl VariantForm {
+    /// Stands for the task's question.
+    pub(super) const PLACE: &str = "{question}";
+
+    /// Whether the question can be put in its place, and every answer differs from the others.
+    fn is_usable(&self) -> bool {
+        let meant: BTreeSet<&String> = self.answers.values().collect();
+        self.question.matches(Self::PLACE).count() == 1 && meant.len() == self.answers.len()
+    }
+}
+
 /// The section `[tasks]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,6 +157,8 @@ pub struct TasksConfig {
     pub fields: FieldNames,
     pub answer: AnswerForm,
     pub few_shot: bool,
+    pub permute_options: bool,
+    pub variants: Vec<VariantForm>,
     pub split_max: usize,
     pub overlap_words: usize,
     pub seed: u64,
@@ -192,6 +219,16 @@ impl TasksConfig {
         check(from_file || self.format == TaskFormat::Auto, "tasks.format", &self.format, needs_file);
         check(from_file || self.answer == AnswerForm::Auto, "tasks.answer", &self.answer, needs_file);
         check(from_file || self.fields.is_empty(), "tasks.fields", &self.fields, needs_file);
+        check(
+            from_file || self.variants.is_empty(),
+            "tasks.variants",
+            &self.variants,
+            "only for kind = \"file\": the built-in tasks have their own",
+        );
+        for form in &self.variants {
+            let wanted = "words with {question} once in them, and answers that mean different ones";
+            check(form.is_usable(), "tasks.variants", form, wanted);
+        }
         let own = matches!(self.format, TaskFormat::Auto | TaskFormat::Jsonl);
         let needs_jsonl = "only for format = \"jsonl\"";
         check(own || self.fields.is_empty(), "tasks.fields", &self.fields, needs_jsonl);

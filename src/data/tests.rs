@@ -1,5 +1,7 @@
 //! Datasets as a whole, and what holds for every task that is generated.
 
+use std::sync::LazyLock;
+
 use autodidact_testing::assert_refused;
 use proptest::prelude::*;
 
@@ -25,6 +27,12 @@ fn tasks_of(cfg: &TasksConfig) -> Vec<Task> {
 
 fn of(tasks: &[Task], split: Split) -> Vec<&Task> {
     tasks.iter().filter(|task| task.split == split).collect()
+}
+
+/// Of the built-in tasks.
+fn variants() -> Variants<'static> {
+    static CONFIG: LazyLock<TasksConfig> = LazyLock::new(|| config(&[]));
+    Variants::new(&CONFIG)
 }
 
 fn address(purpose: Purpose, seed: u64) -> Address {
@@ -130,10 +138,10 @@ proptest! {
     fn variants_keep_the_answer_and_the_chain(level in 1..=relations::LEVEL_MAX, seed: u64, other: u64) {
         let task = relations_task(level, seed);
         let at = address(Purpose::Variant, other);
-        let drawn = variant(&task, &at).unwrap();
-        prop_assert_eq!(&drawn, &variant(&task, &at).unwrap());
+        let drawn = variants().variant(&task, &at).unwrap();
+        prop_assert_eq!(&drawn, &variants().variant(&task, &at).unwrap());
         let poisoned = Task { answer: Some("poison".into()), solution: None, ..task.clone() };
-        prop_assert_eq!(&drawn, &variant(&poisoned, &at).unwrap());
+        prop_assert_eq!(&drawn, &variants().variant(&poisoned, &at).unwrap());
         prop_assert_eq!(&drawn.address, &at);
         prop_assert_eq!(walk(&drawn.question), walk(&task.question));
         prop_assert_eq!(identity(task.kind, &drawn.question), identity(task.kind, &task.question));
@@ -145,11 +153,11 @@ proptest! {
         level in 1..=relations::LEVEL_MAX, seed: u64, other: u64,
     ) {
         let task = relations_task(level, seed);
-        let drawn = variant(&task, &address(Purpose::Variant, other)).unwrap().question;
+        let drawn = variants().variant(&task, &address(Purpose::Variant, other)).unwrap().question;
         let solution = task.solution.clone().unwrap();
         let (there, back) = (
-            Renaming::between(task.kind, &task.question, &drawn).unwrap(),
-            Renaming::between(task.kind, &drawn, &task.question).unwrap(),
+            variants().renaming(&task, &task.question, &drawn).unwrap(),
+            variants().renaming(&task, &drawn, &task.question).unwrap(),
         );
         let renamed = there.apply(&solution);
         prop_assert!(thoughts_are_right(&drawn, &renamed).into_iter().all(|right| right), "{}", renamed);
@@ -167,12 +175,13 @@ proptest! {
     #[test]
     fn any_text_can_be_renamed(text: String, seed: u64, other: u64) {
         let task = relations_task(4, seed);
-        let drawn = variant(&task, &address(Purpose::Variant, other)).unwrap().question;
-        let between = |kind, from: &str, to: &str| Renaming::between(kind, from, to);
-        let renamed = between(task.kind, &task.question, &drawn).unwrap().apply(&text);
-        prop_assert_eq!(between(task.kind, &drawn, &task.question).unwrap().apply(&renamed), text);
-        prop_assert!(between(task.kind, &task.question, "no chain").is_none());
-        prop_assert!(between(TaskKind::Text, &task.question, &drawn).is_none());
+        let drawn = variants().variant(&task, &address(Purpose::Variant, other)).unwrap().question;
+        let between = |from: &str, to: &str| variants().renaming(&task, from, to);
+        let renamed = between(&task.question, &drawn).unwrap().apply(&text);
+        prop_assert_eq!(between(&drawn, &task.question).unwrap().apply(&renamed), text);
+        prop_assert!(between(&task.question, "no chain").is_none());
+        let text = Task { kind: TaskKind::Text, ..task.clone() };
+        prop_assert!(variants().renaming(&text, &task.question, &drawn).is_none());
     }
 
     #[test]
@@ -207,7 +216,7 @@ proptest! {
             prop_assert_eq!(&Expression::parse(text).unwrap().ordered().to_string(), &answer);
             prop_assert!(solves(&task.question, text), "{} {}", task.question, text);
         }
-        let drawn = variant(&task, &address(Purpose::Variant, other)).unwrap();
+        let drawn = variants().variant(&task, &address(Purpose::Variant, other)).unwrap();
         prop_assert!(solves(&drawn.question, &answer));
         prop_assert_eq!(identity(task.kind, &drawn.question), identity(task.kind, &task.question));
         let (numbers, _) = countdown::parse_question(&task.question).unwrap();
@@ -324,7 +333,7 @@ fn no_split_shares_a_question_or_a_variant_of_one() {
 #[test]
 fn a_variant_in_another_split_is_contamination() {
     let easy = relations_task(3, 1);
-    let renamed = variant(&easy, &address(Purpose::Variant, 5)).unwrap().question;
+    let renamed = variants().variant(&easy, &address(Purpose::Variant, 5)).unwrap().question;
     let held = Task {
         id: "relations/heldout/000000".into(),
         split: Split::HeldOut,

@@ -6,7 +6,9 @@ use rayon::prelude::*;
 
 use super::thought::texts;
 use super::{Job, Tools};
-use crate::domain::{Boundary, Completion, FinishReason, Leaf, Request, Strategy, TaskKind, Thought, Tree};
+use crate::domain::{
+    AnswerMap, Boundary, Completion, FinishReason, Leaf, Request, Strategy, TaskKind, Thought, Tree,
+};
 
 /// One tree for each job, in order.
 pub(super) fn chains(tools: &Tools, jobs: &[Job]) -> Result<Vec<Tree>> {
@@ -66,8 +68,11 @@ pub(super) fn laid_out(tools: &Tools, job: &Job, completion: Completion) -> Resu
         start = end;
     }
     let text: String = thoughts.iter().map(|t| t.text.as_str()).collect();
-    let leaf =
-        Leaf { thought: thoughts.len() as u32 - 1, finish, answer: claimed(tools, job.kind, finish, &text) };
+    let leaf = Leaf {
+        thought: thoughts.len() as u32 - 1,
+        finish,
+        answer: claimed(tools, (job.kind, &job.answers), finish, &text),
+    };
     Ok(Tree {
         address: job.address.clone(),
         strategy: Strategy::Cot,
@@ -79,9 +84,16 @@ pub(super) fn laid_out(tools: &Tools, job: &Job, completion: Completion) -> Resu
     })
 }
 
-/// The answer that a trajectory claims. One that was cut off claims none.
-pub(super) fn claimed(tools: &Tools, kind: TaskKind, finish: FinishReason, text: &str) -> Option<String> {
-    if finish.is_complete() { (tools.answer)(kind, text) } else { None }
+/// The answer that a trajectory claims, as an answer to the task in its own words. One that was cut
+/// off claims none.
+pub(super) fn claimed(
+    tools: &Tools,
+    (kind, answers): (TaskKind, &AnswerMap),
+    finish: FinishReason,
+    text: &str,
+) -> Option<String> {
+    let claimed = if finish.is_complete() { (tools.answer)(kind, text) } else { None }?;
+    Some(answers.get(&claimed).cloned().unwrap_or(claimed))
 }
 
 /// Refuses a completion that no engine may return, before it is indexed.

@@ -22,7 +22,7 @@ pub use config::{Propose, RolloutConfig, TreeConfig, ValueBy};
 pub use teacher_forced::teacher_forced;
 pub use tree::{Extent, Guide, Path, Proposing, Values, Valuing, search};
 
-use crate::domain::{Address, Generate, Sampling, Stops, TaskKind, Tree, Variant};
+use crate::domain::{Address, AnswerMap, Generate, Sampling, Stops, TaskKind, Tree, Variant};
 
 /// One prompt to roll out.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,8 @@ pub struct Job {
     pub kind: TaskKind,
     /// `None` when the task is asked in its own words.
     pub variant: Option<Variant>,
+    /// What answers to the variant mean for the task; empty when the two have the same.
+    pub answers: AnswerMap,
     pub prompt_ids: Vec<u32>,
     /// Unique to this job. A chain samples from it; a thought of a search samples from the address
     /// below it that the sibling numbers along the thought's path name.

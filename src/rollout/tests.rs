@@ -45,6 +45,7 @@ pub(super) fn jobs(count: u32) -> Vec<Job> {
         task_id: format!("t/{i}"),
         kind: TaskKind::Text,
         variant: None,
+        answers: AnswerMap::new(),
         prompt_ids: vec![1, 200 + i],
         address: Address::new(0, Purpose::Rollout, 1, &format!("t/{i}"), &[0]),
     };

@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::head::{self, Critic, CriticConfig, Labelled};
 use super::reread::{reread, reread_score};
-use super::{Formula, logprob_scores, votes};
+use super::{Formula, chances, logprob_scores, votes};
+use crate::data::Variants;
 use crate::domain::{Address, Generate, Reward, Score, ScorerName, ScorerSpec, Trajectory};
 use crate::text::Text;
 
@@ -30,16 +31,18 @@ pub struct Evidence {
 pub fn gather(
     engine: &dyn Generate,
     text: &Text,
+    variants: Variants,
     rereads: u32,
     trajectories: &[Trajectory],
     mut given: HashMap<i64, Vec<Score>>,
 ) -> Result<Vec<Evidence>> {
-    let rereadings = reread(engine, text, rereads, trajectories)?;
+    let rereadings = reread(engine, text, variants, rereads, trajectories)?;
     let mut all = Vec::with_capacity(trajectories.len());
-    for ((trajectory, rereadings), vote) in trajectories.iter().zip(rereadings).zip(votes(trajectories)) {
+    let votes = votes(trajectories).into_iter().zip(chances(trajectories));
+    for ((trajectory, rereadings), (vote, chance)) in trajectories.iter().zip(rereadings).zip(votes) {
         let thoughts = trajectory.thoughts();
         let mut scores = logprob_scores(&thoughts).to_vec();
-        scores.extend([reread_score(&rereadings), vote]);
+        scores.extend([reread_score(&rereadings), vote, chance]);
         all.push(Evidence {
             id: trajectory.id,
             features: thoughts.iter().zip(&rereadings).map(|(t, r)| head::features(t, r)).collect(),
@@ -149,7 +152,9 @@ mod tests {
     fn evidence(given: HashMap<i64, Vec<Score>>) -> Vec<Evidence> {
         let owned = attempts();
         let trajectories: Vec<Trajectory> = owned.iter().map(Owned::trajectory).collect();
-        gather(&Unread, &Text::embedded().unwrap(), 2, &trajectories, given).unwrap()
+        let defaults = Config::load(None, &[]).unwrap();
+        gather(&Unread, &Text::embedded().unwrap(), Variants::new(&defaults.tasks), 2, &trajectories, given)
+            .unwrap()
     }
 
     fn critic(evidence: &[Evidence]) -> Critic {
@@ -181,6 +186,7 @@ mod tests {
             "logprob_min",
             "reread",
             "vote",
+            "chance",
             "reward",
         ];
         assert_eq!(names, stored, "the judge's own score is stored already");

@@ -34,4 +34,4 @@ pub use logprob::logprob_scores;
 pub use models::{AuxModel, AuxModels, LoadModel, ScoreSettings, SearchPrompts, is_by_model};
 pub use reference::{ReferenceConfig, reference_scores, reference_spec};
 pub use reread::{Rereadings, reread};
-pub use vote::{vote, votes};
+pub use vote::{chances, vote, votes};

@@ -10,7 +10,7 @@ use std::collections::hash_map::Entry;
 use anyhow::Result;
 use rayon::prelude::*;
 
-use crate::data::{self, Renaming};
+use crate::data::{Renaming, Variants};
 use crate::domain::{Address, Generate, Purpose, ReadRequest, Score, ScoreError, ScorerName, Trajectory};
 use crate::text::Text;
 
@@ -27,12 +27,13 @@ pub type Rereadings = Vec<Vec<Vec<f32>>>;
 pub fn reread(
     engine: &dyn Generate,
     text: &Text,
+    variants: Variants,
     rereads: u32,
     trajectories: &[Trajectory],
 ) -> Result<Vec<Rereadings>> {
     let mut all = Vec::with_capacity(trajectories.len());
     for unit in trajectories.chunks(UNIT) {
-        let rewritten = rewritten(text, engine.context_max(), rereads, unit)?;
+        let rewritten = rewritten((text, variants), engine.context_max(), rereads, unit)?;
         let (requests, parts): (Vec<_>, Vec<_>) = rewritten.into_iter().unzip();
         let mut readings: Vec<Rereadings> =
             unit.iter().map(|t| vec![Vec::new(); t.thoughts().len()]).collect();
@@ -65,7 +66,12 @@ pub(super) fn reread_score(rereadings: &[Vec<Vec<f32>>]) -> Score {
 type Rewritten = (ReadRequest, (usize, Vec<usize>));
 
 /// Every rereading of a unit; those of one trajectory in order.
-fn rewritten(text: &Text, context_max: usize, rereads: u32, unit: &[Trajectory]) -> Result<Vec<Rewritten>> {
+fn rewritten(
+    words: (&Text, Variants),
+    context_max: usize,
+    rereads: u32,
+    unit: &[Trajectory],
+) -> Result<Vec<Rewritten>> {
     let (mut places, mut first) = (Vec::new(), 0);
     let variant_of = |trajectory: &Trajectory| variant_address(&trajectory.tree.address, 0);
     for of_task in unit.chunk_by(|a, b| variant_of(a) == variant_of(b)) {
@@ -75,7 +81,7 @@ fn rewritten(text: &Text, context_max: usize, rereads: u32, unit: &[Trajectory])
         }
     }
     let rewritten = |&(together, n, first): &(&[Trajectory], u32, usize)| {
-        rewritten_as(text, context_max, together, n, first)
+        rewritten_as(words, context_max, together, n, first)
     };
     let rewritten: Vec<Result<Vec<Rewritten>>> = places.par_iter().map(rewritten).collect();
     Ok(rewritten.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
@@ -90,19 +96,19 @@ fn variant_address(drawn_at: &Address, n: u32) -> Address {
 /// Rereading `n` of trajectories of one task, the first of which has index `first` in its unit.
 /// Left out are those whose kind has no variants, and those that can't be rewritten.
 fn rewritten_as(
-    text: &Text,
+    (text, variants): (&Text, Variants),
     context_max: usize,
     together: &[Trajectory],
     n: u32,
     first: usize,
 ) -> Result<Vec<Rewritten>> {
     let address = variant_address(&together[0].tree.address, n);
-    let Some(variant) = data::variant(together[0].task, &address) else { return Ok(Vec::new()) };
-    let prompt_ids = text.prompt_ids(&variant.question)?;
+    let Some(variant) = variants.variant(together[0].task, &address) else { return Ok(Vec::new()) };
+    let prompt_ids = text.prompt_ids_of(together[0].task.kind, &variant.question)?;
     let mut cache = TokenCache { text, known: HashMap::new() };
     let mut rewritten = Vec::with_capacity(together.len());
     for (index, trajectory) in (first..).zip(together) {
-        let renaming = Renaming::between(trajectory.task.kind, trajectory.question(), &variant.question);
+        let renaming = variants.renaming(trajectory.task, trajectory.question(), &variant.question);
         let words = renaming.and_then(|renaming| cache.rewritten(trajectory, &renaming, &prompt_ids));
         if let Some((ids, lengths)) = words
             && ids.len() <= context_max
@@ -158,6 +164,7 @@ impl TokenCache<'_> {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::data;
     use crate::domain::{FinishReason, Leaf, Split, Strategy, Task, Thought, Tree, Variant};
 
     /// A trajectory with the first `thoughts` lines of its task's solution, asked in the words of
@@ -193,6 +200,7 @@ mod tests {
     #[test]
     fn every_reading_is_of_its_own_trajectory() {
         let config = Config::load(None, &[]).unwrap();
+        let variants = Variants::new(&config.tasks);
         let tasks = data::dataset(&config.tasks, Vec::new()).unwrap().tasks;
         let easy: Vec<&Task> = tasks.iter().filter(|task| task.split == Split::Easy).take(2).collect();
         let text = Text::embedded().unwrap();
@@ -207,15 +215,14 @@ mod tests {
             .iter()
             .map(|(task, tree)| Trajectory { id: 0, task, tree, leaf: &tree.leaves[0] })
             .collect();
-        let together = rewritten(&text, 2048, 3, &trajectories).unwrap();
+        let together = rewritten((&text, variants), 2048, 3, &trajectories).unwrap();
         assert_eq!(together.len(), 9, "three trajectories, three times");
         for (index, trajectory) in trajectories.iter().enumerate() {
             let mut alone = Vec::new();
             for n in 0..3 {
                 let at = variant_address(&trajectory.tree.address, n);
-                let variant = data::variant(trajectory.task, &at).unwrap();
-                let renaming =
-                    Renaming::between(trajectory.task.kind, trajectory.question(), &variant.question);
+                let variant = variants.variant(trajectory.task, &at).unwrap();
+                let renaming = variants.renaming(trajectory.task, trajectory.question(), &variant.question);
                 let Some(renaming) = renaming else { continue };
                 let mut ids = text.prompt_ids(&variant.question).unwrap();
                 let from = ids.len();

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::domain::{Score, ScoreError, ScorerName, Trajectory};
+use crate::domain::{Score, ScoreError, ScorerName, TaskKind, Trajectory, stats};
 
 /// For each of one task's trajectories the share, among all of them, that reach the same normalised
 /// answer.
@@ -39,6 +39,51 @@ pub fn votes(trajectories: &[Trajectory]) -> Vec<Score> {
     votes.into_iter().flatten().collect()
 }
 
+/// How often each answer was reached.
+#[derive(Default)]
+struct Counts<'t> {
+    of_answer: HashMap<&'t str, usize>,
+    all: usize,
+}
+
+impl<'t> Counts<'t> {
+    fn add(&mut self, answer: Option<&'t str>) {
+        self.all += 1;
+        if let Some(answer) = answer {
+            *self.of_answer.entry(answer).or_default() += 1;
+        }
+    }
+
+    fn of(&self, answer: &str) -> usize {
+        self.of_answer.get(answer).copied().unwrap_or_default()
+    }
+}
+
+/// How well chance explains each trajectory's vote, in order: the probability that as many of its
+/// task's trajectories reach its answer if every one draws that answer with the share that it has in
+/// the other tasks of its kind (one success and one failure are added to their counts).
+///
+/// A policy that answers the same to everything has all votes and 1 here; so has one that answers by
+/// the place of an option, once the variants have moved it.
+pub fn chances(trajectories: &[Trajectory]) -> Vec<Score> {
+    let mut kinds: HashMap<TaskKind, Counts> = HashMap::new();
+    let mut tasks: HashMap<&str, Counts> = HashMap::new();
+    for trajectory in trajectories {
+        kinds.entry(trajectory.task.kind).or_default().add(trajectory.answer());
+        tasks.entry(&trajectory.task.id).or_default().add(trajectory.answer());
+    }
+    let chance = |trajectory: &Trajectory| {
+        let Some(answer) = trajectory.answer() else {
+            return Score::failed(ScorerName::CHANCE, ScoreError::NoAnswer);
+        };
+        let (own, kind) = (&tasks[trajectory.task.id.as_str()], &kinds[&trajectory.task.kind]);
+        let elsewhere = kind.of(answer) - own.of(answer);
+        let share = (elsewhere + 1) as f64 / (kind.all - own.all + 2) as f64;
+        Score::new(ScorerName::CHANCE, stats::binomial_tail(own.of(answer), own.all, share))
+    };
+    trajectories.iter().map(chance).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fixture::Owned;
@@ -63,5 +108,48 @@ mod tests {
         let values: Vec<_> = votes(&trajectories).iter().map(|s| s.value).collect();
         let third = 1.0 / 3.0;
         assert_eq!(values, [Ok(2.0 * third), Ok(0.5), Ok(third), Err(ScoreError::NoAnswer), Ok(2.0 * third)]);
+    }
+
+    /// Eight trajectories of each task, with these answers.
+    fn drawn(tasks: &[[&str; 8]]) -> Vec<Owned> {
+        let of = |(task, answers): (usize, &[&str; 8])| {
+            let id = |i: usize| (task * 8 + i) as i64;
+            let answer = |(i, a): (usize, &&str)| Owned::answering(id(i), &format!("t/{task}"), Some(a));
+            answers.iter().enumerate().map(answer).collect::<Vec<_>>()
+        };
+        tasks.iter().enumerate().flat_map(of).collect()
+    }
+
+    fn chances_of(owned: &[Owned]) -> Vec<f64> {
+        let trajectories: Vec<Trajectory> = owned.iter().map(Owned::trajectory).collect();
+        chances(&trajectories).into_iter().map(|score| score.value.unwrap()).collect()
+    }
+
+    #[test]
+    fn a_constant_answer_is_what_chance_explains() {
+        let mut tasks = vec![["yes"; 8]; 20];
+        assert!(chances_of(&drawn(&tasks)).iter().all(|&chance| chance > 0.9), "everybody agrees on it");
+        // One task on which as many agree on what is rare elsewhere.
+        tasks.push(["no"; 8]);
+        let chances = chances_of(&drawn(&tasks));
+        assert!(chances[..160].iter().all(|&chance| chance > 0.5), "{chances:?}");
+        assert!(chances[160..].iter().all(|&chance| chance < 1e-9), "{chances:?}");
+    }
+
+    #[test]
+    fn few_equal_answers_mean_much_where_answers_are_many() {
+        let names: Vec<String> = (0..160).map(|i| i.to_string()).collect();
+        let mut tasks: Vec<[&str; 8]> =
+            names.chunks(8).map(|eight| std::array::from_fn(|i| eight[i].as_str())).collect();
+        tasks.push(["a", "a", "a", "b", "c", "d", "e", "f"]);
+        let chances = chances_of(&drawn(&tasks));
+        assert!(chances[160..163].iter().all(|&chance| chance < 1e-3), "{chances:?}");
+        assert!(chances[163] > 0.04, "one of eight can be chance: {chances:?}");
+        let silent = Owned::answering(0, "t", None);
+        assert_eq!(chances_of_one(&silent), Err(ScoreError::NoAnswer));
+    }
+
+    fn chances_of_one(owned: &Owned) -> Result<f64, ScoreError> {
+        chances(&[owned.trajectory()])[0].value
     }
 }

@@ -9,7 +9,7 @@ mod places;
 mod settings;
 mod verdicts;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub use settings::SelectConfig;
 
@@ -20,21 +20,36 @@ use verdicts::Verdicts;
 /// The reward of each trajectory, by row id; one that isn't there has none.
 pub type Rewards = HashMap<i64, Reward>;
 
+/// The probability by chance of each trajectory's vote, by row id.
+pub type Chances = HashMap<i64, f64>;
+
 /// Keeps the best `select.keep` of every task by reward, at most `select.total_max` over all tasks.
 ///
-/// Within a task equal rewards are ranked by row id. A trajectory below `select.floor`, or with the
-/// text of a better one of the same task and variant, is not kept and takes no place. When the
-/// total is too large the best rewards stay; among equal ones those ranked higher in their task.
-/// The verdicts come in order of row id.
-pub fn by_reward(trajectories: &[Trajectory], rewards: &Rewards, config: &SelectConfig) -> Vec<Selection> {
+/// Within a task equal rewards are ranked by row id. A trajectory below `select.floor`, one whose
+/// vote is as probable by chance as `select.chance_max` or more so, and one with the text of a better
+/// one of the same task and variant is not kept and takes no place. No answer has more than
+/// `select.answer_max` of what is kept. When the total is too large the best rewards stay; among
+/// equal ones those ranked higher in their task. If fewer than `select.tasks_min` tasks are left,
+/// nothing is kept. The verdicts come in order of row id.
+pub fn by_reward(
+    trajectories: &[Trajectory],
+    rewards: &Rewards,
+    chances: &Chances,
+    config: &SelectConfig,
+) -> Vec<Selection> {
     let mut verdicts = Verdicts::new(trajectories, rewards);
     let mut kept = Vec::new();
     for best_first in verdicts.rank_tasks().values() {
         let mut places = Places::new(config.keep);
         for &i in best_first {
             let below = verdicts.reward(i).is_none_or(|reward| reward < config.floor);
-            let refusal =
-                if below { Some(SelectionReason::BelowFloor) } else { places.take(&verdicts.trajectory(i)) };
+            let trajectory = verdicts.trajectory(i);
+            let by_chance = || chances.get(&trajectory.id).is_none_or(|&chance| chance > config.chance_max);
+            let refusal = match below {
+                true => Some(SelectionReason::BelowFloor),
+                false if config.chance_max < 1.0 && by_chance() => Some(SelectionReason::ByChance),
+                false => places.take(&trajectory),
+            };
             match refusal {
                 Some(reason) => verdicts.decide(i, reason),
                 None => kept.push(i),
@@ -44,11 +59,38 @@ pub fn by_reward(trajectories: &[Trajectory], rewards: &Rewards, config: &Select
     kept.sort_by(|&a, &b| {
         verdicts.by_rising_reward(b, a).then_with(|| verdicts.order(a).cmp(&verdicts.order(b)))
     });
+    let (kept, beyond) = within_share(&verdicts, kept, config.answer_max);
+    beyond.into_iter().for_each(|i| verdicts.decide(i, SelectionReason::AnswerQuota));
+    let task_of = |&i: &usize| verdicts.trajectory(i).task.id.as_str();
+    let tasks: HashSet<&str> = kept.iter().take(config.total_max).map(task_of).collect();
+    let is_enough = tasks.len() >= config.tasks_min;
     for (place, i) in kept.into_iter().enumerate() {
-        let fits = place < config.total_max;
-        verdicts.decide(i, if fits { SelectionReason::Kept } else { SelectionReason::OverQuota });
+        let reason = match place < config.total_max {
+            true if is_enough => SelectionReason::Kept,
+            true => SelectionReason::TooFewTasks,
+            false => SelectionReason::OverQuota,
+        };
+        verdicts.decide(i, reason);
     }
     verdicts.into_selections(SelectionReason::Unscorable)
+}
+
+/// Divides what may be kept, best first, so that no answer has more than `share` of the first part,
+/// which is as large as that allows. An answer may have one place in any case.
+fn within_share(verdicts: &Verdicts, kept: Vec<usize>, share: f64) -> (Vec<usize>, Vec<usize>) {
+    let answer = |i: usize| verdicts.trajectory(i).answer();
+    let mut counts: HashMap<Option<&str>, usize> = HashMap::new();
+    kept.iter().for_each(|&i| *counts.entry(answer(i)).or_default() += 1);
+    let places = |total: usize| ((share * total as f64 + 1e-9) as usize).max(1);
+    let fits =
+        |total: &usize| counts.values().map(|&count| count.min(places(*total))).sum::<usize>() >= *total;
+    let each = (0..=kept.len()).rev().find(fits).map_or(0, places);
+    let mut taken: HashMap<Option<&str>, usize> = HashMap::new();
+    kept.into_iter().partition(|&i| {
+        let taken = taken.entry(answer(i)).or_default();
+        *taken += 1;
+        *taken <= each
+    })
 }
 
 /// Keeps `count` complete trajectories with an answer, drawn without replacement, or all of them if

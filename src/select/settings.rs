@@ -11,6 +11,11 @@ pub struct SelectConfig {
     pub keep: usize,
     pub floor: f64,
     pub total_max: usize,
+    /// Highest probability of the agreement by chance.
+    pub chance_max: f64,
+    /// Largest share of what is kept that has one answer.
+    pub answer_max: f64,
+    pub tasks_min: usize,
 }
 
 impl SelectConfig {
@@ -19,5 +24,8 @@ impl SelectConfig {
         check((1..=100_000).contains(&self.keep), "select.keep", &self.keep, "1 to 100000");
         check(self.floor.is_finite(), "select.floor", &self.floor, "a finite number");
         check(self.total_max > 0, "select.total_max", &self.total_max, "at least 1");
+        check((0.0..=1.0).contains(&self.chance_max), "select.chance_max", &self.chance_max, "0 to 1");
+        let share_ok = self.answer_max > 0.0 && self.answer_max <= 1.0;
+        check(share_ok, "select.answer_max", &self.answer_max, "above 0, up to 1");
     }
 }

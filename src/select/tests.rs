@@ -11,7 +11,7 @@ use crate::domain::{
 };
 
 fn config(keep: usize, floor: f64, total_max: usize) -> SelectConfig {
-    SelectConfig { keep, floor, total_max }
+    SelectConfig { keep, floor, total_max, chance_max: 1.0, answer_max: 1.0, tasks_min: 1 }
 }
 
 fn address() -> Address {
@@ -87,7 +87,50 @@ fn with<T>(candidates: &[Candidate], work: impl FnOnce(&[Trajectory], &Rewards) 
 }
 
 fn by_reward_of(candidates: &[Candidate], config: &SelectConfig) -> Vec<Selection> {
-    with(candidates, |trajectories, rewards| by_reward(trajectories, rewards, config))
+    by_reward_and_chance(candidates, &Chances::new(), config)
+}
+
+fn by_reward_and_chance(
+    candidates: &[Candidate],
+    chances: &Chances,
+    config: &SelectConfig,
+) -> Vec<Selection> {
+    with(candidates, |trajectories, rewards| by_reward(trajectories, rewards, chances, config))
+}
+
+#[test]
+fn a_vote_that_chance_explains_is_not_kept_and_takes_no_place() {
+    let candidates = [candidate(1, "a", "x", 0.9), candidate(2, "a", "y", 0.8), candidate(3, "b", "z", 0.7)];
+    let chances = Chances::from([(1, 0.06), (2, 0.05)]);
+    let config = SelectConfig { chance_max: 0.05, ..config(1, 0.0, 9) };
+    let expected = [(1, Some(1), "by_chance"), (2, Some(2), "kept"), (3, Some(1), "by_chance")];
+    assert_eq!(table(&by_reward_and_chance(&candidates, &chances, &config)), expected);
+}
+
+#[test]
+fn no_answer_has_more_than_its_share() {
+    let answering = |id, answer| {
+        let task = ["a", "b", "c", "d", "e", "f"][id as usize % 6];
+        Candidate { answer: Some(answer), ..candidate(id, task, "x", 1.0 - id as f64 / 10.0) }
+    };
+    let candidates = [
+        answering(0, "yes"),
+        answering(1, "yes"),
+        answering(2, "no"),
+        answering(3, "yes"),
+        answering(4, "yes"),
+        answering(5, "no"),
+    ];
+    let kept = |share: f64, tasks_min: usize| {
+        let config = SelectConfig { answer_max: share, tasks_min, ..config(9, 0.0, 9) };
+        let selections = by_reward_of(&candidates, &config);
+        selections.iter().filter(|s| s.reason.is_kept()).map(|s| s.trajectory).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(1.0, 6), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(kept(0.5, 1), [0, 1, 2, 5], "the best of each");
+    assert_eq!(kept(0.6, 1), [0, 1, 2, 3, 5]);
+    assert_eq!(kept(0.01, 1), [0, 2], "one in any case");
+    assert_eq!(kept(0.5, 5), [0; 0], "of too few tasks");
 }
 
 fn at_random_of(candidates: &[Candidate], count: usize, address: &Address) -> Vec<Selection> {

@@ -41,10 +41,11 @@ fn gold_solutions_are_right_in_every_criterion() {
 
 #[test]
 fn variants_have_the_same_answer() {
+    let config = Config::load(None, &[]).unwrap();
     let mut varied = 0;
     for task in tasks() {
-        let Some(variant) = data::variant(&task, &Address { purpose: Purpose::Variant, ..address(&task, 1) })
-        else {
+        let place = Address { purpose: Purpose::Variant, ..address(&task, 1) };
+        let Some(variant) = data::Variants::new(&config.tasks).variant(&task, &place) else {
             continue;
         };
         let asked = Task { question: variant.question, ..task };

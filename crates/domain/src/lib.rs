@@ -32,7 +32,7 @@ pub use score::{
     Criteria, Grade, Reward, Score, ScoreError, Scorer, ScorerName, ScorerSpec, Selection, SelectionReason,
 };
 pub use snapshot::Snapshot;
-pub use task::{Split, Task, TaskKind, Variant};
+pub use task::{AnswerMap, Split, Task, TaskKind, Variant};
 pub use trajectory::{FinishReason, Leaf, LogprobKind, PruneReason, Strategy, Thought, Trajectory, Tree};
 
 /// Implements `Display`, `FromStr` and the list of names for a field-less enum whose names are stored.

@@ -48,6 +48,9 @@ built_in! {
     /// Share of the task's trajectories that reach the same answer (self-consistency, Wang et al.
     /// 2022).
     VOTE = "vote";
+    /// The probability that as many of a task's trajectories reach the same answer if each draws it
+    /// as often as the trajectories of the other tasks do.
+    CHANCE = "chance";
     /// Mean log-probability of the trajectory's tokens.
     LOGPROB_MEAN = "logprob_mean";
     /// Lowest log-probability among the trajectory's tokens.
@@ -287,6 +290,12 @@ pub enum SelectionReason {
     Duplicate,
     /// Ranked below `select.keep` within its task.
     BelowKeep,
+    /// As many of its task may well agree by chance (`select.chance_max`).
+    ByChance,
+    /// Its answer had its share of what is kept (`select.answer_max`).
+    AnswerQuota,
+    /// Too few tasks had something to keep (`select.tasks_min`).
+    TooFewTasks,
     /// The iteration's total quota was full.
     OverQuota,
     /// Not drawn (control arm).
@@ -305,6 +314,9 @@ named_enum!(SelectionReason {
     BelowFloor => "below_floor",
     Duplicate => "duplicate",
     BelowKeep => "below_keep",
+    ByChance => "by_chance",
+    AnswerQuota => "answer_quota",
+    TooFewTasks => "too_few_tasks",
     OverQuota => "over_quota",
     NotDrawn => "not_drawn",
     Wrong => "wrong",

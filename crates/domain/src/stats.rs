@@ -123,6 +123,31 @@ pub fn mcnemar_exact(b: usize, c: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
+/// The probability that at least `k` of `n` independent trials succeed, each with probability `p`.
+///
+/// # Panics
+/// If there are more successes than trials, or `p` isn't in [0, 1].
+pub fn binomial_tail(k: usize, n: usize, p: f64) -> f64 {
+    assert!(k <= n, "{k} successes in {n} trials");
+    assert!((0.0..=1.0).contains(&p), "a probability of {p}");
+    if k == 0 || p >= 1.0 {
+        return 1.0;
+    }
+    if p <= 0.0 {
+        return 0.0;
+    }
+    // In logarithms, so that no factor overflows however many trials there are.
+    let mut log_term = n as f64 * (-p).ln_1p();
+    let mut tail = 0.0;
+    for i in 0..=n {
+        if i >= k {
+            tail += log_term.exp();
+        }
+        log_term += ((n - i) as f64 / (i + 1) as f64).ln() + p.ln() - (-p).ln_1p();
+    }
+    tail.min(1.0)
+}
+
 /// The smallest change of a share that a paired two-sided test of `n` pairs shows with this power,
 /// if `discordant` of the pairs differ (normal approximation).
 pub fn detectable_change(n: usize, discordant: f64, confidence: f64, power: f64) -> f64 {

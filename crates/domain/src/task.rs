@@ -1,5 +1,7 @@
 //! Tasks: reference problems, their splits, and meaning-preserving variants of them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Address;
@@ -87,6 +89,10 @@ pub struct Task {
     /// A gold chain of thought. Only labelled easy tasks carry one.
     pub solution: Option<String>,
 }
+
+/// What answers to a variant mean for its task, both normalised by the kind. An answer that isn't
+/// named means itself.
+pub type AnswerMap = BTreeMap<String, String>;
 
 /// A task in other words: same answer, different surface.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 
 use crate::config::Config;
-use crate::domain::{Address, FinishReason, Purpose, ReadRequest, Sampling, Split, Task, Tree};
+use crate::domain::{Address, AnswerMap, FinishReason, Purpose, ReadRequest, Sampling, Split, Task, Tree};
 use crate::improve::with_tools;
 use crate::policy::{Policy, trainable};
 use crate::rollout::{self, Job};
@@ -105,6 +105,7 @@ fn jobs(config: &Config, text: &Text, tasks: &[Task]) -> Result<Vec<Job>> {
             task_id: task.id.clone(),
             kind: task.kind,
             variant: None,
+            answers: AnswerMap::new(),
             prompt_ids: text.prompt_ids_of(task.kind, &task.question)?,
             address: Address::new(config.run.seed, Purpose::Evaluation, 0, &task.id, &[i as u32]),
         })

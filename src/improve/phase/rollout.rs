@@ -4,7 +4,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::{PhaseOutcome, bootstrap};
-use crate::data;
+use crate::data::Variants;
 use crate::domain::{Address, Phase, Purpose, Sampling, Split, Strategy, Task, Tree};
 use crate::improve::run::{Session, draw_chains, draw_in_units, missing, search_prompts, tools};
 use crate::policy::Policy;
@@ -55,17 +55,20 @@ fn jobs(session: &Session, iteration: u32) -> Result<Vec<Job>> {
 /// The jobs of a task: each of its variants, `rollout.samples` times.
 fn task_jobs(session: &Session, task: &Task, iteration: u32) -> Result<Vec<Job>> {
     let (config, seed) = (&session.run.config.rollout, session.run.config.run.seed);
+    let variants = Variants::new(&session.run.config.tasks);
     let mut jobs = Vec::new();
     for v in 0..config.variants {
         let place = Address::new(seed, Purpose::Variant, iteration, &task.id, &[v]);
-        let variant = if config.variants > 1 { data::variant(task, &place) } else { None };
+        let variant = if config.variants > 1 { variants.variant(task, &place) } else { None };
         let question = variant.as_ref().map_or(&task.question, |v| &v.question);
+        let answers = variants.answers(task, question);
         let prompt_ids = session.run.text.prompt_ids_of(task.kind, question)?;
         for s in 0..config.samples {
             jobs.push(Job {
                 task_id: task.id.clone(),
                 kind: task.kind,
                 variant: variant.clone(),
+                answers: answers.clone(),
                 prompt_ids: prompt_ids.clone(),
                 address: Address::new(seed, Purpose::Rollout, iteration, &task.id, &[v, s]),
             });
@@ -115,6 +118,7 @@ fn shown<'t>(session: &'t Session, path: &Path<'t>) -> Result<Shown<'t>> {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::data;
 
     fn tasks(count: usize) -> Vec<Task> {
         let config = Config::load(None, &[("tasks.train".into(), count.to_string())]).unwrap();

@@ -9,7 +9,7 @@ use super::Session;
 use super::pace::Pace;
 use crate::answer;
 use crate::config::Config;
-use crate::domain::{Address, Purpose, Sampling, Task, Tree};
+use crate::domain::{Address, AnswerMap, Purpose, Sampling, Task, Tree};
 use crate::policy::Policy;
 use crate::rollout::{self, Job, Limits, Tools};
 use crate::text::Text;
@@ -52,7 +52,14 @@ pub(in crate::improve) fn tools<T>(
 /// A job that asks the task in its own words.
 pub(in crate::improve) fn plain_job(session: &Session, task: &Task, address: Address) -> Result<Job> {
     let prompt_ids = session.run.text.prompt_ids_of(task.kind, &task.question)?;
-    Ok(Job { task_id: task.id.clone(), kind: task.kind, variant: None, prompt_ids, address })
+    Ok(Job {
+        task_id: task.id.clone(),
+        kind: task.kind,
+        variant: None,
+        answers: AnswerMap::new(),
+        prompt_ids,
+        address,
+    })
 }
 
 /// The jobs whose trees are not stored yet, in order; `stored` has the stored trees' addresses.
@@ -142,6 +149,7 @@ mod tests {
             task_id: "t/1".into(),
             kind: TaskKind::Countdown,
             variant: None,
+            answers: AnswerMap::new(),
             prompt_ids: vec![branch],
             address: Address::new(7, Purpose::Rollout, 2, "t/1", &[branch]),
         }

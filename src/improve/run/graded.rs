@@ -9,7 +9,8 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 
 use super::{Session, read_given};
-use crate::domain::{Leaf, Purpose, Split, Trajectory};
+use crate::data::Variants;
+use crate::domain::{AnswerMap, Leaf, Purpose, Split, Trajectory};
 use crate::policy::Policy;
 use crate::rollout::Job;
 use crate::score::{self, Calibration, Critic, Labelled, Rereadings};
@@ -47,6 +48,7 @@ impl Graded {
                 task_id: tree.task_id.clone(),
                 kind: session.run.task(&tree.task_id)?.kind,
                 variant: None,
+                answers: AnswerMap::new(),
                 prompt_ids: tree.prompt_ids.clone(),
                 address: tree.address.clone(),
             });
@@ -65,7 +67,8 @@ impl Graded {
             trajectories.push(Trajectory { id, task, tree, leaf: &tree.leaves[0] });
         }
         let rereads = session.run.config.critic.rereads;
-        let rereadings = score::reread(policy.engine(), &session.run.text, rereads, &trajectories)?;
+        let variants = Variants::new(&session.run.config.tasks);
+        let rereadings = score::reread(policy.engine(), &session.run.text, variants, rereads, &trajectories)?;
         let mut graded = Self { easy: Vec::new(), anchor: Vec::new() };
         trajectories.iter().zip(&rereadings).for_each(|(t, rereadings)| graded.add(t, rereadings));
         ensure!(

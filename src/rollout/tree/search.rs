@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use super::frontier::{Child, Expand, Fate, Frontier, Ruling};
 use super::{Path, Tools};
-use crate::domain::{Address, FinishReason, Leaf, PruneReason, Strategy, TaskKind, Thought, Tree};
+use crate::domain::{Address, AnswerMap, FinishReason, Leaf, PruneReason, Strategy, TaskKind, Thought, Tree};
 use crate::rollout::Job;
 use crate::rollout::chain::claimed;
 use crate::rollout::thought::added_text;
@@ -48,6 +48,8 @@ struct Note {
 
 pub(super) struct Search {
     kind: TaskKind,
+    /// What answers to the variant mean for the task.
+    answers: AnswerMap,
     pub tree: Tree,
     /// One for each thought of the tree.
     notes: Vec<Note>,
@@ -69,7 +71,15 @@ impl Search {
             thoughts: Vec::new(),
             leaves: Vec::new(),
         };
-        Self { kind: job.kind, tree, notes: Vec::new(), root_children: 0, frontier, added: Vec::new() }
+        Self {
+            kind: job.kind,
+            answers: job.answers.clone(),
+            tree,
+            notes: Vec::new(),
+            root_children: 0,
+            frontier,
+            added: Vec::new(),
+        }
     }
 
     /// Names the search in errors.
@@ -263,7 +273,7 @@ impl Search {
             FinishReason::Boundary => FinishReason::ThoughtsMax,
             ended => ended,
         };
-        let answer = claimed(tools, self.kind, finish, &self.path_text(Some(thought)));
+        let answer = claimed(tools, (self.kind, &self.answers), finish, &self.path_text(Some(thought)));
         self.tree.leaves.push(Leaf { thought, finish, answer });
     }
 

@@ -178,3 +178,19 @@ fn more_pairs_show_smaller_changes() {
     close(points(200), 2.802 * 50.0 / 200f64.sqrt(), 0.01);
     assert!(points(43) > 20.0 && points(800) < 5.0);
 }
+
+/// Reference: `sum(comb(n, i) * p**i * (1 - p)**(n - i) for i in range(k, n + 1))` in Python 3.
+#[test]
+fn binomial_tails_are_those_of_the_distribution() {
+    for (k, n, p, expected) in [
+        (8, 8, 0.54, 0.007_230_196_133_913_606),
+        (4, 8, 0.5, 0.636_718_75),
+        (1, 8, 0.01, 0.077_255_305_576_799),
+        (3, 8, 0.1, 0.038_091_78),
+        (60, 1000, 0.05, 0.086_732_178_384_857),
+    ] {
+        let tail = binomial_tail(k, n, p);
+        assert!((tail - expected).abs() < 1e-9 * expected, "{k} of {n} at {p}: {tail}");
+    }
+    assert_eq!((binomial_tail(0, 5, 0.3), binomial_tail(1, 5, 0.0), binomial_tail(5, 5, 1.0)), (1.0, 0.0, 1.0));
+}

@@ -15,6 +15,7 @@ use anyhow::Result;
 
 use super::PhaseOutcome;
 use super::bootstrap::{self, note, row};
+use crate::data::Variants;
 use crate::domain::{Address, Alarm, AlarmAction, AlarmRule, Phase, Purpose, Score, ScorerName};
 use crate::improve::run::{Session, graded};
 use crate::policy::Policy;
@@ -33,7 +34,9 @@ pub(in crate::improve) async fn run(session: &mut Session<'_>, iteration: u32) -
     let given = judging::scores(session, iteration).await?;
     let rereads = session.run.config.critic.rereads;
     let trajectories = session.run.trajectories(&stored)?;
-    let evidence = score::gather(policy.engine(), &session.run.text, rereads, &trajectories, given)?;
+    let variants = Variants::new(&session.run.config.tasks);
+    let evidence =
+        score::gather(policy.engine(), &session.run.text, variants, rereads, &trajectories, given)?;
     session.host.advanced(1);
 
     let (critic, row) = head(session, iteration, &policy, &evidence).await?;

@@ -3,10 +3,13 @@
 use anyhow::{Context, Result};
 
 use super::PhaseOutcome;
-use crate::domain::{Address, Alarm, AlarmAction, AlarmRule, Arm, Phase, Purpose, Selection, Trajectory};
+use crate::domain::{
+    Address, Alarm, AlarmAction, AlarmRule, Arm, Phase, Purpose, Score, Selection, SelectionReason,
+    Trajectory,
+};
 use crate::improve::run::Session;
 use crate::score;
-use crate::select;
+use crate::select::{self, Chances};
 use crate::store::StoredTree;
 
 pub(in crate::improve) async fn run(session: &mut Session<'_>, iteration: u32) -> Result<PhaseOutcome> {
@@ -27,9 +30,10 @@ pub(in crate::improve) async fn run(session: &mut Session<'_>, iteration: u32) -
     let kept = selections.iter().filter(|s| s.reason.is_kept()).count();
     if kept == 0 {
         let message = format!(
-            "iteration {iteration}: nothing was kept of {} trajectories; training has only easy tasks with solutions \
-             (lower select.floor, or look at `autodidact inspect iteration`)",
-            selections.len()
+            "iteration {iteration}: nothing was kept of {} trajectories{}; training has only easy tasks with solutions \
+             (look at `autodidact inspect iteration`)",
+            selections.len(),
+            why(&selections)
         );
         let (rule, action) = (AlarmRule::Kept, AlarmAction::Warned);
         let alarm = Alarm { rule, value: Some(0.0), threshold: Some(1.0), action, message };
@@ -44,7 +48,7 @@ async fn select(session: &Session<'_>, iteration: u32, trees: &[StoredTree]) -> 
     let rewards = session.run.store.rewards(session.run.id, iteration).await?;
     let trajectories = session.run.trajectories(trees)?;
     match session.run.arm {
-        Arm::Reward => Ok(select::by_reward(&trajectories, &rewards, config)),
+        Arm::Reward => Ok(select::by_reward(&trajectories, &rewards, &chances(&trajectories), config)),
         Arm::Random => {
             let count = budget(session, iteration).await?;
             Ok(select::at_random(&trajectories, &rewards, count, &address))
@@ -55,6 +59,26 @@ async fn select(session: &Session<'_>, iteration: u32, trees: &[StoredTree]) -> 
         }
         Arm::EasyOnly => Ok(Vec::new()),
     }
+}
+
+/// How well chance explains the vote of each trajectory that has an answer.
+fn chances(trajectories: &[Trajectory]) -> Chances {
+    let chance = |(t, score): (&Trajectory, Score)| Some((t.id, score.value.ok()?));
+    trajectories.iter().zip(score::chances(trajectories)).filter_map(chance).collect()
+}
+
+/// The commonest reason of what could have been kept.
+fn why(selections: &[Selection]) -> String {
+    let reasons = [
+        (SelectionReason::TooFewTasks, "fewer than select.tasks_min tasks had any"),
+        (SelectionReason::ByChance, "most votes are as high by chance, see select.chance_max"),
+        (SelectionReason::BelowFloor, "most rewards are below select.floor"),
+        (SelectionReason::NoAnswer, "most have no answer that can be read"),
+        (SelectionReason::Truncated, "most were cut off, see rollout.tokens_max"),
+    ];
+    let count = |reason| selections.iter().filter(|s| s.reason == reason).count();
+    let most = reasons.iter().rev().max_by_key(|(reason, _)| count(*reason));
+    most.filter(|(reason, _)| count(*reason) > 0).map_or_else(String::new, |(_, text)| format!(": {text}"))
 }
 
 /// The verdict against gold. Only the oracle arm asks for it.
@@ -74,3 +98,6 @@ async fn budget(session: &Session<'_>, iteration: u32) -> Result<usize> {
     let kept = session.run.store.selections(main, iteration).await?;
     Ok(kept.iter().filter(|s| s.reason.is_kept()).count())
 }
+
+#[cfg(test)]
+mod tests;
