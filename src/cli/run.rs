@@ -26,7 +26,7 @@ use crate::store::Run;
 #[derive(Args)]
 pub(super) struct RunArgs {
     /// Run control arms in addition to the loop proper, at the same budget: random, oracle (reads
-    /// gold answers) or easy-only; several with commas
+    /// gold answers), format (any answer that can be one) or easy-only; several with commas
     #[arg(long, value_name = "ARM", value_parser = control_arm, value_delimiter = ',')]
     control: Vec<Arm>,
     /// What produces tokens: the model, or a script without weights that exercises the loop

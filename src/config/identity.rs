@@ -30,12 +30,13 @@ const SEED: &str = "run.seed";
 
 /// Keys that came later and whose default changes what a run does, with the value that means what
 /// was done before: a run that began without them ends as it began.
-fn later() -> [(&'static str, Value); 4] {
+fn later() -> [(&'static str, Value); 5] {
     [
         ("train.epochs_max", EPOCHS_MAX_BEFORE.into()),
         ("gate.solved_min", SOLVED_MIN_BEFORE.into()),
         ("tasks.permute_options", PERMUTE_OPTIONS_BEFORE.into()),
         ("select.chance_max", CHANCE_MAX_BEFORE.into()),
+        ("select.closed_answers", CLOSED_ANSWERS_BEFORE.into()),
     ]
 }
 
@@ -43,6 +44,7 @@ const EPOCHS_MAX_BEFORE: f64 = 0.0;
 const SOLVED_MIN_BEFORE: usize = 0;
 const PERMUTE_OPTIONS_BEFORE: bool = false;
 const CHANCE_MAX_BEFORE: f64 = 1.0;
+const CLOSED_ANSWERS_BEFORE: bool = false;
 
 /// A key whose values are not those of the stored configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +95,9 @@ impl Config {
         }
         if stored.pointer("/select/chance_max").is_none() {
             begun.select.chance_max = CHANCE_MAX_BEFORE;
+        }
+        if stored.pointer("/select/closed_answers").is_none() {
+            begun.select.closed_answers = CLOSED_ANSWERS_BEFORE;
         }
         begun
     }

@@ -228,6 +228,7 @@ pub(super) fn reason(reason: SelectionReason) -> &'static str {
         SelectionReason::BelowFloor => "under the floor",
         SelectionReason::Duplicate => "duplicate",
         SelectionReason::BelowKeep => "not top k",
+        SelectionReason::OddAnswer => "odd answer",
         SelectionReason::ByChance => "by chance",
         SelectionReason::AnswerQuota => "answer's share",
         SelectionReason::TooFewTasks => "too few tasks",

@@ -232,6 +232,7 @@ pub(super) fn arm_name(arm: Arm) -> &'static str {
     match arm {
         Arm::Reward => "the loop",
         Arm::Random => "control: random selection",
+        Arm::Format => "control: any answer that can be one",
         Arm::Oracle => "control: selection by gold answers",
         Arm::EasyOnly => "control: labelled easy tasks only",
     }

@@ -20,8 +20,14 @@ use verdicts::Verdicts;
 /// The reward of each trajectory, by row id; one that isn't there has none.
 pub type Rewards = HashMap<i64, Reward>;
 
-/// The probability by chance of each trajectory's vote, by row id.
-pub type Chances = HashMap<i64, f64>;
+/// What answers are worth beyond the reward.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// The probability by chance of each trajectory's vote, by row id.
+    pub chances: HashMap<i64, f64>,
+    /// Row ids of trajectories whose answer such tasks can't have.
+    pub odd: HashSet<i64>,
+}
 
 /// Keeps the best `select.keep` of every task by reward, at most `select.total_max` over all tasks.
 ///
@@ -34,17 +40,19 @@ pub type Chances = HashMap<i64, f64>;
 pub fn by_reward(
     trajectories: &[Trajectory],
     rewards: &Rewards,
-    chances: &Chances,
+    answers: &Answers,
     config: &SelectConfig,
 ) -> Vec<Selection> {
     let mut verdicts = Verdicts::new(trajectories, rewards);
+    verdicts.refuse_odd(&answers.odd);
     let mut kept = Vec::new();
     for best_first in verdicts.rank_tasks().values() {
         let mut places = Places::new(config.keep);
         for &i in best_first {
             let below = verdicts.reward(i).is_none_or(|reward| reward < config.floor);
             let trajectory = verdicts.trajectory(i);
-            let by_chance = || chances.get(&trajectory.id).is_none_or(|&chance| chance > config.chance_max);
+            let by_chance =
+                || answers.chances.get(&trajectory.id).is_none_or(|&chance| chance > config.chance_max);
             let refusal = match below {
                 true => Some(SelectionReason::BelowFloor),
                 false if config.chance_max < 1.0 && by_chance() => Some(SelectionReason::ByChance),
@@ -93,15 +101,18 @@ fn within_share(verdicts: &Verdicts, kept: Vec<usize>, share: f64) -> (Vec<usize
     })
 }
 
-/// Keeps `count` complete trajectories with an answer, drawn without replacement, or all of them if
-/// there are fewer. The verdicts come in order of row id, with ranks by reward where there is one.
+/// Keeps `count` complete trajectories with an answer that isn't among the `odd` ones, drawn without
+/// replacement, or all of them if there are fewer. The verdicts come in order of row id, with ranks
+/// by reward where there is one.
 pub fn at_random(
     trajectories: &[Trajectory],
     rewards: &Rewards,
+    odd: &HashSet<i64>,
     count: usize,
     address: &Address,
 ) -> Vec<Selection> {
     let mut verdicts = Verdicts::new(trajectories, rewards);
+    verdicts.refuse_odd(odd);
     verdicts.rank_tasks();
     for i in shuffled(verdicts.open(), address).into_iter().take(count) {
         verdicts.decide(i, SelectionReason::KeptRandom);

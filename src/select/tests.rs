@@ -11,7 +11,15 @@ use crate::domain::{
 };
 
 fn config(keep: usize, floor: f64, total_max: usize) -> SelectConfig {
-    SelectConfig { keep, floor, total_max, chance_max: 1.0, answer_max: 1.0, tasks_min: 1 }
+    SelectConfig {
+        keep,
+        floor,
+        total_max,
+        chance_max: 1.0,
+        answer_max: 1.0,
+        tasks_min: 1,
+        closed_answers: true,
+    }
 }
 
 fn address() -> Address {
@@ -87,24 +95,31 @@ fn with<T>(candidates: &[Candidate], work: impl FnOnce(&[Trajectory], &Rewards) 
 }
 
 fn by_reward_of(candidates: &[Candidate], config: &SelectConfig) -> Vec<Selection> {
-    by_reward_and_chance(candidates, &Chances::new(), config)
+    by_reward_and_chance(candidates, &Answers::default(), config)
 }
 
 fn by_reward_and_chance(
     candidates: &[Candidate],
-    chances: &Chances,
+    answers: &Answers,
     config: &SelectConfig,
 ) -> Vec<Selection> {
-    with(candidates, |trajectories, rewards| by_reward(trajectories, rewards, chances, config))
+    with(candidates, |trajectories, rewards| by_reward(trajectories, rewards, answers, config))
 }
 
 #[test]
 fn a_vote_that_chance_explains_is_not_kept_and_takes_no_place() {
-    let candidates = [candidate(1, "a", "x", 0.9), candidate(2, "a", "y", 0.8), candidate(3, "b", "z", 0.7)];
-    let chances = Chances::from([(1, 0.06), (2, 0.05)]);
+    let candidates = [
+        candidate(1, "a", "x", 0.9),
+        candidate(2, "a", "y", 0.8),
+        candidate(3, "b", "z", 0.7),
+        candidate(4, "b", "u", 0.9),
+    ];
+    let chances = [(1, 0.06), (2, 0.05)].into();
+    let answers = Answers { chances, odd: [4].into() };
     let config = SelectConfig { chance_max: 0.05, ..config(1, 0.0, 9) };
-    let expected = [(1, Some(1), "by_chance"), (2, Some(2), "kept"), (3, Some(1), "by_chance")];
-    assert_eq!(table(&by_reward_and_chance(&candidates, &chances, &config)), expected);
+    let expected =
+        [(1, Some(1), "by_chance"), (2, Some(2), "kept"), (3, Some(1), "by_chance"), (4, None, "odd_answer")];
+    assert_eq!(table(&by_reward_and_chance(&candidates, &answers, &config)), expected);
 }
 
 #[test]
@@ -134,7 +149,9 @@ fn no_answer_has_more_than_its_share() {
 }
 
 fn at_random_of(candidates: &[Candidate], count: usize, address: &Address) -> Vec<Selection> {
-    with(candidates, |trajectories, rewards| at_random(trajectories, rewards, count, address))
+    with(candidates, |trajectories, rewards| {
+        at_random(trajectories, rewards, &HashSet::new(), count, address)
+    })
 }
 
 fn by_gold_of(

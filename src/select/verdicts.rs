@@ -1,7 +1,7 @@
 //! The verdicts of selection on a set of trajectories, as they are decided one by one.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Rewards;
 use crate::domain::{Selection, SelectionReason, Trajectory};
@@ -42,6 +42,15 @@ impl<'t> Verdicts<'t> {
     /// The reward as a number that can be ranked.
     pub(super) fn reward(&self, i: usize) -> Option<f64> {
         self.rewards[i]
+    }
+
+    /// Decides open trajectories whose answer can't be one.
+    pub(super) fn refuse_odd(&mut self, odd: &HashSet<i64>) {
+        for i in self.open() {
+            if odd.contains(&self.trajectories[i].id) {
+                self.decide(i, SelectionReason::OddAnswer);
+            }
+        }
     }
 
     /// Trajectories without a reason yet.

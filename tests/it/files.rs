@@ -124,7 +124,7 @@ fn choices_without_solutions_are_practised_without_replay() {
             .to_string()
     };
     fs::write(sandbox.path().join("q.jsonl"), (0..120).map(row).collect::<Vec<_>>().join("\n")).unwrap();
-    let settings = ["tasks.file=q.jsonl", "rollout.temperature=0.3", "select.floor=0"];
+    let settings = ["tasks.file=q.jsonl", "rollout.temperature=0.3", "select.floor=0", "select.chance_max=1"];
     let said = run(&sandbox, &settings);
     assert!(said.contains("2 updates on") && said.contains("kept and 0 easy"), "{said}");
     assert!(!said.contains("on 0 kept"), "{said}");

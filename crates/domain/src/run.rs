@@ -17,11 +17,20 @@ pub enum Arm {
     /// As many trajectories as the loop proper keeps, from those whose answer is right. Reads gold
     /// answers.
     Oracle,
+    /// As many trajectories as the loop proper keeps, drawn at random from those with an answer that
+    /// can be one.
+    Format,
     /// Trains only on the labelled easy tasks.
     EasyOnly,
 }
 
-named_enum!(Arm { Reward => "reward", Random => "random", Oracle => "oracle", EasyOnly => "easy-only" });
+named_enum!(Arm {
+    Reward => "reward",
+    Random => "random",
+    Oracle => "oracle",
+    Format => "format",
+    EasyOnly => "easy-only",
+});
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +81,7 @@ impl Phase {
         match (iteration, arm) {
             (0, _) => &[Evaluate],
             (_, Arm::Reward) => &[Bootstrap, Rollout, Critique, Select, Train, Evaluate, Promote],
-            (_, Arm::Random | Arm::Oracle) => &[Rollout, Select, Train, Evaluate, Promote],
+            (_, Arm::Random | Arm::Oracle | Arm::Format) => &[Rollout, Select, Train, Evaluate, Promote],
             (_, Arm::EasyOnly) => &[Train, Evaluate, Promote],
         }
     }

@@ -284,6 +284,8 @@ pub enum SelectionReason {
     Truncated,
     /// No answer could be read.
     NoAnswer,
+    /// The labelled tasks have a closed set of answers, and its own is none of them.
+    OddAnswer,
     /// Its reward is below `select.floor`.
     BelowFloor,
     /// The same text as a kept trajectory of the same task and variant.
@@ -311,6 +313,7 @@ named_enum!(SelectionReason {
     Unscorable => "unscorable",
     Truncated => "truncated",
     NoAnswer => "no_answer",
+    OddAnswer => "odd_answer",
     BelowFloor => "below_floor",
     Duplicate => "duplicate",
     BelowKeep => "below_keep",

@@ -216,6 +216,7 @@ fn kept_by(arm: Arm, formula: &str) -> String {
     match arm {
         Arm::Reward => format!("the reward {}, which reads no gold answer of a practice task", code(formula)),
         Arm::Random => "chance".to_owned(),
+        Arm::Format => "having an answer at all".to_owned(),
         Arm::Oracle => {
             "gold answers of the practice tasks: this arm shows what perfect scores would give".to_owned()
         }
@@ -227,7 +228,7 @@ fn labels(arm: Arm, config: &serde_json::Value) -> String {
     let replays = config["train"]["replay"].as_f64().is_none_or(|share| share > 0.0);
     let practice = match arm {
         Arm::Oracle => "gold answers of the practice tasks chose what was trained on",
-        Arm::Reward | Arm::Random => "label-free on the practice tasks",
+        Arm::Reward | Arm::Random | Arm::Format => "label-free on the practice tasks",
         Arm::EasyOnly => "no practice task was used",
     };
     let easy = match (arm, replays) {
@@ -293,7 +294,7 @@ mod tests {
             let text = labels(arm, &config);
             assert_eq!(
                 text.contains("label-free"),
-                matches!(arm, Arm::Reward | Arm::Random),
+                matches!(arm, Arm::Reward | Arm::Random | Arm::Format),
                 "{arm}: {text}"
             );
             assert_eq!(text.contains("taught the critique head"), arm == Arm::Reward, "{arm}: {text}");

@@ -1,4 +1,4 @@
-//! Multiple choice with its options in another order, lettered anew.
+//! Multiple choice with its options in another order, under new letters.
 //!
 //! A question that isn't clearly a stem with options below it stays as it is, and so does one whose
 //! options point to others ("both A and C", "none of the above"): moving those changes what they
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::super::draw;
 use crate::domain::Address;
 
-/// Words of options whose meaning hangs on where they stand.
+/// Words of options whose meaning depends on where they stand.
 const POINTING: [&str; 8] =
     ["above", "below", "both", "neither", "preceding", "previous", "following", "options"];
 

@@ -1,15 +1,18 @@
 //! Selection: which of the iteration's trajectories are trained on, with the reason for each.
 
+use std::collections::{HashMap, HashSet};
+
 use anyhow::{Context, Result};
 
 use super::PhaseOutcome;
 use crate::domain::{
-    Address, Alarm, AlarmAction, AlarmRule, Arm, Phase, Purpose, Score, Selection, SelectionReason,
-    Trajectory,
+    Address, Alarm, AlarmAction, AlarmRule, Arm, Phase, Purpose, Score, Selection, SelectionReason, Split,
+    Task, Trajectory,
 };
+use crate::eval::Readable;
 use crate::improve::run::Session;
 use crate::score;
-use crate::select::{self, Chances};
+use crate::select::{self, Answers, SelectConfig};
 use crate::store::StoredTree;
 
 pub(in crate::improve) async fn run(session: &mut Session<'_>, iteration: u32) -> Result<PhaseOutcome> {
@@ -47,11 +50,20 @@ async fn select(session: &Session<'_>, iteration: u32, trees: &[StoredTree]) -> 
     let address = Address::new(session.run.config.run.seed, Purpose::Selection, iteration, "", &[]);
     let rewards = session.run.store.rewards(session.run.id, iteration).await?;
     let trajectories = session.run.trajectories(trees)?;
+    let labelled = session.run.tasks(Split::Easy).iter().chain(session.run.tasks(Split::Anchor));
+    let odd = || odd(config, labelled, &trajectories);
     match session.run.arm {
-        Arm::Reward => Ok(select::by_reward(&trajectories, &rewards, &chances(&trajectories), config)),
+        Arm::Reward => {
+            let answers = Answers { chances: chances(&trajectories), odd: odd() };
+            Ok(select::by_reward(&trajectories, &rewards, &answers, config))
+        }
         Arm::Random => {
             let count = budget(session, iteration).await?;
-            Ok(select::at_random(&trajectories, &rewards, count, &address))
+            Ok(select::at_random(&trajectories, &rewards, &HashSet::new(), count, &address))
+        }
+        Arm::Format => {
+            let count = budget(session, iteration).await?;
+            Ok(select::at_random(&trajectories, &rewards, &odd(), count, &address))
         }
         Arm::Oracle => {
             let count = budget(session, iteration).await?;
@@ -62,9 +74,23 @@ async fn select(session: &Session<'_>, iteration: u32, trees: &[StoredTree]) -> 
 }
 
 /// How well chance explains the vote of each trajectory that has an answer.
-fn chances(trajectories: &[Trajectory]) -> Chances {
+fn chances(trajectories: &[Trajectory]) -> HashMap<i64, f64> {
     let chance = |(t, score): (&Trajectory, Score)| Some((t.id, score.value.ok()?));
     trajectories.iter().zip(score::chances(trajectories)).filter_map(chance).collect()
+}
+
+/// The trajectories whose answer is none that such tasks have, as far as the labelled ones show.
+fn odd<'t>(
+    config: &SelectConfig,
+    labelled: impl Iterator<Item = &'t Task>,
+    trajectories: &[Trajectory],
+) -> HashSet<i64> {
+    if !config.closed_answers {
+        return HashSet::new();
+    }
+    let readable = Readable::of(labelled);
+    let is_odd = |t: &&Trajectory| t.answer().is_some() && !readable.is(t.answer());
+    trajectories.iter().filter(is_odd).map(|t| t.id).collect()
 }
 
 /// The commonest reason of what could have been kept.
@@ -73,6 +99,7 @@ fn why(selections: &[Selection]) -> String {
         (SelectionReason::TooFewTasks, "fewer than select.tasks_min tasks had any"),
         (SelectionReason::ByChance, "most votes are as high by chance, see select.chance_max"),
         (SelectionReason::BelowFloor, "most rewards are below select.floor"),
+        (SelectionReason::OddAnswer, "most answers are none of the labelled tasks' answers"),
         (SelectionReason::NoAnswer, "most have no answer that can be read"),
         (SelectionReason::Truncated, "most were cut off, see rollout.tokens_max"),
     ];

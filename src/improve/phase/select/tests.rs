@@ -83,7 +83,8 @@ fn kept(config: &Config, tasks: &[Task], trees: &[Tree]) -> (f64, usize) {
         .collect();
     let votes = score::votes(&trajectories);
     let rewards = trajectories.iter().zip(&votes).map(|(t, vote)| (t.id, vote.value)).collect();
-    let selections = select::by_reward(&trajectories, &rewards, &chances(&trajectories), &config.select);
+    let answers = Answers { chances: chances(&trajectories), ..Answers::default() };
+    let selections = select::by_reward(&trajectories, &rewards, &answers, &config.select);
     let highest = votes.iter().filter_map(|vote| vote.value.ok()).fold(0.0, f64::max);
     (highest, selections.iter().filter(|s| s.reason.is_kept()).count())
 }
