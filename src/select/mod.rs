@@ -9,7 +9,7 @@ mod places;
 mod settings;
 mod verdicts;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub use settings::SelectConfig;
 
@@ -29,12 +29,20 @@ pub struct Answers {
     pub odd: HashSet<i64>,
 }
 
+impl Answers {
+    /// 1 where nothing is known.
+    fn chance(&self, trajectory: i64) -> f64 {
+        self.chances.get(&trajectory).copied().unwrap_or(1.0)
+    }
+}
+
 /// Keeps the best `select.keep` of every task by reward, at most `select.total_max` over all tasks.
 ///
 /// Within a task equal rewards are ranked by row id. A trajectory below `select.floor`, one whose
-/// vote is as probable by chance as `select.chance_max` or more so, and one with the text of a better
-/// one of the same task and variant is not kept and takes no place. No answer has more than
-/// `select.answer_max` of what is kept. When the total is too large the best rewards stay; among
+/// vote may be chance, and one with the text of a better one of the same task and variant is not kept
+/// and takes no place. Votes are chance beyond the point at which more than `select.chance_max` of the
+/// tasks with a better one are expected to be chance (Benjamini & Hochberg 1995). No answer has more
+/// than `select.answer_max` of what is kept. When the total is too large the best rewards stay; among
 /// equal ones those ranked higher in their task. If fewer than `select.tasks_min` tasks are left,
 /// nothing is kept. The verdicts come in order of row id.
 pub fn by_reward(
@@ -46,16 +54,16 @@ pub fn by_reward(
     let mut verdicts = Verdicts::new(trajectories, rewards);
     verdicts.refuse_odd(&answers.odd);
     let mut kept = Vec::new();
-    for best_first in verdicts.rank_tasks().values() {
+    let ranked = verdicts.rank_tasks();
+    let chance_max = chance_max(&verdicts, &ranked, answers, config);
+    for best_first in ranked.values() {
         let mut places = Places::new(config.keep);
         for &i in best_first {
-            let below = verdicts.reward(i).is_none_or(|reward| reward < config.floor);
+            let below = is_below(&verdicts, i, config);
             let trajectory = verdicts.trajectory(i);
-            let by_chance =
-                || answers.chances.get(&trajectory.id).is_none_or(|&chance| chance > config.chance_max);
             let refusal = match below {
                 true => Some(SelectionReason::BelowFloor),
-                false if config.chance_max < 1.0 && by_chance() => Some(SelectionReason::ByChance),
+                false if answers.chance(trajectory.id) > chance_max => Some(SelectionReason::ByChance),
                 false => places.take(&trajectory),
             };
             match refusal {
@@ -81,6 +89,28 @@ pub fn by_reward(
         verdicts.decide(i, reason);
     }
     verdicts.into_selections(SelectionReason::Unscorable)
+}
+
+fn is_below(verdicts: &Verdicts, i: usize, config: &SelectConfig) -> bool {
+    verdicts.reward(i).is_none_or(|reward| reward < config.floor)
+}
+
+/// The highest chance with which a trajectory may be kept.
+fn chance_max(
+    verdicts: &Verdicts,
+    ranked: &BTreeMap<&str, Vec<usize>>,
+    answers: &Answers,
+    config: &SelectConfig,
+) -> f64 {
+    if config.chance_max >= 1.0 {
+        return 1.0;
+    }
+    let least = |members: &Vec<usize>| {
+        let open = members.iter().filter(|&&i| !is_below(verdicts, i, config));
+        open.map(|&i| answers.chance(verdicts.trajectory(i).id)).min_by(f64::total_cmp)
+    };
+    let best: Vec<f64> = ranked.values().filter_map(least).collect();
+    stats::discovered(&best, verdicts.tasks(), config.chance_max).unwrap_or(-1.0)
 }
 
 /// Divides what may be kept, best first, so that no answer has more than `share` of the first part,

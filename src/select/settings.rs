@@ -11,7 +11,7 @@ pub struct SelectConfig {
     pub keep: usize,
     pub floor: f64,
     pub total_max: usize,
-    /// Highest probability of the agreement by chance.
+    /// Largest share of the tasks with something to keep whose agreement may be chance.
     pub chance_max: f64,
     /// Largest share of what is kept that has one answer.
     pub answer_max: f64,

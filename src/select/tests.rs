@@ -116,10 +116,29 @@ fn a_vote_that_chance_explains_is_not_kept_and_takes_no_place() {
     ];
     let chances = [(1, 0.06), (2, 0.05)].into();
     let answers = Answers { chances, odd: [4].into() };
-    let config = SelectConfig { chance_max: 0.05, ..config(1, 0.0, 9) };
+    let config = SelectConfig { chance_max: 0.1, ..config(1, 0.0, 9) };
     let expected =
         [(1, Some(1), "by_chance"), (2, Some(2), "kept"), (3, Some(1), "by_chance"), (4, None, "odd_answer")];
     assert_eq!(table(&by_reward_and_chance(&candidates, &answers, &config)), expected);
+}
+
+/// The rate is one over tasks: the more of them agree, the less improbable each may be.
+#[test]
+fn more_agreeing_tasks_allow_higher_chances() {
+    let tasks = ["a", "b", "c", "d"];
+    let kept = |chances: &[f64]| {
+        let candidates: Vec<Candidate> = (0..4).map(|i| candidate(i as i64, tasks[i], "x", 0.9)).collect();
+        let chances = chances.iter().enumerate().map(|(i, &chance)| (i as i64, chance)).collect();
+        let config = SelectConfig { chance_max: 0.2, ..config(1, 0.0, 9) };
+        let answers = Answers { chances, odd: HashSet::new() };
+        let selections = by_reward_and_chance(&candidates, &answers, &config);
+        selections.iter().filter(|s| s.reason.is_kept()).count()
+    };
+    assert_eq!(kept(&[0.05, 0.5, 0.5, 0.5]), 1);
+    assert_eq!(kept(&[0.06, 0.5, 0.5, 0.5]), 0);
+    assert_eq!(kept(&[0.15, 0.15, 0.15, 0.5]), 3);
+    assert_eq!(kept(&[0.2; 4]), 4);
+    assert_eq!(kept(&[]), 0, "what isn't known is chance");
 }
 
 #[test]

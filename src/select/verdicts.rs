@@ -44,6 +44,11 @@ impl<'t> Verdicts<'t> {
         self.rewards[i]
     }
 
+    /// How many tasks the trajectories are of.
+    pub(super) fn tasks(&self) -> usize {
+        self.trajectories.iter().map(|t| t.task.id.as_str()).collect::<HashSet<_>>().len()
+    }
+
     /// Decides open trajectories whose answer can't be one.
     pub(super) fn refuse_odd(&mut self, odd: &HashSet<i64>) {
         for i in self.open() {

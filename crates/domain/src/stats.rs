@@ -148,6 +148,23 @@ pub fn binomial_tail(k: usize, n: usize, p: f64) -> f64 {
     tail.min(1.0)
 }
 
+/// The largest p-value that is a discovery if at most the share `rate` of the discoveries may be
+/// false (Benjamini & Hochberg 1995), of `tests` tests whose smallest p-values are given; `None` if
+/// there is no discovery.
+///
+/// # Panics
+/// If there are more p-values than tests.
+pub fn discovered(p_values: &[f64], tests: usize, rate: f64) -> Option<f64> {
+    assert!(p_values.len() <= tests, "{} p-values of {tests} tests", p_values.len());
+    let mut rising = p_values.to_vec();
+    rising.sort_by(f64::total_cmp);
+    let places = rising.iter().enumerate().rev();
+    let found = places
+        .map(|(i, &p)| (p, p * tests as f64 / (i + 1) as f64))
+        .find(|&(_, false_share)| false_share <= rate);
+    found.map(|(p, _)| p)
+}
+
 /// The smallest change of a share that a paired two-sided test of `n` pairs shows with this power,
 /// if `discordant` of the pairs differ (normal approximation).
 pub fn detectable_change(n: usize, discordant: f64, confidence: f64, power: f64) -> f64 {

@@ -197,3 +197,17 @@ fn binomial_tails_are_those_of_the_distribution() {
         (1.0, 0.0, 1.0)
     );
 }
+
+/// The fifteen p-values of Benjamini & Hochberg's example (1995, section 3.2): at 0.05 the four
+/// smallest are discoveries.
+#[test]
+fn discoveries_are_those_of_the_published_example() {
+    let p = [
+        0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719,
+        0.6528, 0.7590, 1.0,
+    ];
+    assert_eq!(discovered(&p, 15, 0.05), Some(0.0095));
+    assert_eq!(discovered(&p[..3], 15, 0.05), Some(0.0019), "tests that are left out were no discoveries");
+    assert_eq!(discovered(&[0.5, 0.2], 2, 0.05), None);
+    assert_eq!(discovered(&[], 9, 0.5), None);
+}
