@@ -1,7 +1,8 @@
 //! How much a run will do, from its configuration, and how long that takes at the probe's rates.
 
 use super::probe::Rates;
-use crate::config::{Config, TaskSource};
+use crate::config::Config;
+use crate::data::Variants;
 use crate::domain::{Split, Strategy, Task};
 
 /// Tokens of a typical thought.
@@ -42,10 +43,10 @@ impl Forecast {
             false => 0.0,
         };
         let referred = if config.reference.model.is_empty() { 0.0 } else { rollouts };
-        // Only the built-in tasks have variants: other words to ask in, and to reread under.
-        let (prompts, rereads) = match config.tasks.kind {
-            TaskSource::File => (rollout.tasks as f64, 0.0),
-            _ => (asked, rollouts * f64::from(config.critic.rereads)),
+        // Variants are other words to ask in, and to reread under.
+        let (prompts, rereads) = match Variants::new(&config.tasks).exist_for(tasks.iter()) {
+            true => (asked, rollouts * f64::from(config.critic.rereads)),
+            false => (rollout.tasks as f64, 0.0),
         };
         let graded = bootstrap * (1.0 - corrupted) + anchors;
         // The base policy is measured, too.
@@ -122,15 +123,16 @@ mod tests {
         ("critic.rereads", "2"),
     ];
 
-    fn forecast(more: &[(&str, &str)]) -> Forecast {
+    fn forecast(more: &[(&str, &str)], kind: TaskKind) -> Forecast {
         let set: Vec<_> = SET.iter().chain(more).map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let tasks = [Split::Easy, Split::Anchor, Split::Train, Split::Gate, Split::HeldOut, Split::HeldOut];
-        Forecast::of(&Config::load(None, &set).unwrap(), &tasks.map(task))
+        let tasks = tasks.map(|split| Task { kind, ..task(split) });
+        Forecast::of(&Config::load(None, &set).unwrap(), &tasks)
     }
 
     #[test]
     fn a_run_measures_the_base_and_every_candidate() {
-        let plain = forecast(&[]);
+        let plain = forecast(&[], TaskKind::Relations);
         // 2 iterations of 60 rollouts; 3 measurements of 3 greedy and 8 sampled attempts; 20 drawn for the head (no
         // solution can be corrupted), 1 anchor.
         assert_eq!(plain.drawn, 2.0 * 60.0 + 3.0 * 11.0 + 20.0 + 1.0);
@@ -139,10 +141,10 @@ mod tests {
         assert_eq!(plain.read, 2.0 * 120.0 + 21.0);
         assert_eq!(plain.updates, 14.0);
         assert_eq!(plain.stored_bytes(8.0), 700 * 174);
-        let file = forecast(&[("tasks.kind", "file"), ("tasks.file", "f")]);
-        assert_eq!(file.read, 21.0, "tasks of files have no variants to be reread under");
+        let file = forecast(&[("tasks.kind", "file"), ("tasks.file", "f")], TaskKind::Number);
+        assert_eq!(file.read, 21.0, "these have no variants to be reread under");
         assert_eq!(file.prompts, 2.0 * 10.0 + 3.0 * 5.0 + 2.0, "and each is asked in the same words");
-        let tree = forecast(&[("rollout.strategy", "tot")]);
+        let tree = forecast(&[("rollout.strategy", "tot")], TaskKind::Relations);
         assert!(tree.drawn > 3.0 * plain.drawn, "{tree:?}");
     }
 
