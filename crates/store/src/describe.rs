@@ -10,7 +10,8 @@ use super::open::MIGRATIONS;
 pub const BOOKKEEPING_TABLE: &str = "_sqlx_migrations";
 
 /// Comments of migrations in other words. A migration that stores have applied can't be edited.
-const REWORDED: [(&str, &str); 13] = [
+const REWORDED: [(&str, &str); 14] = [
+    ("reward, random, oracle, easy-only", "reward, format, random, oracle, easy-only"),
     ("or of a control arm beside it", "or of one of its control arms"),
     ("the arm and its how-manieth run, e.g. 'reward/1'", "the arm and its ordinal, e.g. 'reward/1'"),
     ("that results hang on", "that results depend on"),

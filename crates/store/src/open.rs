@@ -22,11 +22,12 @@ const APPLICATION_ID: i64 = 0x6175_7469;
 
 /// Every file of `migrations/`: its number, its name and its SQL. It is a list because the macro
 /// that reads the folder builds sqlx and SQLite a second time, for the compiler.
-pub(super) const MIGRATIONS: [(i64, &str, &str); 4] = [
+pub(super) const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "ground state", include_str!("../../../migrations/0001_ground_state.sql")),
     (2, "views and search", include_str!("../../../migrations/0002_views_and_search.sql")),
     (3, "specs losses alarms", include_str!("../../../migrations/0003_specs_losses_alarms.sql")),
     (4, "views for tools", include_str!("../../../migrations/0004_views_for_tools.sql")),
+    (5, "chance of a vote", include_str!("../../../migrations/0005_chance_of_a_vote.sql")),
 ];
 
 /// The schema this program writes: how many migrations it knows.

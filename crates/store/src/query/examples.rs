@@ -48,7 +48,7 @@ pub const EXAMPLES: &[Example] = &[
     Example {
         name: "scores",
         about: "the scores of the best-rewarded trajectories, next to each other",
-        sql: "SELECT id, reward, head, vote, reread, logprob_mean FROM trajectory_scores ORDER BY reward DESC LIMIT 10",
+        sql: "SELECT id, reward, head, vote, chance, reread, logprob_mean FROM trajectory_scores ORDER BY reward DESC LIMIT 10",
     },
     Example {
         name: "hard_tasks",
