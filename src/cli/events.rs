@@ -61,6 +61,13 @@ enum Line<'a, R = ()> {
         heldout: usize,
         dir: &'a str,
     },
+    Planned {
+        iteration: u32,
+        tasks: u32,
+        seconds: f64,
+        left_seconds: f64,
+        iterations: u32,
+    },
     Phase {
         iteration: u32,
         phase: Phase,
@@ -147,6 +154,7 @@ impl<R> Line<'_, R> {
         match self {
             Self::Message { event, .. } => event,
             Self::Started { .. } => "started",
+            Self::Planned { .. } => "planned",
             Self::Phase { .. } => "phase",
             Self::Progress { .. } => "progress",
             Self::PhaseDone { .. } => "phase_done",
@@ -176,6 +184,9 @@ impl State {
                     heldout: plan.heldout,
                     dir: &plan.dir,
                 }
+            }
+            &Event::Planned { iteration, tasks, seconds, left_seconds, iterations } => {
+                Line::Planned { iteration, tasks, seconds, left_seconds, iterations }
             }
             Event::PhaseStarted { iteration, phase, units } => {
                 let (iteration, phase, units, now) = (*iteration, *phase, *units, Instant::now());

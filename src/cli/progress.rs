@@ -51,6 +51,8 @@ struct State {
     /// How long each finished iteration took.
     took: Vec<f64>,
     iteration_began: Instant,
+    /// When a run with hours ends.
+    ends: Option<Instant>,
 }
 
 /// The bars of a terminal: the phase's, and the whole run's below it.
@@ -126,6 +128,7 @@ impl Progress {
             last_line: now,
             took: Vec::new(),
             iteration_began: now,
+            ends: None,
         };
         Self { state: Mutex::new(state), shows }
     }
@@ -147,6 +150,9 @@ impl Progress {
         match event {
             Event::Waiting { message } => state.line(&message),
             Event::Started { run, arm, resumed, plan } => state.start(run, arm, resumed, plan),
+            Event::Planned { iteration, tasks, seconds, left_seconds, iterations } => {
+                state.planned(iteration, tasks, (seconds, left_seconds), iterations)
+            }
             Event::PhaseStarted { iteration, phase, units } => state.begin(iteration, phase, units),
             Event::Part { part } => state.part(part),
             Event::Advanced { units } => state.advance(units),
@@ -164,6 +170,7 @@ impl State {
     fn start(&mut self, run: i64, arm: Arm, resumed: bool, plan: Plan) {
         self.clear();
         (self.began, self.iteration_began, self.took) = (Instant::now(), Instant::now(), Vec::new());
+        self.ends = None;
         let arm = if arm == Arm::Reward { String::new() } else { format!(" · control arm {arm}") };
         let verb = if resumed { " · resumed" } else { "" };
         note(&format!(
@@ -180,6 +187,20 @@ impl State {
             self.bars = Some(Bars::new());
             self.show();
         }
+    }
+
+    /// A run with hours planned an iteration.
+    fn planned(&mut self, iteration: u32, tasks: u32, (seconds, left): (f64, f64), iterations: u32) {
+        self.plan.iterations = iterations;
+        self.ends = Some(Instant::now() + Duration::from_secs_f64(left.max(0.0)));
+        let more = match iterations - iteration {
+            0 => "the last iteration".to_owned(),
+            n => format!("{n} more after it"),
+        };
+        let (seconds, left) = (brief(seconds), brief(left));
+        let line =
+            format!("{iteration:>3} plan              {tasks} tasks, about {seconds} of {left}; {more}");
+        self.line(&line);
     }
 
     fn begin(&mut self, iteration: u32, phase: Phase, units: u64) {
@@ -263,6 +284,9 @@ impl State {
 
     /// Seconds until the run is done, from the iterations that are; `None` before the first is.
     fn total_left(&self) -> Option<f64> {
+        if let Some(ends) = self.ends {
+            return Some(ends.saturating_duration_since(Instant::now()).as_secs_f64());
+        }
         let (mean, work) = (self.mean()?, self.phase.as_ref()?);
         let whole = f64::from(self.plan.iterations.saturating_sub(work.iteration));
         Some(whole * mean + (mean - self.iteration_seconds()).max(0.0))

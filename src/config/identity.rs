@@ -99,7 +99,32 @@ impl Config {
         if stored.pointer("/select/closed_answers").is_none() {
             begun.select.closed_answers = CLOSED_ANSWERS_BEFORE;
         }
+        begun.keep_planned(&stored);
         begun
+    }
+
+    /// Takes what a run with hours planned from its stored configuration, wherever the same is asked
+    /// for as then.
+    fn keep_planned(&mut self, stored: &Value) {
+        let asked = stored.pointer("/run/asked").and_then(Value::as_object);
+        for (key, then) in asked.into_iter().flatten() {
+            let now = self.run.asked.get(key).copied().or_else(|| self.planned(key).map(|value| *value));
+            let (Some(then), Some(now)) = (then.as_u64(), now) else { continue };
+            let chosen = stored.pointer(&format!("/{}", key.replace('.', "/"))).and_then(Value::as_u64);
+            if let (true, Some(chosen), Some(value)) = (then == now as u64, chosen, self.planned(key)) {
+                *value = chosen as usize;
+                self.run.asked.insert(key.clone(), now);
+            }
+        }
+    }
+
+    /// A key that a plan for the run's hours chooses a value for.
+    pub fn planned(&mut self, key: &str) -> Option<&mut usize> {
+        match key {
+            "tasks.measured_max" => Some(&mut self.tasks.measured_max),
+            "eval.sampled_tasks" => Some(&mut self.eval.sampled_tasks),
+            _ => None,
+        }
     }
 
     /// Where this configuration is not that of the run that stored `stored`; empty if the run can be resumed with it.
@@ -213,6 +238,24 @@ mod tests {
         let begun = config.as_begun(&stored.to_string());
         assert_eq!((begun.train.epochs_max, begun.gate.solved_min), (0.0, 0));
         assert_eq!((begun.train.steps, begun.differences(&stored.to_string())), (7, vec![]));
+    }
+
+    #[test]
+    fn what_was_planned_for_the_hours_stays_until_something_else_is_asked_for() {
+        let given = load(&[("run.hours", "2")]);
+        let mut planned = given.clone();
+        for (key, value) in [("tasks.measured_max", 40), ("eval.sampled_tasks", 20)] {
+            let asked = std::mem::replace(planned.planned(key).unwrap(), value);
+            planned.run.asked.insert(key.into(), asked);
+        }
+        let stored = planned.to_json();
+        assert!(!given.differences(&stored).is_empty());
+        assert_eq!(given.as_begun(&stored), planned);
+        assert_eq!(planned.as_begun(&stored), planned, "also by a process that planned the same");
+        let other = load(&[("eval.sampled_tasks", "50")]).as_begun(&stored);
+        let found = other.differences(&stored);
+        assert_eq!(found.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(), ["eval.sampled_tasks"]);
+        assert!(Config::load(None, &[("run.asked".into(), "{}".into())]).is_err(), "it is no key of a user");
     }
 
     #[test]

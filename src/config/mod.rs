@@ -10,6 +10,7 @@ mod keys;
 mod paths;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -63,10 +64,14 @@ pub struct RunConfig {
     pub dir: String,
     pub seed: u64,
     pub iterations: u32,
+    pub hours: f64,
     pub device: String,
     pub threads: usize,
     pub wall_clock_max_s: u64,
     pub disk_max_mib: u64,
+    /// What was configured in the place of what a plan chose for the run's hours. No key of a file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub asked: BTreeMap<String, usize>,
 }
 
 /// The section `[gate]`.

@@ -31,6 +31,9 @@ impl Config {
         // SQLite integers are signed: a larger seed could not be stored as it is.
         check(run.seed <= i64::MAX as u64, "run.seed", &run.seed, "at most 9223372036854775807");
         check((1..=1000).contains(&run.iterations), "run.iterations", &run.iterations, "1 to 1000");
+        check(run.hours >= 0.0 && run.hours.is_finite(), "run.hours", &run.hours, "0 or more");
+        let limit = run.wall_clock_max_s as f64 / 3600.0;
+        check(run.hours <= limit, "run.hours", &run.hours, "more than run.wall_clock_max_s allows; raise it");
         check(run.threads <= 1024, "run.threads", &run.threads, "at most 1024; 0 uses every core");
         check(run.wall_clock_max_s > 0, "run.wall_clock_max_s", &run.wall_clock_max_s, "at least 1 second");
         check(run.disk_max_mib > 0, "run.disk_max_mib", &run.disk_max_mib, "at least 1 MiB");

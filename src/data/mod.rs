@@ -33,7 +33,7 @@ const ATTEMPTS_MAX: u32 = 1000;
 pub struct Dataset {
     /// All tasks of all splits, easy ones first.
     pub tasks: Vec<Task>,
-    /// Empty for built-in tasks.
+    /// Of built-in tasks only what `tasks.measured_max` removed.
     pub report: Report,
 }
 
@@ -44,11 +44,15 @@ pub struct Dataset {
 /// If a file has unusable rows (all of them are listed), if a level has too few different tasks, or
 /// if two splits share a question.
 pub fn dataset(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<Dataset> {
-    let (tasks, report) = match cfg.kind {
+    let (mut tasks, mut report) = match cfg.kind {
         TaskSource::File => files::read(cfg, files)?,
         _ => (built_in(cfg)?, Report::default()),
     };
     check_contamination(&tasks)?;
+    report.unmeasured = files::capped(&mut tasks, cfg.seed, |split| match split {
+        Split::Gate | Split::HeldOut => cfg.measured_max,
+        _ => 0,
+    });
     Ok(Dataset { tasks, report })
 }
 

@@ -160,6 +160,8 @@ pub struct TasksConfig {
     pub permute_options: bool,
     pub variants: Vec<VariantForm>,
     pub split_max: usize,
+    /// Most gate tasks, and most held-out tasks.
+    pub measured_max: usize,
     pub overlap_words: usize,
     pub seed: u64,
     /// Lowest and highest level, both included.

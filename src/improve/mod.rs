@@ -23,7 +23,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use self::phase::{PhaseOutcome, bootstrap, critique, evaluate, promote, rollout, select, train};
-use self::run::Session;
+use self::run::{Next, Session};
 use crate::config::Config;
 use crate::domain::{Arm, Phase, RunState, next_phase};
 use crate::policy::PolicyKind;
@@ -54,8 +54,15 @@ async fn as_begun(config: &Config) -> Config {
 pub async fn run(host: &Host<'_>, config: &Config, kind: PolicyKind, arm: Arm) -> Result<Outcome> {
     let config = &as_begun(config).await;
     let mut session = Session::open(host, config, kind, arm).await?;
-    while let Some((iteration, phase)) = next_phase(&session.run.progress().await?) {
-        if let Some(reason) = session.limits.reached()? {
+    loop {
+        let Some((iteration, phase)) = next_phase(&session.run.progress().await?) else {
+            match session.plan_next().await? {
+                Next::Iteration => continue,
+                Next::End => return session.finish().await,
+                Next::TooShort(reason) => return session.stop(reason).await,
+            }
+        };
+        if let Some(reason) = session.pause().await? {
             return session.stop(reason).await;
         }
         let began = (host.seconds)();
@@ -78,5 +85,4 @@ pub async fn run(host: &Host<'_>, config: &Config, kind: PolicyKind, arm: Arm) -
         };
         session.finish_phase(iteration, phase, began, note).await?;
     }
-    session.finish().await
 }

@@ -1,16 +1,18 @@
 //! Runs within this process, for the tests of the loop and of its parts.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
 use super::run::Session;
-use super::{Event, Host, Outcome, run};
+use super::{Event, Host, Outcome, STORE_FILE, run};
 use crate::config::Config;
 use crate::domain::{Alarm, AlarmAction, AlarmRule, Arm, Phase, RunState};
 use crate::policy::PolicyKind;
+use crate::store::Store;
 
 /// A loop of one iteration that takes a moment.
 const SMALL: &[(&str, &str)] = &[
@@ -34,6 +36,8 @@ pub(super) struct World {
     pub config: Config,
     pub stop: AtomicBool,
     clock: Arc<AtomicU64>,
+    /// Seconds that pass when a phase begins.
+    pub phase_seconds: Arc<AtomicU64>,
     events: Arc<Mutex<Vec<Event>>>,
     now: Box<dyn Fn() -> String + Send + Sync>,
     seconds: Box<dyn Fn() -> f64 + Send + Sync>,
@@ -50,16 +54,24 @@ impl World {
         let all: Vec<_> = all.chain([("run.dir".to_owned(), folder)]).collect();
         let (clock, events) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (ticking, watching) = (clock.clone(), events.clone());
+        let phase_seconds = Arc::new(AtomicU64::new(0));
+        let (each, passing) = (phase_seconds.clone(), clock.clone());
         Self {
             _dir: dir,
             config: Config::load(None, &all).unwrap(),
             stop: AtomicBool::new(false),
             clock,
+            phase_seconds,
             events,
             now: Box::new(|| "2026-01-01T00:00:00Z".to_owned()),
             seconds: Box::new(move || ticking.load(Ordering::Relaxed) as f64),
             memory_free: Box::new(|| None),
-            on_event: Box::new(move |event| watching.lock().unwrap().push(event)),
+            on_event: Box::new(move |event| {
+                if matches!(event, Event::PhaseStarted { .. }) {
+                    passing.fetch_add(each.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+                watching.lock().unwrap().push(event);
+            }),
         }
     }
 
@@ -183,4 +195,74 @@ fn a_head_that_could_not_be_measured_loses_its_vote() {
         warnings.iter().any(|message| message.contains("the critique head lost its vote")),
         "{warnings:?}"
     );
+}
+
+/// The planned iterations of the run in the world's folder, with their tasks; and how many the run is
+/// to have.
+fn plans(world: &World) -> (Vec<(u32, u32)>, u32) {
+    block_on(async {
+        let store = Store::open(&Path::new(&world.config.run.dir).join(STORE_FILE)).await.unwrap();
+        let plans = store.plans(1).await.unwrap();
+        let run = store.run_of_arm(Arm::Reward).await.unwrap().unwrap();
+        (plans.into_iter().map(|(iteration, plan)| (iteration, plan.tasks)).collect(), run.iterations)
+    })
+}
+
+#[test]
+fn a_run_with_hours_makes_iterations_until_its_time_is_used() {
+    // 200 seconds. Measuring takes 10, and so does each of the seven phases of an iteration.
+    let mut world = World::new(&[("run.hours", "0.0556"), ("rollout.tasks", "12")]);
+    world.phase_seconds.store(10, Ordering::Relaxed);
+    assert_eq!(world.run().state, RunState::Done);
+    let (made, iterations) = plans(&world);
+    assert!((2..=3).contains(&iterations) && made.len() == iterations as usize, "{made:?} of {iterations}");
+    assert!(made.iter().all(|(_, tasks)| (8..=12).contains(tasks)), "{made:?}");
+    let worked = world.clock.load(Ordering::Relaxed);
+    assert!((130..=200).contains(&worked), "{worked}");
+    let last = world.shown().into_iter().filter_map(|event| match event {
+        Event::Planned { iteration, iterations, .. } => Some((iteration, iterations)),
+        _ => None,
+    });
+    assert_eq!(last.last(), Some((iterations, iterations)), "the last one is known as the last");
+    // The same again has nothing to do, however late it is; more hours have.
+    world.wait(100_000);
+    assert_eq!(world.run().state, RunState::Done);
+    assert_eq!(plans(&world), (made.clone(), iterations));
+    world.config.run.hours *= 2.0;
+    assert_eq!(world.run().state, RunState::Done);
+    let (more, _) = plans(&world);
+    assert!(more.len() > made.len() && more.starts_with(&made), "{more:?} after {made:?}");
+}
+
+#[test]
+fn an_interrupted_iteration_ends_as_it_was_planned_and_the_pause_does_not_count() {
+    let world = World::new(&[("run.hours", "0.0556"), ("rollout.tasks", "12")]);
+    world.phase_seconds.store(10, Ordering::Relaxed);
+    let host = world.host();
+    let stopping = |event: Event| {
+        if matches!(event, Event::PhaseStarted { phase: Phase::Critique, .. }) {
+            world.stop.store(true, Ordering::Relaxed);
+        }
+        (host.on_event)(event);
+    };
+    let stopped = Host { on_event: &stopping, ..world.host() };
+    let outcome = block_on(run(&stopped, &world.config, PolicyKind::Scripted, Arm::Reward)).unwrap();
+    assert_eq!(outcome.state, RunState::Stopped);
+    let (first, _) = plans(&world);
+    assert_eq!(first.len(), 1);
+    world.wait(100_000);
+    world.stop.store(false, Ordering::Relaxed);
+    assert_eq!(world.run().state, RunState::Done);
+    let (made, iterations) = plans(&world);
+    assert!(iterations >= 2 && made.starts_with(&first), "{made:?}");
+}
+
+#[test]
+fn hours_that_do_not_suffice_stop_the_run_with_what_it_takes() {
+    let world = World::new(&[("run.hours", "0.01")]);
+    world.phase_seconds.store(30, Ordering::Relaxed);
+    let outcome = world.run();
+    assert_eq!(outcome.state, RunState::Stopped);
+    let reason = outcome.stopped.unwrap();
+    assert!(reason.contains("run.hours = 0.01 leaves 0.1 minutes") && reason.contains("or more"), "{reason}");
 }

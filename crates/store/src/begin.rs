@@ -8,6 +8,7 @@ use sqlx::Row;
 use super::fault::explain;
 use super::rows::NewRun;
 use super::tx::Tx;
+use super::unit::finite;
 use super::write::insert;
 use super::{Store, canon};
 use autodidact_domain::{RunState, Task};
@@ -77,6 +78,30 @@ impl Store {
                 .map_err(|e| explain(&self.path, "set a run's state", e))?;
         ensure!(done.rows_affected() == 1, "there is no run {run} in `{}`", self.path.display());
         Ok(())
+    }
+
+    /// Stores that a process works on a run, from `now` (RFC 3339); returns the session's id.
+    pub async fn begin_session(&self, run: i64, now: &str) -> Result<i64> {
+        self.guard.check()?;
+        sqlx::query_scalar("INSERT INTO sessions (run, started_at, seconds) VALUES (?1, ?2, 0) RETURNING id")
+            .bind(run)
+            .bind(now)
+            .fetch_one(&self.writer)
+            .await
+            .map_err(|e| explain(&self.path, "begin a session", e))
+    }
+
+    /// Sets how long a session has worked.
+    pub async fn set_session_seconds(&self, session: i64, seconds: f64) -> Result<()> {
+        self.guard.check()?;
+        finite("a session's seconds", seconds)?;
+        sqlx::query("UPDATE sessions SET seconds = ?1 WHERE id = ?2")
+            .bind(seconds)
+            .bind(session)
+            .execute(&self.writer)
+            .await
+            .map(drop)
+            .map_err(|e| explain(&self.path, "set a session's seconds", e))
     }
 
     /// Changes how many iterations a run plans: the one thing that may change on resuming.

@@ -116,6 +116,10 @@ pub(super) const GROUND: &[Ground] = &[
         table: "phases",
         rows: "SELECT r.key, x.iteration, x.phase FROM phases x JOIN runs r ON r.id = x.run WHERE x.unit = ?1",
     },
+    Ground {
+        table: "plans",
+        rows: "SELECT r.key, x.iteration, x.tasks FROM plans x JOIN runs r ON r.id = x.run WHERE x.unit = ?1",
+    },
 ];
 
 /// Hashes of the rows that `unit` wrote, sorted.

@@ -27,7 +27,7 @@ pub(super) const MIGRATIONS: [(i64, &str, &str); 5] = [
     (2, "views and search", include_str!("../../../migrations/0002_views_and_search.sql")),
     (3, "specs losses alarms", include_str!("../../../migrations/0003_specs_losses_alarms.sql")),
     (4, "views for tools", include_str!("../../../migrations/0004_views_for_tools.sql")),
-    (5, "chance of a vote", include_str!("../../../migrations/0005_chance_of_a_vote.sql")),
+    (5, "plans and sessions", include_str!("../../../migrations/0005_plans_and_sessions.sql")),
 ];
 
 /// The schema this program writes: how many migrations it knows.

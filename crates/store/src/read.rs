@@ -1,6 +1,6 @@
 //! The read-only side: the queries by which the loop learns what is stored and what is missing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -252,6 +252,25 @@ impl Reader {
             .into_iter()
             .map(|(iteration, max_abs_diff, tokens)| (iteration, ParityRow { max_abs_diff, tokens }))
             .collect())
+    }
+
+    /// The plans of a run's iterations, in order.
+    pub async fn plans(&self, run: i64) -> Result<BTreeMap<u32, PlanRow>> {
+        let query = "SELECT iteration, tasks, seconds, left_seconds FROM plans WHERE run = ?1";
+        let rows: Vec<(u32, u32, f64, f64)> =
+            sqlx::query_as(query).bind(run).fetch_all(&self.pool).await.map_err(self.fail("list plans"))?;
+        let plan =
+            |(iteration, tasks, seconds, left_seconds)| (iteration, PlanRow { tasks, seconds, left_seconds });
+        Ok(rows.into_iter().map(plan).collect())
+    }
+
+    /// How long processes have worked on a run, in seconds.
+    pub async fn worked_seconds(&self, run: i64) -> Result<f64> {
+        sqlx::query_scalar("SELECT total(seconds) FROM sessions WHERE run = ?1")
+            .bind(run)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(self.fail("add up a run's sessions"))
     }
 
     /// The phases that are complete.

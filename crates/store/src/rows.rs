@@ -270,6 +270,17 @@ pub struct PhaseRow {
     pub detail: String,
 }
 
+/// What a run with hours decided about an iteration before it began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PlanRow {
+    /// Train tasks that the iteration rolls out.
+    pub tasks: u32,
+    /// How long it was expected to take.
+    pub seconds: f64,
+    /// Time that the run had left.
+    pub left_seconds: f64,
+}
+
 /// A message to the user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventRow {

@@ -13,7 +13,7 @@ use sqlx::sqlite::SqlitePool;
 use super::canon;
 use super::fault::explain;
 use super::guard::Guard;
-use super::rows::{CheckpointRow, CriticRow, CriticStage, EvaluationRow, ParityRow, PromotionRow};
+use super::rows::{CheckpointRow, CriticRow, CriticStage, EvaluationRow, ParityRow, PlanRow, PromotionRow};
 use super::tx::Tx;
 use autodidact_domain::Phase;
 use autodidact_domain::profile::{self, Operator};
@@ -217,6 +217,24 @@ impl Unit {
         .execute(self.db())
         .await;
         query.map(drop).map_err(|e| self.failed("the parity", e))
+    }
+
+    /// Inserts what was decided about the unit's iteration before it began.
+    pub async fn put_plan(&mut self, plan: &PlanRow) -> Result<()> {
+        finite("a plan's seconds", plan.seconds)?;
+        finite("a plan's remaining seconds", plan.left_seconds)?;
+        let query = sqlx::query(
+            "INSERT INTO plans (run, iteration, unit, tasks, seconds, left_seconds) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .bind(self.run)
+        .bind(self.iteration)
+        .bind(self.id)
+        .bind(plan.tasks)
+        .bind(plan.seconds)
+        .bind(plan.left_seconds)
+        .execute(self.db())
+        .await;
+        query.map(drop).map_err(|e| self.failed("the plan", e))
     }
 
     /// Makes a phase exist. Write it in the phase's last unit.

@@ -57,6 +57,8 @@ pub struct Report {
     pub overlaps: Vec<Overlap>,
     /// How many rows were removed by `tasks.split_max`.
     pub beyond_max: usize,
+    /// How many gate and held-out tasks were removed by `tasks.measured_max`.
+    pub unmeasured: usize,
 }
 
 /// What a task file holds, for `doctor` and the run's summary.
@@ -124,7 +126,7 @@ pub(super) fn read(cfg: &TasksConfig, files: Vec<SourceFile>) -> Result<(Vec<Tas
     check_splits(&tasks, &name)?;
     report.overlaps = overlap::remove(&mut tasks, &runs);
     tasks.sort_by_key(|task: &Task| task.split);
-    report.beyond_max = capped(&mut tasks, cfg);
+    report.beyond_max = capped(&mut tasks, cfg.seed, |_| cfg.split_max);
     check_splits(&tasks, &name).with_context(|| {
         format!("{} rows overlap with measuring ones and were removed", report.overlaps.len())
     })?;
@@ -321,21 +323,21 @@ fn hash(seed: u64, question: &str) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// Keeps at most `tasks.split_max` tasks of each split, by rank of the hash; returns how many it
+/// Keeps at most `max` tasks of each split (0 keeps all), by rank of the hash; returns how many it
 /// removed.
-fn capped(tasks: &mut Vec<Task>, cfg: &TasksConfig) -> usize {
-    if cfg.split_max == 0 {
-        return 0;
-    }
+pub(super) fn capped(tasks: &mut Vec<Task>, seed: u64, max: impl Fn(Split) -> usize) -> usize {
     let before = tasks.len();
-    let mut keep = HashSet::new();
     for &split in Split::ALL {
+        let max = max(split);
+        if max == 0 {
+            continue;
+        }
         let mut ranked: Vec<_> = tasks.iter().filter(|task| task.split == split).collect();
         // The first byte has decided the split.
-        ranked.sort_by_cached_key(|task| hash(cfg.seed, &task.question).as_bytes()[1..].to_vec());
-        keep.extend(ranked.into_iter().take(cfg.split_max).map(|task| task.id.clone()));
+        ranked.sort_by_cached_key(|task| hash(seed, &task.question).as_bytes()[1..].to_vec());
+        let keep: HashSet<String> = ranked.into_iter().take(max).map(|task| task.id.clone()).collect();
+        tasks.retain(|task| task.split != split || keep.contains(&task.id));
     }
-    tasks.retain(|task| keep.contains(&task.id));
     before - tasks.len()
 }
 

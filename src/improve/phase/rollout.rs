@@ -14,7 +14,8 @@ use crate::score::{Critic, Shown};
 pub(in crate::improve) async fn run(session: &mut Session<'_>, iteration: u32) -> Result<PhaseOutcome> {
     let policy = session.incumbent(iteration).await?;
     let stored = session.run.store.tree_keys(session.run.id, iteration, Purpose::Rollout).await?;
-    let jobs = missing(jobs(session, iteration)?, &stored);
+    let counts = session.run.rollout_counts(iteration).await?;
+    let jobs = missing(jobs(session, iteration, &counts)?, &stored);
     let (rollout, tree) = (&session.run.config.rollout, &session.run.config.tree);
     let sampling = rollout.sampling();
     let critic = match rollout.strategy {
@@ -35,17 +36,15 @@ pub(in crate::improve) async fn run(session: &mut Session<'_>, iteration: u32) -
     Ok(PhaseOutcome::Done(format!("{drawn} variants asked")))
 }
 
-/// The tasks that `iteration` (from 1) practises on: a window that walks the train split and wraps
-/// around.
-fn window(tasks: &[Task], count: usize, iteration: u32) -> impl Iterator<Item = &Task> {
-    let count = count.min(tasks.len());
-    let start = (iteration as usize - 1) * count;
-    (start..start + count).map(|i| &tasks[i % tasks.len()])
+/// The tasks that the last iteration of `counts` practises on: each iteration takes as many as its
+/// count from the train split, after those of the one before, and wraps around.
+fn window<'t>(tasks: &'t [Task], counts: &[usize]) -> impl Iterator<Item = &'t Task> {
+    let (count, before) = counts.split_last().map_or((0, 0), |(last, before)| (*last, before.iter().sum()));
+    (before..before + count).map(|i| &tasks[i % tasks.len()])
 }
 
-fn jobs(session: &Session, iteration: u32) -> Result<Vec<Job>> {
-    let tasks: Vec<&Task> =
-        window(session.run.tasks(Split::Train), session.run.config.rollout.tasks, iteration).collect();
+fn jobs(session: &Session, iteration: u32, counts: &[usize]) -> Result<Vec<Job>> {
+    let tasks: Vec<&Task> = window(session.run.tasks(Split::Train), counts).collect();
     let jobs: Vec<Result<Vec<Job>>> =
         tasks.par_iter().map(|task| task_jobs(session, task, iteration)).collect();
     // Of several errors, the first task's is returned, whichever thread was faster.
@@ -130,17 +129,17 @@ mod tests {
     fn the_window_walks_the_split_and_wraps_around() {
         let tasks = tasks(5);
         assert_eq!(tasks.len(), 5);
-        let places = |count, iteration| {
+        let places = |counts: &[usize]| {
             let place = |task: &Task| tasks.iter().position(|t| t.id == task.id).unwrap();
-            window(&tasks, count, iteration).map(place).collect::<Vec<_>>()
+            window(&tasks, counts).map(place).collect::<Vec<_>>()
         };
-        assert_eq!(places(2, 1), [0, 1]);
-        assert_eq!(places(2, 2), [2, 3]);
-        assert_eq!(places(2, 3), [4, 0]);
-        assert_eq!(places(2, 4), [1, 2]);
-        // A window as wide as the split, or wider, has every task once.
-        assert_eq!(places(5, 2), [0, 1, 2, 3, 4]);
-        assert_eq!(places(9, 7), [0, 1, 2, 3, 4]);
-        assert_eq!(window(&[], 2, 1).count(), 0);
+        assert_eq!(places(&[2]), [0, 1]);
+        assert_eq!(places(&[2, 2]), [2, 3]);
+        assert_eq!(places(&[2, 2, 2]), [4, 0]);
+        assert_eq!(places(&[2, 2, 2, 2]), [1, 2]);
+        assert_eq!(places(&[1, 3, 2]), [4, 0], "each as many as it was planned for");
+        // A window as wide as the split has every task once.
+        assert_eq!(places(&[5, 5]), [0, 1, 2, 3, 4]);
+        assert_eq!(window(&[], &[0, 0]).count(), 0);
     }
 }

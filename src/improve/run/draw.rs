@@ -81,7 +81,7 @@ pub(in crate::improve) async fn draw_in_units(
 ) -> Result<Option<String>> {
     let (mut pace, mut rest) = (pace(session, jobs, at_once), jobs);
     while !rest.is_empty() {
-        if let Some(reason) = session.limits.reached()? {
+        if let Some(reason) = session.pause().await? {
             return Ok(Some(reason));
         }
         let (unit, began) = (pace.unit(&mut rest), (session.host.seconds)());

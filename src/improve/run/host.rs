@@ -32,6 +32,18 @@ pub enum Event {
         resumed: bool,
         plan: Plan,
     },
+    /// A run with hours decided about an iteration before it begins.
+    Planned {
+        iteration: u32,
+        /// Train tasks that it rolls out.
+        tasks: u32,
+        /// How long it is expected to take.
+        seconds: f64,
+        /// Time that the run has left.
+        left_seconds: f64,
+        /// Iterations that the run is expected to have.
+        iterations: u32,
+    },
     /// A phase began, with this many units to do: trajectories to draw, updates to make, or parts
     /// of the phase.
     PhaseStarted {

@@ -24,6 +24,7 @@ mod preflight;
 pub(super) mod retention;
 mod session;
 mod tasks;
+mod timetable;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -38,7 +39,7 @@ pub use self::host::{Event, Host, Plan};
 pub use self::lock::{Holder, RunLock, holder};
 pub use self::orphans::{Orphan, collect as collect_orphans, ensure_explained, orphans};
 pub use self::preflight::preflight;
-pub(super) use self::session::Session;
+pub(super) use self::session::{Next, Session};
 pub use self::tasks::{dataset, ensure_gradable, replay_notice, special_notice};
 use crate::config::Config;
 use crate::domain::{Arm, Progress, Split, Task, Trajectory};
@@ -59,7 +60,7 @@ pub(super) struct Run<'a> {
     pub id: i64,
     /// The run whose budget a control arm spends; `None` for the loop proper.
     pub of_run: Option<i64>,
-    /// Iterations that it is to have.
+    /// Iterations that it is to have; with hours, those that were begun.
     pub iterations: u32,
     /// Hash of the policy that the run starts from.
     pub base_policy_hash: String,
@@ -90,6 +91,15 @@ impl Run<'_> {
             trajectories.extend(leaves.map(|(leaf, &id)| Trajectory { id, task, tree, leaf }));
         }
         Ok(trajectories)
+    }
+
+    /// How many train tasks each of the first `iterations` iterations rolls out: as planned, for a
+    /// run with hours and its control arms; else as configured. No more than there are.
+    pub(super) async fn rollout_counts(&self, iterations: u32) -> Result<Vec<usize>> {
+        let plans = self.store.plans(self.of_run.unwrap_or(self.id)).await?;
+        let configured = self.config.rollout.tasks;
+        let count = |i: u32| plans.get(&i).map_or(configured, |plan| plan.tasks as usize);
+        Ok((1..=iterations).map(|i| count(i).min(self.tasks(Split::Train).len())).collect())
     }
 
     /// The phases that the store has as complete.

@@ -11,6 +11,7 @@ use super::limits::{Limits, SPACE_MIN};
 use super::lock::RunLock;
 use super::phase_cache::PhaseCache;
 use super::policy_cache::PolicyCache;
+use super::session::Worked;
 use super::{Event, Host, Plan, Run, STORE_FILE, Session, aux_models, orphans, tasks};
 use crate::config::Config;
 use crate::data;
@@ -33,6 +34,7 @@ impl<'a> Session<'a> {
         kind: PolicyKind,
         arm: Arm,
     ) -> Result<Self> {
+        let began = (host.seconds)();
         // Before anything is created: a folder that is refused is left as it is.
         orphans::ensure_explained(Path::new(&config.run.dir)).await?;
         // A configuration that can't be used makes no folder.
@@ -52,11 +54,15 @@ impl<'a> Session<'a> {
         let (row, resumed) = find_or_begin(host, &store, &identity, arm).await?;
         let Loaded { text, base, dataset, report, aux_models, shortage } = loaded;
         let iterations = planned(&store, &row, config).await?;
-        store_current(host, &store, &row, iterations, &dataset).await?;
+        let timed = row.of_run.is_none() && config.run.hours > 0.0;
+        // Without a time, those are all. With one, the stored number is what was expected last.
+        let shown = if timed { row.iterations.max(iterations) } else { iterations };
+        store_current(host, &store, &row, shown, &dataset).await?;
+        let worked = Worked::begin(host, &store, row.id, began).await?;
         let of_split = |split| dataset.iter().filter(|task| task.split == split).count();
         let plan = Plan {
             seed: config.run.seed,
-            iterations,
+            iterations: shown,
             practice: of_split(Split::Train),
             gate: of_split(Split::Gate),
             heldout: of_split(Split::HeldOut),
@@ -81,6 +87,7 @@ impl<'a> Session<'a> {
             run,
             limits: Limits::new(host, &config.run),
             aux_models,
+            worked,
             policies: PolicyCache::new(kind, base),
             cache: PhaseCache::default(),
             _lock: lock,
@@ -214,8 +221,8 @@ async fn find_or_begin(
     Ok((run.context("the run that was just begun is missing from the store")?, false))
 }
 
-/// The iterations that a run is to have: as many as the run it is a control of; else the configured
-/// ones, but not fewer than it has.
+/// The iterations that a run is to have: as many as the run it is a control of; with hours, those
+/// that were begun; else the configured ones, but not fewer than it has.
 async fn planned(store: &Store, run: &store::Run, config: &Config) -> Result<u32> {
     if let Some(main) = run.of_run {
         let all = store.runs().await?;
@@ -226,7 +233,12 @@ async fn planned(store: &Store, run: &store::Run, config: &Config) -> Result<u32
     }
     let done = store.done_phases(run.id).await?;
     let promoted = done.iter().filter(|(_, phase)| *phase == Phase::Promote).map(|(iteration, _)| *iteration);
-    Ok(promoted.max().unwrap_or(0).max(config.run.iterations))
+    let least = promoted.max().unwrap_or(0);
+    if config.run.hours > 0.0 {
+        let begun = store.plans(run.id).await?.into_keys().max();
+        return Ok(least.max(begun.unwrap_or(0)));
+    }
+    Ok(least.max(config.run.iterations))
 }
 
 /// Stores the tasks, the planned iterations, and that the run is running.

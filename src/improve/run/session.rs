@@ -8,24 +8,122 @@ use super::limits::Limits;
 use super::lock::RunLock;
 use super::phase_cache::PhaseCache;
 use super::policy_cache::PolicyCache;
+use super::timetable::{self, Cost, Slot};
 use super::{Event, Host, Run};
-use crate::domain::{Alarm, Phase, RunState};
+use crate::domain::{Alarm, Phase, RunState, Split};
 use crate::improve::Outcome;
 use crate::policy::Policy;
 use crate::score::AuxModels;
+use crate::store::Store;
 
 /// Everything that a phase works with. [`Session::open`] makes one.
 pub(in crate::improve) struct Session<'a> {
     pub host: &'a Host<'a>,
     pub run: Run<'a>,
     pub limits: Limits<'a>,
+    pub worked: Worked,
     pub aux_models: AuxModels,
     pub policies: PolicyCache,
     pub cache: PhaseCache,
     pub(super) _lock: Arc<RunLock>,
 }
 
+/// How long processes have worked on a run.
+pub(in crate::improve) struct Worked {
+    /// The row of this session.
+    session: i64,
+    /// Seconds of the sessions before this one.
+    before: f64,
+    /// When this session began, in the host's seconds.
+    began: f64,
+    /// Seconds that earlier sessions worked on the phase that this one goes on with.
+    carried: f64,
+}
+
+impl Worked {
+    /// A session that began at `began`.
+    pub(super) async fn begin(host: &Host<'_>, store: &Store, run: i64, began: f64) -> Result<Self> {
+        let before = store.worked_seconds(run).await?;
+        let of_phases: f64 = store.phases(run).await?.iter().map(|row| row.seconds).sum();
+        let session = store.begin_session(run, &(host.now)()).await?;
+        Ok(Self { session, before, began, carried: (before - of_phases).max(0.0) })
+    }
+}
+
+/// What comes after the last iteration that was begun.
+pub(in crate::improve) enum Next {
+    /// Another iteration, which is planned now.
+    Iteration,
+    /// Nothing: the run has all its iterations.
+    End,
+    /// Nothing, and none was made: the reason.
+    TooShort(String),
+}
+
 impl Session<'_> {
+    /// Why the session must end before the next unit, if it must. Stores how long it has worked.
+    pub(crate) async fn pause(&self) -> Result<Option<String>> {
+        let seconds = (self.host.seconds)() - self.worked.began;
+        self.run.store.set_session_seconds(self.worked.session, seconds).await?;
+        self.limits.reached()
+    }
+
+    /// Plans another iteration of a run with hours, if there is time for one.
+    pub(crate) async fn plan_next(&mut self) -> Result<Next> {
+        let hours = self.run.config.run.hours;
+        if hours == 0.0 || self.run.of_run.is_some() {
+            return Ok(Next::End);
+        }
+        let done = self.run.iterations;
+        let worked = self.worked.before + (self.host.seconds)() - self.worked.began;
+        let (left, cost) = (hours * 3600.0 - worked, self.cost(done).await?);
+        let tasks_max = self.run.rollout_counts(done + 1).await?.pop().unwrap_or(0);
+        let (store, run) = (&self.run.store, self.run.id);
+        let Some(Slot { plan, iterations }) = timetable::next(left, cost, tasks_max) else {
+            store.set_run_iterations(run, done).await?;
+            let smallest = timetable::least(cost, tasks_max) / 60.0;
+            return Ok(if done > 0 {
+                Next::End
+            } else {
+                Next::TooShort(format!(
+                    "run.hours = {hours} leaves {:.1} minutes after the base was measured, and an iteration takes \
+                     {smallest:.1} or more; give more hours, or a lower tasks.measured_max in another folder",
+                    left.max(0.0) / 60.0
+                ))
+            });
+        };
+        let iteration = done + 1;
+        self.host.durable(store.write(run, iteration, async |unit| unit.put_plan(&plan).await)).await?;
+        store.set_run_iterations(run, done + iterations).await?;
+        self.run.iterations = iteration;
+        (self.host.on_event)(Event::Planned {
+            iteration,
+            tasks: plan.tasks,
+            seconds: plan.seconds,
+            left_seconds: left,
+            iterations: done + iterations,
+        });
+        Ok(Next::Iteration)
+    }
+
+    /// What the next iteration costs, from the `done` ones or from measuring the base.
+    async fn cost(&self, done: u32) -> Result<Cost> {
+        let (run, config) = (&self.run, self.run.config);
+        let phases = run.store.phases(run.id).await?;
+        let tasks = (1..).zip(run.rollout_counts(done).await?).collect();
+        if let Some(cost) = Cost::measured(&phases, &tasks) {
+            return Ok(cost);
+        }
+        let seconds: f64 = phases.iter().filter(|row| row.iteration == 0).map(|row| row.seconds).sum();
+        let heldout = run.tasks(Split::HeldOut).len();
+        let sampled = config.eval.sampled_tasks.min(heldout) * config.eval.samples as usize;
+        let drawn = run.tasks(Split::Gate).len() + heldout + sampled;
+        let each = (config.rollout.variants * config.rollout.samples) as usize;
+        let graded =
+            config.critic.bootstrap.min(run.tasks(Split::Easy).len()) + run.tasks(Split::Anchor).len();
+        Ok(Cost::expected(seconds, drawn, each, graded))
+    }
+
     /// The policy that `iteration` starts from, in memory.
     pub(crate) async fn incumbent(&mut self, iteration: u32) -> Result<Arc<Policy>> {
         let hash = self.run.incumbent_hash(iteration).await?;
@@ -68,13 +166,13 @@ impl Session<'_> {
 
     /// Stores that a phase is complete; `began` is when it started, in the host's seconds.
     pub(crate) async fn finish_phase(
-        &self,
+        &mut self,
         iteration: u32,
         phase: Phase,
         began: f64,
         note: String,
     ) -> Result<()> {
-        let seconds = (self.host.seconds)() - began;
+        let seconds = (self.host.seconds)() - began + std::mem::take(&mut self.worked.carried);
         let detail = serde_json::json!({ "note": note }).to_string();
         let (store, run) = (&self.run.store, self.run.id);
         self.host
@@ -101,6 +199,8 @@ impl Session<'_> {
 
     async fn close(self, state: RunState, stopped: Option<String>) -> Result<Outcome> {
         let (store, run) = (self.run.store, self.run.id);
+        let seconds = (self.host.seconds)() - self.worked.began;
+        store.set_session_seconds(self.worked.session, seconds).await?;
         store.set_run_state(run, state, stopped.as_deref(), &(self.host.now)()).await?;
         store.close().await?;
         Ok(Outcome { run, state, stopped })

@@ -51,6 +51,10 @@ pub(super) fn events(report: &data::Report) -> Vec<(&'static str, String)> {
     if report.beyond_max > 0 {
         events.push(("info", format!("tasks.split_max left out {} rows", report.beyond_max)));
     }
+    if report.unmeasured > 0 {
+        let message = format!("tasks.measured_max left out {} gate and held-out tasks", report.unmeasured);
+        events.push(("info", message));
+    }
     let left_out = report.odd.iter().chain(&report.repeated).cloned();
     let left_out = left_out.chain(report.overlaps.iter().map(ToString::to_string));
     events.extend(left_out.take(EVENTS_MAX).map(|message| ("warning", message)));

@@ -37,6 +37,8 @@ const FREE: &[&str] = &[
     "alarms.id",
     "phases.seconds",
     "phases.detail",
+    "plans.seconds",
+    "plans.left_seconds",
 ];
 
 /// (table, what names one row)
@@ -60,6 +62,7 @@ const TABLES: &[(&str, &str)] = &[
     ("parity", "run, iteration"),
     ("promotions", "run, iteration"),
     ("phases", "run, iteration, phase"),
+    ("plans", "run, iteration"),
     ("alarms", "id"),
 ];
 

@@ -39,6 +39,11 @@ pub(super) async fn drive(
         let done = store.done_phases(run).await?;
         let progress = Progress { arm: Arm::Reward, iterations: 1, done };
         let Some((iteration, phase)) = next_phase(&progress) else { break };
+        if columns == Columns::All && phase == Phase::Bootstrap {
+            let put = store.write(run, iteration, async |unit| unit.put_plan(&PLAN).await).await;
+            put.or_else(already)?;
+            after(store).await?;
+        }
         match phase {
             Phase::Bootstrap => bootstrap(store, run, iteration, &mut after).await?,
             Phase::Rollout => {
@@ -299,6 +304,9 @@ pub(super) fn evaluation(policy: &str, level: Option<u32>) -> EvaluationRow {
         hi: 0.3,
     }
 }
+
+/// What the driven run decided about its iteration.
+pub(super) const PLAN: PlanRow = PlanRow { tasks: 4, seconds: 60.0, left_seconds: 200.0 };
 
 pub(super) fn promotion() -> PromotionRow {
     PromotionRow {

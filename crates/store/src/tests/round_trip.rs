@@ -228,6 +228,14 @@ fn everything_else() {
         assert_eq!(seconds[0], (0, Phase::Evaluate, 1.5));
         assert!(seconds.is_sorted());
         assert_eq!(store.phases(1).await.unwrap()[1].detail, "done");
+        assert_eq!(store.plans(1).await.unwrap(), [(1, drive::PLAN)].into());
+        assert_eq!(store.worked_seconds(1).await.unwrap(), 0.0);
+        for seconds in [2.0, 3.5] {
+            let session = store.begin_session(1, NOW).await.unwrap();
+            store.set_session_seconds(session, 1.0).await.unwrap();
+            store.set_session_seconds(session, seconds).await.unwrap();
+        }
+        assert_eq!(store.worked_seconds(1).await.unwrap(), 5.5);
 
         let answers = store.answers(1, 1, Purpose::Evaluation).await.unwrap();
         assert_eq!(answers.len(), 12);

@@ -11,7 +11,7 @@ fn every_table_and_column_is_explained() {
     let views = [
         include_str!("../../../../migrations/0002_views_and_search.sql"),
         include_str!("../../../../migrations/0004_views_for_tools.sql"),
-        include_str!("../../../../migrations/0005_chance_of_a_vote.sql"),
+        include_str!("../../../../migrations/0005_plans_and_sessions.sql"),
     ];
     let later = include_str!("../../../../migrations/0003_specs_losses_alarms.sql");
     let mut inside = false;

@@ -22,7 +22,8 @@ const LINEAGE: &[(&str, &str)] = &[
          UNION ALL SELECT 'checkpoint ' || x.id FROM checkpoints x JOIN units u ON u.id = x.unit WHERE x.run <> u.run OR x.iteration <> u.iteration
          UNION ALL SELECT 'parity' FROM parity x JOIN units u ON u.id = x.unit WHERE x.run <> u.run OR x.iteration <> u.iteration
          UNION ALL SELECT 'promotion' FROM promotions x JOIN units u ON u.id = x.unit WHERE x.run <> u.run OR x.iteration <> u.iteration
-         UNION ALL SELECT 'phase ' || x.phase FROM phases x JOIN units u ON u.id = x.unit WHERE x.run <> u.run OR x.iteration <> u.iteration",
+         UNION ALL SELECT 'phase ' || x.phase FROM phases x JOIN units u ON u.id = x.unit WHERE x.run <> u.run OR x.iteration <> u.iteration
+         UNION ALL SELECT 'plan ' || x.iteration FROM plans x JOIN units u ON u.id = x.unit WHERE x.run <> u.run OR x.iteration <> u.iteration",
     ),
     (
         "trees have no trajectory",

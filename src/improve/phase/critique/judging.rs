@@ -85,7 +85,7 @@ async fn in_units(
     let missing: Vec<Trajectory> =
         trajectories.iter().filter(|t| !covered.contains(&t.id)).copied().collect();
     for unit in missing.chunks(UNIT) {
-        if let Some(reason) = session.limits.reached()? {
+        if let Some(reason) = session.pause().await? {
             return Ok(Some(reason));
         }
         let scores = ask(unit)?;

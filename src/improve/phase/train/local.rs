@@ -52,7 +52,7 @@ async fn train_model(plan: &Plan<'_>) -> Result<Training> {
         // The last updates are saved with the candidate.
         if done < plan.schedule.len() && done.is_multiple_of(every) {
             plan.states.save(&trainer, done, &std::mem::take(&mut steps)).await?;
-            if let Some(reason) = session.limits.reached()? {
+            if let Some(reason) = session.pause().await? {
                 return Ok(Training::Stopped(reason));
             }
         }

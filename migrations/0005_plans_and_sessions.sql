@@ -1,8 +1,29 @@
--- The score `chance` in the view of scores.
+-- The plans of a run with hours, the sessions of a run, and the score `chance` in the view of scores.
 --
--- Derived state: ground state, its hashes and the digest stay as they are.
+-- No stored row changes.
 
 PRAGMA user_version = 5;
+
+-- What a run with hours decided about an iteration before it began. Ground state.
+CREATE TABLE plans (
+    run           INTEGER NOT NULL REFERENCES runs (id), -- run
+    iteration     INTEGER NOT NULL CHECK (iteration > 0), -- iteration
+    unit          INTEGER NOT NULL REFERENCES units (id), -- transaction that wrote it
+    tasks         INTEGER NOT NULL CHECK (tasks > 0), -- train tasks that it rolls out
+    seconds       REAL NOT NULL,       -- how long it was expected to take
+    left_seconds  REAL NOT NULL,       -- time that the run had left
+    PRIMARY KEY (run, iteration)
+) STRICT;
+CREATE INDEX plans_by_unit ON plans (unit);
+
+-- One process's work on a run. Not ground state: nothing but a run's remaining hours is computed from it.
+CREATE TABLE sessions (
+    id         INTEGER PRIMARY KEY,      -- order
+    run        INTEGER NOT NULL REFERENCES runs (id), -- run
+    started_at TEXT NOT NULL,            -- RFC 3339
+    seconds    REAL NOT NULL             -- how long it worked, up to its last unit; changes
+) STRICT;
+CREATE INDEX sessions_by_run ON sessions (run);
 
 DROP VIEW trajectory_scores;
 
