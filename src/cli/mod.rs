@@ -120,6 +120,17 @@ enum Command {
     Skill,
 }
 
+impl Command {
+    /// The hours that the command's own flag asks for.
+    fn hours(&self) -> Option<f64> {
+        match self {
+            Self::Run(args) => args.hours(),
+            Self::Doctor(args) => args.hours(),
+            _ => None,
+        }
+    }
+}
+
 /// Parses the arguments, performs the command, and prints its error if it fails.
 pub fn main() -> ExitCode {
     let cli = help::parse();
@@ -152,7 +163,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Skill => return skill::perform(),
         _ => {}
     }
-    let mut config = common.load()?;
+    let mut config = common.load(cli.command.hours())?;
     start_threads(config.run.threads)?;
     let mut command = cli.command;
     hub::resolve_models(&mut config, &mut command, common.json || common.quiet)?;
@@ -206,8 +217,8 @@ impl Common {
         }
     }
 
-    /// The configuration from file, environment and `--set`.
-    fn load(&self) -> Result<Config> {
+    /// The configuration from file, environment, `--set`, and the command's own flags.
+    fn load(&self, hours: Option<f64>) -> Result<Config> {
         let standard = Path::new("autodidact.toml");
         let path = self.config.as_deref().or_else(|| standard.exists().then_some(standard));
         let text = path
@@ -219,6 +230,7 @@ impl Common {
         let mut overrides = from_environment(std::env::vars_os());
         overrides.extend(self.set.iter().cloned());
         overrides.extend(self.device.iter().map(|device| ("run.device".to_owned(), device.clone())));
+        overrides.extend(hours.map(|hours| ("run.hours".to_owned(), hours.to_string())));
         let from = path.map_or_else(String::new, |p| format!(" (from {})", p.display()));
         let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
         let file = text.as_deref().map(|text| (text, folder));

@@ -12,7 +12,7 @@ use super::events::EventLines;
 use super::inspect::{VERDICT, run_text, style};
 use super::process::give_back_freed_memory;
 use super::profile::{ProfileArgs, Profiler};
-use super::progress::Progress;
+use super::progress::{Progress, Shows};
 use super::terminal::{note, print};
 use super::{Common, EXIT_STOPPED, block_on};
 use crate::config::Config;
@@ -29,6 +29,10 @@ pub(super) struct RunArgs {
     /// gold answers), format (any answer that can be one) or easy-only; several with commas
     #[arg(long, value_name = "ARM", value_parser = control_arm, value_delimiter = ',')]
     control: Vec<Arm>,
+    /// Hours that the run may work, report included (short for --set run.hours=…): measuring and
+    /// iterations are made to fit; control arms share them
+    #[arg(long, value_name = "HOURS")]
+    hours: Option<f64>,
     /// What produces tokens: the model, or a script without weights that exercises the loop
     #[arg(long, value_name = "POLICY", default_value = "model", value_parser = ["model", "scripted"])]
     policy: String,
@@ -43,6 +47,11 @@ impl RunArgs {
     /// Whether the run is one of the configured model.
     pub(super) fn needs_model(&self) -> bool {
         self.policy == "model"
+    }
+
+    /// The hours that are asked for.
+    pub(super) fn hours(&self) -> Option<f64> {
+        self.hours
     }
 }
 
@@ -68,8 +77,9 @@ pub(super) fn perform(common: &Common, config: &Config, args: &RunArgs) -> Resul
 fn drive(common: &Common, config: &Config, args: &RunArgs, lines: Option<&EventLines>) -> Result<ExitCode> {
     let progress = Progress::new(common.shows());
     let first = args.control.first().copied().unwrap_or(Arm::Reward);
-    let profiler = Profiler::start(args.profile).map(|profiler| profiler.of_arm(config, first));
     let began = Instant::now();
+    let config = &fitted(common, config, args)?;
+    let profiler = Profiler::start(args.profile).map(|profiler| profiler.of_arm(config, first));
     let host = Host {
         now: &now,
         seconds: &|| began.elapsed().as_secs_f64(),
@@ -115,6 +125,20 @@ fn drive(common: &Common, config: &Config, args: &RunArgs, lines: Option<&EventL
         RunState::Stopped => ExitCode::from(EXIT_STOPPED),
         _ => ExitCode::SUCCESS,
     })
+}
+
+/// The configuration for the hours that the loop proper has: its control arms share them.
+fn fitted(common: &Common, config: &Config, args: &RunArgs) -> Result<Config> {
+    let mut config = config.clone();
+    config.run.hours /= (1 + args.control.len()) as f64;
+    if !args.needs_model() {
+        return Ok(config);
+    }
+    let (config, plan) = super::doctor::fit_hours(&config)?;
+    if let Some(plan) = plan.filter(|_| common.shows() == Shows::Everything) {
+        note(&plan);
+    }
+    Ok(config)
 }
 
 /// Whether the loop proper has yet to be run, or to be ended, before a control arm.
@@ -178,7 +202,7 @@ async fn summary(
 fn next_steps(config: &Config, args: &RunArgs, report: &RunReport, kept: Option<i64>) -> String {
     let planned = report.iterations_planned;
     let mut notes = String::new();
-    if report.arm == Arm::Reward && planned > config.run.iterations {
+    if report.arm == Arm::Reward && config.run.hours == 0.0 && planned > config.run.iterations {
         notes += &format!(
             "run.iterations = {} asks for fewer than the {planned} that are done; nothing was removed.\n",
             config.run.iterations
@@ -204,7 +228,11 @@ fn next_steps(config: &Config, args: &RunArgs, report: &RunReport, kept: Option<
         steps.push((format!("export policy{which} --out night"), "take it away".to_owned()));
     }
     if report.arm == Arm::Reward {
-        steps.push((format!("run --set run.iterations={}", planned + 3), "go on from here".to_owned()));
+        let more = match config.run.hours > 0.0 {
+            true => format!("run --hours {}", (20.0 * config.run.hours).round() / 10.0),
+            false => format!("run --set run.iterations={}", planned + 3),
+        };
+        steps.push((more, "go on from here".to_owned()));
     } else {
         steps.push(("inspect run".to_owned(), "the loop proper, next to its arms".to_owned()));
     }

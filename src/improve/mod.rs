@@ -15,7 +15,8 @@ mod tests;
 
 pub use run::{
     Event, Holder, Host, Orphan, Plan, RunLock, STORE_FILE, collect_orphans, dataset, ensure_explained,
-    ensure_gradable, holder, orphans, preflight, replay_notice, special_notice, with_tools,
+    ensure_gradable, expected_iterations, holder, orphans, preflight, replay_notice, special_notice,
+    with_tools,
 };
 
 use std::path::Path;
@@ -38,12 +39,13 @@ pub struct Outcome {
     pub stopped: Option<String>,
 }
 
-/// The configuration, for a run that an earlier build began.
-async fn as_begun(config: &Config) -> Config {
+/// The configuration for the run that its folder holds: with what an earlier build did not know, and
+/// what the run planned, as they were when it began. `None` if there is no run.
+pub async fn as_begun(config: &Config) -> Option<Config> {
     let store = Path::new(&config.run.dir).join(STORE_FILE);
     let stored = if store.exists() { store::config_of_run(&store, Arm::Reward).await } else { Ok(None) };
     // A file that is no store is refused when the session opens it.
-    stored.unwrap_or_default().map_or_else(|| config.clone(), |stored| config.as_begun(&stored))
+    Some(config.as_begun(&stored.unwrap_or_default()?))
 }
 
 /// Runs `arm` to its end, or to the first limit. The same call resumes after any interruption.
@@ -52,7 +54,7 @@ async fn as_begun(config: &Config) -> Config {
 /// The run in the folder has another identity, another process works on it, the disk is full, or a
 /// phase failed.
 pub async fn run(host: &Host<'_>, config: &Config, kind: PolicyKind, arm: Arm) -> Result<Outcome> {
-    let config = &as_begun(config).await;
+    let config = &as_begun(config).await.unwrap_or_else(|| config.clone());
     let mut session = Session::open(host, config, kind, arm).await?;
     loop {
         let Some((iteration, phase)) = next_phase(&session.run.progress().await?) else {

@@ -219,11 +219,11 @@ fn a_run_with_hours_makes_iterations_until_its_time_is_used() {
     assert!(made.iter().all(|(_, tasks)| (8..=12).contains(tasks)), "{made:?}");
     let worked = world.clock.load(Ordering::Relaxed);
     assert!((130..=200).contains(&worked), "{worked}");
-    let last = world.shown().into_iter().filter_map(|event| match event {
+    let mut planned = world.shown().into_iter().filter_map(|event| match event {
         Event::Planned { iteration, iterations, .. } => Some((iteration, iterations)),
         _ => None,
     });
-    assert_eq!(last.last(), Some((iterations, iterations)), "the last one is known as the last");
+    assert_eq!(planned.next_back(), Some((iterations, iterations)), "the last one is known as the last");
     // The same again has nothing to do, however late it is; more hours have.
     world.wait(100_000);
     assert_eq!(world.run().state, RunState::Done);

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::forecast::Forecast;
+use super::plan::{self, Plan};
 use super::probe::{self, Budget, Length, Rates};
 use super::suggest::suggestions;
 use crate::cli::block_on;
@@ -14,7 +15,7 @@ use crate::cli::lengths::{self, SplitLengths};
 use crate::config::{Config, Matmul};
 use crate::data::{Dataset, Report};
 use crate::domain::{Split, Task, stats};
-use crate::improve::{dataset, preflight, replay_notice, special_notice};
+use crate::improve::{as_begun, dataset, preflight, replay_notice, special_notice};
 use crate::model::{checkpoint_files, value_head_tensors};
 use crate::policy::checkpoints::ensure_space;
 use crate::policy::{Lengths, Policy, PolicyKind, Use, memory_advice, memory_needed, trainable};
@@ -47,7 +48,10 @@ pub(super) struct Diagnosis {
     pub training_tokens_per_s: f64,
     pub memory_needed_mib: u64,
     pub disk_needed_mib: u64,
+    /// Of `run.iterations` iterations.
     pub estimated_seconds: f64,
+    /// How a run with hours will use them.
+    pub plan: Option<Plan>,
     pub estimate: Estimate,
     /// What is worth knowing and no problem.
     pub notes: Vec<String>,
@@ -122,10 +126,19 @@ impl LeftOut {
 /// If the model or the tasks can't be loaded, or the probe fails.
 pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>, budget: Budget) -> Result<Diagnosis> {
     let memory_free_mib = memory_free()? >> 20;
+    let begun = block_on(async { Ok(as_begun(config).await) })?;
     let text = PolicyKind::Model.text(config)?;
     let policy = PolicyKind::Model.base(config, &text, Use::Train, None)?;
-    let Dataset { tasks, report } = dataset(config)?;
-    let rates = probe::rates(config, &text, &policy, &tasks, budget)?;
+    let mut fitted = begun.as_ref().unwrap_or(config).clone();
+    let Dataset { mut tasks, mut report } = dataset(&fitted)?;
+    let rates = probe::rates(&fitted, &text, &policy, &tasks, budget)?;
+    let mut plan = None;
+    if config.run.hours > 0.0 && begun.is_none() {
+        let (planned, how) = plan::plan(&fitted, &tasks, &rates);
+        (fitted, plan) = (planned, Some(how));
+        Dataset { tasks, report } = dataset(&fitted)?;
+    }
+    let config = &fitted;
     let Policy::Model(model) = &policy else { bail!("only a model can be diagnosed") };
     let forecast = Forecast::of(config, &tasks);
     let tokens = lengths::measure(&tasks, &text)?;
@@ -159,6 +172,7 @@ pub(super) fn diagnose(config: &Config, hub: Vec<HubReport>, budget: Budget) -> 
         memory_needed_mib: memory_needed as u64 >> 20,
         disk_needed_mib: (checkpoints + forecast.stored_bytes(rates.length.mean)) >> 20,
         estimated_seconds: forecast.seconds(&rates, rates.length.mean),
+        plan,
         estimate: Estimate::of(&forecast, &rates),
         notes: replay_notice(config, &tasks)
             .into_iter()
@@ -225,6 +239,7 @@ fn problems(d: &Diagnosis, tokens_max: usize, space: Result<()>) -> Vec<String> 
     if d.memory_needed_mib > d.memory_free_mib {
         problems.push(memory_advice(d.memory_needed_mib, d.memory_free_mib));
     }
+    problems.extend(d.plan.as_ref().and_then(Plan::problem));
     problems.extend(space.err().map(|error| error.to_string()));
     let longest = d.prompt_tokens_max + tokens_max;
     if longest > d.context_max {
@@ -271,6 +286,7 @@ pub(super) mod tests {
             memory_needed_mib: 900,
             disk_needed_mib: 70,
             estimated_seconds: 61.0,
+            plan: None,
             estimate: Estimate {
                 least_seconds: 50.0,
                 most_seconds: 75.0,

@@ -5,20 +5,24 @@
 
 mod diagnosis;
 mod forecast;
+mod plan;
 mod probe;
 mod suggest;
 mod text;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::Common;
+use super::block_on;
 use super::hub::{self, HubReport};
 use super::inspect::style;
 use crate::cli::terminal::{pretty, print};
 use crate::config::Config;
+use crate::improve;
+use crate::policy::{PolicyKind, Use};
 use probe::Budget;
 
 pub(super) use diagnosis::memory_free;
@@ -28,6 +32,16 @@ pub(super) struct DoctorArgs {
     /// Take minutes instead of seconds: measure at full size what is extrapolated otherwise
     #[arg(long)]
     measure: bool,
+    /// Show how a run would use this many hours (short for --set run.hours=…)
+    #[arg(long, value_name = "HOURS")]
+    hours: Option<f64>,
+}
+
+impl DoctorArgs {
+    /// The hours that are asked for.
+    pub(super) fn hours(&self) -> Option<f64> {
+        self.hours
+    }
 }
 
 /// Prints the diagnosis; exit code 1 when a run could not work.
@@ -43,6 +57,29 @@ pub(super) fn perform(common: &Common, mut config: Config, args: &DoctorArgs) ->
         false => print(&text::text(&config, &diagnosis, common.verbose, &style()))?,
     }
     Ok(if diagnosis.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The configuration with what is measured made to fit `run.hours`, and a line about it. A run that is
+/// in its folder keeps what it planned.
+///
+/// # Errors
+/// If the model or the tasks can't be loaded, the probe fails, or the hours don't suffice.
+pub(super) fn fit_hours(config: &Config) -> Result<(Config, Option<String>)> {
+    if config.run.hours == 0.0 {
+        return Ok((config.clone(), None));
+    }
+    if let Some(begun) = block_on(async { Ok(improve::as_begun(config).await) })? {
+        return Ok((begun, None));
+    }
+    let text = PolicyKind::Model.text(config)?;
+    let policy = PolicyKind::Model.base(config, &text, Use::Train, None)?;
+    let tasks = improve::dataset(config)?.tasks;
+    let rates = probe::rates(config, &text, &policy, &tasks, Budget::QUICK)?;
+    let (config, plan) = plan::plan(config, &tasks, &rates);
+    match plan.problem() {
+        Some(problem) => bail!(problem),
+        None => Ok((config, Some(plan.line()))),
+    }
 }
 
 /// Without the model nothing can be measured, and fetching it is for the commands that use it.

@@ -9,8 +9,6 @@ use crate::inspect::duration;
 
 /// What a run may take before a smaller one is proposed: a night, in seconds.
 const NIGHT: f64 = 8.0 * 3600.0;
-/// Fewest tasks and updates that are proposed.
-const LEAST: f64 = 8.0;
 
 /// What to set instead, each with its reason.
 pub(super) fn suggestions(config: &Config, tasks: &[Task], rates: &Rates) -> Vec<String> {
@@ -38,36 +36,18 @@ fn unended(config: &Config, rates: &Rates) -> Option<String> {
     })
 }
 
-/// Fewer tasks and updates, so that the run fits into a night.
+/// Hours, for a run that would take longer than a night.
 fn shorter(config: &Config, tasks: &[Task], rates: &Rates) -> Option<String> {
     let limit = NIGHT.min(config.run.wall_clock_max_s as f64);
-    let seconds = |config: &Config| Forecast::of(config, tasks).seconds(rates, rates.length.mean);
-    let whole = seconds(config);
-    // The part that can't be made smaller (measuring the gate and held-out tasks) takes its time, too.
-    let fits = |share: &f64| seconds(&scaled(config, *share)) <= limit;
-    let share = (1..50).map(|n| 1.0 - f64::from(n) / 50.0).find(fits).unwrap_or(0.0);
-    (whole > limit).then(|| {
-        let smaller = scaled(config, share);
+    let whole = Forecast::of(config, tasks).seconds(rates, rates.length.mean);
+    (config.run.hours == 0.0 && whole > limit).then(|| {
         format!(
-            "{} is more than {}; --set rollout.tasks={} --set train.steps={} --set eval.sampled_tasks={} takes about {}",
+            "{} is more than {}; `autodidact run --hours {}` makes measuring and iterations fit",
             duration(whole),
             duration(limit),
-            smaller.rollout.tasks,
-            smaller.train.steps,
-            smaller.eval.sampled_tasks,
-            duration(seconds(&smaller))
+            (limit / 36.0).floor() / 100.0
         )
     })
-}
-
-/// The configuration with this share of tasks and updates.
-fn scaled(config: &Config, share: f64) -> Config {
-    let of = |n: f64| (n * share).floor().max(LEAST).min(n);
-    let mut scaled = config.clone();
-    scaled.rollout.tasks = of(config.rollout.tasks as f64) as usize;
-    scaled.train.steps = of(f64::from(config.train.steps)) as u32;
-    scaled.eval.sampled_tasks = of(config.eval.sampled_tasks as f64) as usize;
-    scaled
 }
 
 #[cfg(test)]
@@ -93,7 +73,9 @@ mod tests {
             answer: None,
             solution: None,
         };
-        suggestions(&Config::load(None, &pairs).unwrap(), &[task], rates)
+        let train = Task { split: Split::Train, ..task.clone() };
+        let tasks = [vec![train; 300], vec![task]].concat();
+        suggestions(&Config::load(None, &pairs).unwrap(), &tasks, rates)
     }
 
     #[test]
@@ -104,11 +86,10 @@ mod tests {
     #[test]
     fn a_run_that_is_longer_than_a_night_gets_a_shorter_one() {
         let [shorter] = said(&[], &rates(40.0, 4)).try_into().unwrap();
-        assert!(shorter.contains("is more than 8 h 00 min; --set rollout.tasks="), "{shorter}");
-        let about = shorter.rsplit_once("takes about ").unwrap().1;
-        assert!(about.starts_with("7 h"), "{shorter}");
+        assert!(shorter.contains("is more than 8 h 00 min; `autodidact run --hours 8` makes"), "{shorter}");
+        assert_eq!(said(&[("run.hours", "8")], &rates(40.0, 4)), [""; 0], "they are given");
         let [limit] = said(&[("run.wall_clock_max_s", "3600")], &rates(10.0, 4)).try_into().unwrap();
-        assert!(limit.contains("more than 1 h 00 min"), "{limit}");
+        assert!(limit.contains("more than 1 h 00 min; `autodidact run --hours 1`"), "{limit}");
     }
 
     #[test]

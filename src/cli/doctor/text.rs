@@ -32,7 +32,10 @@ fn verdict(config: &Config, d: &Diagnosis) -> String {
         false => format!(" ({} to {})", duration(estimate.least_seconds), duration(estimate.most_seconds)),
     };
     let iterations = config.run.iterations;
-    let time = format!("about {}{range} for {iterations} iterations", duration(d.estimated_seconds));
+    let time = match config.run.hours > 0.0 {
+        true => duration(config.run.hours * 3600.0),
+        false => format!("about {}{range} for {iterations} iterations", duration(d.estimated_seconds)),
+    };
     match d.problems.len() {
         0 => format!("ready: `autodidact run` takes {time}"),
         1 => format!("not ready, for the reason marked ✗; a run would take {time}"),
@@ -131,6 +134,9 @@ fn speed(d: &Diagnosis) -> Vec<String> {
             estimate.trajectories
         ),
     ]
+    .into_iter()
+    .chain(d.plan.as_ref().map(|plan| format!("  plan       {}", plan.line())))
+    .collect()
 }
 
 fn left_out(left_out: &LeftOut) -> Vec<String> {

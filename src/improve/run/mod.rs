@@ -41,6 +41,7 @@ pub use self::orphans::{Orphan, collect as collect_orphans, ensure_explained, or
 pub use self::preflight::preflight;
 pub(super) use self::session::{Next, Session};
 pub use self::tasks::{dataset, ensure_gradable, replay_notice, special_notice};
+pub use self::timetable::expected_iterations;
 use crate::config::Config;
 use crate::domain::{Arm, Progress, Split, Task, Trajectory};
 use crate::store::{Checkpoint, CheckpointKind, Store, StoredTree};

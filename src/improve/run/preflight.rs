@@ -18,7 +18,7 @@ use crate::text::Text;
 /// Every reason why a run would be refused, in the words of its error.
 pub async fn preflight(config: &Config, text: &Text, base: &Policy, tasks: &[Task]) -> Vec<String> {
     let dir = Path::new(&config.run.dir);
-    let begun = crate::improve::as_begun(config).await;
+    let begun = crate::improve::as_begun(config).await.unwrap_or_else(|| config.clone());
     let aux_models = aux_models::load(config, base, text);
     let mut checks = vec![
         check_tasks(tasks, text, base.engine().context_max()),

@@ -79,6 +79,17 @@ pub(super) fn least(cost: Cost, tasks_max: usize) -> f64 {
     cost.of(TASKS_MIN.min(tasks_max)) / PLANNED
 }
 
+/// The tasks of an iteration that takes (`fixed`, `per_task`) seconds, and how many of them fit into
+/// `left` seconds; `None` if none does.
+pub fn expected_iterations(
+    left: f64,
+    (fixed, per_task): (f64, f64),
+    tasks_max: usize,
+) -> Option<(usize, u32)> {
+    let slot = next(left, Cost { fixed, per_task }, tasks_max)?;
+    Some((slot.plan.tasks as usize, slot.iterations))
+}
+
 /// The next iteration: as many whole ones as fit into `left` seconds share them equally, with at most
 /// `tasks_max` tasks each. `None` if not even a small one fits.
 pub(super) fn next(left: f64, cost: Cost, tasks_max: usize) -> Option<Slot> {
