@@ -10,6 +10,7 @@ CREATE TABLE plans (
     iteration     INTEGER NOT NULL CHECK (iteration > 0), -- iteration
     unit          INTEGER NOT NULL REFERENCES units (id), -- transaction that wrote it
     tasks         INTEGER NOT NULL CHECK (tasks > 0), -- train tasks that it rolls out
+    steps         INTEGER NOT NULL CHECK (steps >= 0), -- most updates that it trains
     seconds       REAL NOT NULL,       -- how long it was expected to take
     left_seconds  REAL NOT NULL,       -- time that the run had left
     PRIMARY KEY (run, iteration)

@@ -21,6 +21,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         "run",
         &[
             ("autodidact run", "start, or resume after a break"),
+            ("autodidact run --hours 8", "as much as fits into a night"),
             ("autodidact run --control random", "the arm to compare the gain with"),
             ("autodidact run --set run.iterations=6", "more iterations than were planned"),
             ("autodidact run --json > events.jsonl", "events as JSON lines, the report last"),

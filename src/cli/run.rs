@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::doctor::Fitted;
 use super::events::EventLines;
 use super::inspect::{VERDICT, run_text, style};
 use super::process::give_back_freed_memory;
@@ -17,7 +18,7 @@ use super::terminal::{note, print};
 use super::{Common, EXIT_STOPPED, block_on};
 use crate::config::Config;
 use crate::domain::{Arm, RunState};
-use crate::improve::{self, Event, Host, Outcome};
+use crate::improve::{self, Event, Expected, Host, Outcome};
 use crate::policy::PolicyKind;
 use crate::profile::Report;
 use crate::report::{self, RunReport, RunWithProfile};
@@ -78,12 +79,13 @@ fn drive(common: &Common, config: &Config, args: &RunArgs, lines: Option<&EventL
     let progress = Progress::new(common.shows());
     let first = args.control.first().copied().unwrap_or(Arm::Reward);
     let began = Instant::now();
-    let config = &fitted(common, config, args)?;
+    let (config, expected) = &fitted(common, config, args)?;
     let profiler = Profiler::start(args.profile).map(|profiler| profiler.of_arm(config, first));
     let host = Host {
         now: &now,
         seconds: &|| began.elapsed().as_secs_f64(),
         memory_free: &|| super::doctor::memory_free().ok(),
+        expected: *expected,
         stop: &STOP,
         on_event: &|event| {
             if matches!(event, Event::PhaseDone { .. }) {
@@ -128,17 +130,17 @@ fn drive(common: &Common, config: &Config, args: &RunArgs, lines: Option<&EventL
 }
 
 /// The configuration for the hours that the loop proper has: its control arms share them.
-fn fitted(common: &Common, config: &Config, args: &RunArgs) -> Result<Config> {
+fn fitted(common: &Common, config: &Config, args: &RunArgs) -> Result<(Config, Option<Expected>)> {
     let mut config = config.clone();
     config.run.hours /= (1 + args.control.len()) as f64;
     if !args.needs_model() {
-        return Ok(config);
+        return Ok((config, None));
     }
-    let (config, plan) = super::doctor::fit_hours(&config)?;
-    if let Some(plan) = plan.filter(|_| common.shows() == Shows::Everything) {
-        note(&plan);
+    let (config, Fitted { line, expected }) = super::doctor::fit_hours(&config)?;
+    if let Some(line) = line.filter(|_| common.shows() == Shows::Everything) {
+        note(&line);
     }
-    Ok(config)
+    Ok((config, expected))
 }
 
 /// Whether the loop proper has yet to be run, or to be ended, before a control arm.

@@ -16,7 +16,7 @@ const FRAME: &str = include_str!("skill.md");
 const SHAPES: &[(&str, &str)] = &[
     (
         "run",
-        "JSON lines while it works. Each has `event` and `time`: `started`, `phase`, `progress`, `phase_done`, \
+        "JSON lines while it works. Each has `event` and `time`: `started`, `planned`, `phase`, `progress`, `phase_done`, \
          `iteration_done`, `waiting`, `warning`. The last line is `report`, `stopped` (exit code 3) or `error` \
          (exit code 1). `report` and `stopped` hold in `report` what `inspect run --json` prints.",
     ),

@@ -14,9 +14,9 @@ mod run;
 mod tests;
 
 pub use run::{
-    Event, Holder, Host, Orphan, Plan, RunLock, STORE_FILE, collect_orphans, dataset, ensure_explained,
-    ensure_gradable, expected_iterations, holder, orphans, preflight, replay_notice, special_notice,
-    with_tools,
+    Cost, Event, Expected, Holder, Host, Orphan, Plan, RunLock, STORE_FILE, collect_orphans, dataset,
+    ensure_explained, ensure_gradable, expected_iterations, holder, orphans, preflight, replay_notice,
+    special_notice, with_tools,
 };
 
 use std::path::Path;
@@ -46,6 +46,16 @@ pub async fn as_begun(config: &Config) -> Option<Config> {
     let stored = if store.exists() { store::config_of_run(&store, Arm::Reward).await } else { Ok(None) };
     // A file that is no store is refused when the session opens it.
     Some(config.as_begun(&stored.unwrap_or_default()?))
+}
+
+/// Whether the run in the folder has a complete iteration, by which the next ones are planned.
+///
+/// # Errors
+/// The store can't be read.
+pub async fn is_measured(config: &Config) -> Result<bool> {
+    let outline = store::outline(&Path::new(&config.run.dir).join(STORE_FILE)).await?;
+    let main = outline.runs.iter().find(|run| run.arm == Arm::Reward);
+    Ok(main.is_some_and(|run| run.done.contains(&(1, Phase::Promote))))
 }
 
 /// Runs `arm` to its end, or to the first limit. The same call resumes after any interruption.

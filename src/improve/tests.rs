@@ -80,6 +80,7 @@ impl World {
             now: &*self.now,
             seconds: &*self.seconds,
             memory_free: &*self.memory_free,
+            expected: None,
             stop: &self.stop,
             on_event: &*self.on_event,
             crash_at: 0,

@@ -118,7 +118,7 @@ pub(super) const GROUND: &[Ground] = &[
     },
     Ground {
         table: "plans",
-        rows: "SELECT r.key, x.iteration, x.tasks FROM plans x JOIN runs r ON r.id = x.run WHERE x.unit = ?1",
+        rows: "SELECT r.key, x.iteration, x.tasks, x.steps FROM plans x JOIN runs r ON r.id = x.run WHERE x.unit = ?1",
     },
 ];
 

@@ -256,11 +256,12 @@ impl Reader {
 
     /// The plans of a run's iterations, in order.
     pub async fn plans(&self, run: i64) -> Result<BTreeMap<u32, PlanRow>> {
-        let query = "SELECT iteration, tasks, seconds, left_seconds FROM plans WHERE run = ?1";
-        let rows: Vec<(u32, u32, f64, f64)> =
+        let query = "SELECT iteration, tasks, steps, seconds, left_seconds FROM plans WHERE run = ?1";
+        let rows: Vec<(u32, u32, u32, f64, f64)> =
             sqlx::query_as(query).bind(run).fetch_all(&self.pool).await.map_err(self.fail("list plans"))?;
-        let plan =
-            |(iteration, tasks, seconds, left_seconds)| (iteration, PlanRow { tasks, seconds, left_seconds });
+        let plan = |(iteration, tasks, steps, seconds, left_seconds)| {
+            (iteration, PlanRow { tasks, steps, seconds, left_seconds })
+        };
         Ok(rows.into_iter().map(plan).collect())
     }
 

@@ -275,6 +275,8 @@ pub struct PhaseRow {
 pub struct PlanRow {
     /// Train tasks that the iteration rolls out.
     pub tasks: u32,
+    /// Most updates that it trains.
+    pub steps: u32,
     /// How long it was expected to take.
     pub seconds: f64,
     /// Time that the run had left.

@@ -224,12 +224,14 @@ impl Unit {
         finite("a plan's seconds", plan.seconds)?;
         finite("a plan's remaining seconds", plan.left_seconds)?;
         let query = sqlx::query(
-            "INSERT INTO plans (run, iteration, unit, tasks, seconds, left_seconds) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO plans (run, iteration, unit, tasks, steps, seconds, left_seconds)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )
         .bind(self.run)
         .bind(self.iteration)
         .bind(self.id)
         .bind(plan.tasks)
+        .bind(plan.steps)
         .bind(plan.seconds)
         .bind(plan.left_seconds)
         .execute(self.db())

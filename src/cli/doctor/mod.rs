@@ -21,7 +21,7 @@ use super::hub::{self, HubReport};
 use super::inspect::style;
 use crate::cli::terminal::{pretty, print};
 use crate::config::Config;
-use crate::improve;
+use crate::improve::{self, Expected};
 use crate::policy::{PolicyKind, Use};
 use probe::Budget;
 
@@ -59,27 +59,44 @@ pub(super) fn perform(common: &Common, mut config: Config, args: &DoctorArgs) ->
     Ok(if diagnosis.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// The configuration with what is measured made to fit `run.hours`, and a line about it. A run that is
+/// What a probe before a run with hours gives.
+#[derive(Default)]
+pub(super) struct Fitted {
+    /// A line about how the hours are used, for a run that is new.
+    pub line: Option<String>,
+    pub expected: Option<Expected>,
+}
+
+/// The configuration with what is measured made to fit `run.hours`, and what that takes. A run that is
 /// in its folder keeps what it planned.
 ///
 /// # Errors
 /// If the model or the tasks can't be loaded, the probe fails, or the hours don't suffice.
-pub(super) fn fit_hours(config: &Config) -> Result<(Config, Option<String>)> {
+pub(super) fn fit_hours(config: &Config) -> Result<(Config, Fitted)> {
     if config.run.hours == 0.0 {
-        return Ok((config.clone(), None));
+        return Ok((config.clone(), Fitted::default()));
     }
-    if let Some(begun) = block_on(async { Ok(improve::as_begun(config).await) })? {
-        return Ok((begun, None));
+    let begun = block_on(async { Ok(improve::as_begun(config).await) })?;
+    if let Some(begun) = &begun
+        && block_on(improve::is_measured(config))?
+    {
+        return Ok((begun.clone(), Fitted::default()));
     }
+    let (config, is_new) = (begun.as_ref().unwrap_or(config), begun.is_none());
     let text = PolicyKind::Model.text(config)?;
     let policy = PolicyKind::Model.base(config, &text, Use::Train, None)?;
     let tasks = improve::dataset(config)?.tasks;
     let rates = probe::rates(config, &text, &policy, &tasks, Budget::QUICK)?;
-    let (config, plan) = plan::plan(config, &tasks, &rates);
-    match plan.problem() {
-        Some(problem) => bail!(problem),
-        None => Ok((config, Some(plan.line()))),
+    if !is_new {
+        let expected = Some(plan::expected(config, &tasks, &rates));
+        return Ok((config.clone(), Fitted { line: None, expected }));
     }
+    let (config, plan) = plan::plan(config, &tasks, &rates);
+    if let Some(problem) = plan.problem() {
+        bail!(problem);
+    }
+    let expected = Some(plan::expected(&config, &improve::dataset(&config)?.tasks, &rates));
+    Ok((config, Fitted { line: Some(plan.line()), expected }))
 }
 
 /// Without the model nothing can be measured, and fetching it is for the commands that use it.

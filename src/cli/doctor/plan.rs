@@ -3,11 +3,11 @@
 
 use serde::Serialize;
 
-use super::forecast::Parts;
+use super::forecast::{Forecast, Parts};
 use super::probe::Rates;
 use crate::config::Config;
 use crate::domain::{Split, Task};
-use crate::improve::expected_iterations;
+use crate::improve::{Cost, Expected, expected_iterations};
 use crate::inspect::duration;
 
 /// Share of the hours that measuring the base and [`ITERATIONS`] candidates may take.
@@ -86,13 +86,13 @@ fn measured(config: &Config, tasks: &[Task], share: f64) -> (Config, Vec<Task>) 
 fn used(config: &Config, tasks: &[Task], rates: &Rates) -> Plan {
     let of_split = |split| tasks.iter().filter(|task| task.split == split).count();
     let parts = Parts::of(config, tasks);
-    let seconds = |work: &super::forecast::Forecast| work.seconds(rates, rates.length.mean);
+    let seconds = |work: &Forecast| work.seconds(rates, rates.length.mean);
     let measuring = seconds(&parts.measuring);
     let most = config.rollout.tasks.min(of_split(Split::Train));
-    let per_task = seconds(&parts.iteration) / most.max(1) as f64;
+    let Expected { cost, .. } = expected(config, tasks, rates);
     let left = config.run.hours * 3600.0 - measuring - seconds(&parts.graded);
-    let fixed = measuring + seconds(&parts.reread);
-    let (count, iterations) = expected_iterations(left, (fixed, per_task), most).unwrap_or((0, 0));
+    let cost = Cost { fixed: measuring + seconds(&parts.reread), ..cost };
+    let (count, iterations) = expected_iterations(left, cost, most).unwrap_or((0, 0));
     Plan {
         hours: config.run.hours,
         gate: of_split(Split::Gate),
@@ -101,7 +101,26 @@ fn used(config: &Config, tasks: &[Task], rates: &Rates) -> Plan {
         measuring_seconds: measuring,
         iterations,
         tasks: count,
-        iteration_seconds: fixed + per_task * count as f64,
+        iteration_seconds: cost.fixed + (cost.drawing + cost.training) * count as f64,
+    }
+}
+
+/// What measuring the base and the first iteration take.
+pub(super) fn expected(config: &Config, tasks: &[Task], rates: &Rates) -> Expected {
+    let parts = Parts::of(config, tasks);
+    let seconds = |work: Forecast| work.seconds(rates, rates.length.mean);
+    let count = config.rollout.tasks.min(tasks.iter().filter(|task| task.split == Split::Train).count());
+    let drawing = seconds(Forecast { updates: 0.0, ..parts.iteration });
+    let measuring = seconds(parts.measuring);
+    let per_task = |seconds: f64| seconds / count.max(1) as f64;
+    Expected {
+        measuring,
+        cost: Cost {
+            fixed: measuring + seconds(parts.graded),
+            drawing: per_task(drawing),
+            training: per_task(seconds(parts.iteration) - drawing),
+            step: rates.update.seconds,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::timetable::Expected;
 use crate::domain::{Arm, Phase};
 
 /// What a run is to do.
@@ -87,6 +88,8 @@ pub struct Host<'a> {
     pub seconds: &'a (dyn Fn() -> f64 + Sync),
     /// Bytes of memory that are free, if the system reports it.
     pub memory_free: &'a (dyn Fn() -> Option<u64> + Sync),
+    /// What a run with hours is expected to take, from a probe before it.
+    pub expected: Option<Expected>,
     /// Set by the first Ctrl-C: finish the current unit, commit it, stop.
     pub stop: &'a AtomicBool,
     pub on_event: &'a (dyn Fn(Event) + Sync),

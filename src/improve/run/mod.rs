@@ -41,7 +41,7 @@ pub use self::orphans::{Orphan, collect as collect_orphans, ensure_explained, or
 pub use self::preflight::preflight;
 pub(super) use self::session::{Next, Session};
 pub use self::tasks::{dataset, ensure_gradable, replay_notice, special_notice};
-pub use self::timetable::expected_iterations;
+pub use self::timetable::{Cost, Expected, expected_iterations};
 use crate::config::Config;
 use crate::domain::{Arm, Progress, Split, Task, Trajectory};
 use crate::store::{Checkpoint, CheckpointKind, Store, StoredTree};
@@ -101,6 +101,13 @@ impl Run<'_> {
         let configured = self.config.rollout.tasks;
         let count = |i: u32| plans.get(&i).map_or(configured, |plan| plan.tasks as usize);
         Ok((1..=iterations).map(|i| count(i).min(self.tasks(Split::Train).len())).collect())
+    }
+
+    /// Most updates of an iteration: as planned, or as configured.
+    pub(super) async fn steps_max(&self, iteration: u32) -> Result<u32> {
+        let plans = self.store.plans(self.of_run.unwrap_or(self.id)).await?;
+        let configured = self.config.train.steps;
+        Ok(plans.get(&iteration).map_or(configured, |plan| plan.steps.min(configured)))
     }
 
     /// The phases that the store has as complete.

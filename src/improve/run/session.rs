@@ -1,5 +1,6 @@
 //! One process's work on a run: the lock, the run, its limits, and what is in memory.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -79,7 +80,9 @@ impl Session<'_> {
         let (left, cost) = (hours * 3600.0 - worked, self.cost(done).await?);
         let tasks_max = self.run.rollout_counts(done + 1).await?.pop().unwrap_or(0);
         let (store, run) = (&self.run.store, self.run.id);
-        let Some(Slot { plan, iterations }) = timetable::next(left, cost, tasks_max) else {
+        let Some(Slot { plan, iterations }) =
+            timetable::next(left, cost, (tasks_max, self.run.config.train.steps))
+        else {
             store.set_run_iterations(run, done).await?;
             let smallest = timetable::least(cost, tasks_max) / 60.0;
             return Ok(if done > 0 {
@@ -106,22 +109,31 @@ impl Session<'_> {
         Ok(Next::Iteration)
     }
 
-    /// What the next iteration costs, from the `done` ones or from measuring the base.
+    /// What the next iteration costs, from the `done` ones, the probe, or measuring the base.
     async fn cost(&self, done: u32) -> Result<Cost> {
         let (run, config) = (&self.run, self.run.config);
         let phases = run.store.phases(run.id).await?;
-        let tasks = (1..).zip(run.rollout_counts(done).await?).collect();
-        if let Some(cost) = Cost::measured(&phases, &tasks) {
-            return Ok(cost);
+        let mut sizes = BTreeMap::new();
+        for (iteration, tasks) in (1..).zip(run.rollout_counts(done).await?) {
+            sizes.insert(iteration, (tasks, run.store.steps(run.id, iteration).await?.len()));
+        }
+        let expected = self.host.expected.as_ref();
+        if let Some(cost) = Cost::measured(&phases, &sizes) {
+            // Where nothing was kept, nobody has seen an update.
+            let step = if cost.step > 0.0 { cost.step } else { expected.map_or(0.0, |e| e.cost.step) };
+            return Ok(Cost { step, ..cost });
         }
         let seconds: f64 = phases.iter().filter(|row| row.iteration == 0).map(|row| row.seconds).sum();
+        if let Some(expected) = expected {
+            return Ok(Cost::corrected(expected, seconds));
+        }
         let heldout = run.tasks(Split::HeldOut).len();
         let sampled = config.eval.sampled_tasks.min(heldout) * config.eval.samples as usize;
         let drawn = run.tasks(Split::Gate).len() + heldout + sampled;
         let each = (config.rollout.variants * config.rollout.samples) as usize;
         let graded =
             config.critic.bootstrap.min(run.tasks(Split::Easy).len()) + run.tasks(Split::Anchor).len();
-        Ok(Cost::expected(seconds, drawn, each, graded))
+        Ok(Cost::guessed(seconds, drawn, each, graded))
     }
 
     /// The policy that `iteration` starts from, in memory.

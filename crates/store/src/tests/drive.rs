@@ -306,7 +306,7 @@ pub(super) fn evaluation(policy: &str, level: Option<u32>) -> EvaluationRow {
 }
 
 /// What the driven run decided about its iteration.
-pub(super) const PLAN: PlanRow = PlanRow { tasks: 4, seconds: 60.0, left_seconds: 200.0 };
+pub(super) const PLAN: PlanRow = PlanRow { tasks: 4, steps: 9, seconds: 60.0, left_seconds: 200.0 };
 
 pub(super) fn promotion() -> PromotionRow {
     PromotionRow {

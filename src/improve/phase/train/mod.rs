@@ -75,7 +75,7 @@ async fn plan<'a>(
     let schedule = train::schedule(
         &kept,
         &replay,
-        (config.steps, config.epochs_max),
+        (run.steps_max(iteration).await?, config.epochs_max),
         config.step_tokens,
         config.replay,
         &address,
