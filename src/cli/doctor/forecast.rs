@@ -9,6 +9,8 @@ use crate::domain::{Split, Strategy, Task};
 const THOUGHT_TOKENS: f64 = 8.0;
 /// Measured size of a thought's row, its share of the other tables and indexes included.
 const THOUGHT_BYTES: f64 = 700.0;
+/// Share of the trajectories that may be kept, of which a run keeps about as many.
+const KEPT: f64 = 0.5;
 /// What a run does in addition to reading, drawing and updates (fitting the head, the store, grading):
 /// 8 % of the built-in run's time.
 const REST: f64 = 1.08;
@@ -24,7 +26,7 @@ pub(super) struct Forecast {
     pub read: f64,
     /// Most updates.
     pub updates: f64,
-    /// Most trajectories that updates are filled with, over the share of an update that is theirs;
+    /// Trajectories that updates are filled with, over the share of an update that is theirs;
     /// each counts as often as it is passed over.
     pub learned: f64,
     /// Tokens of an update.
@@ -87,14 +89,16 @@ fn iteration(config: &Config, tasks: &[Task]) -> Forecast {
         false => (count, 0.0),
     };
     let train = &config.train;
-    let kept = (count * config.select.keep as f64).min(config.select.total_max as f64);
+    let kept = (KEPT * count * config.select.keep as f64).min(config.select.total_max as f64);
+    let replays = tasks.iter().any(|task| task.split == Split::Easy && task.solution.is_some());
+    let share = if replays { 1.0 - train.replay } else { 1.0 };
     let passes = if train.epochs_max > 0.0 { train.epochs_max } else { f64::INFINITY };
     Forecast {
         drawn: rollouts * breadth(config),
         prompts,
         read: rereads + judged + referred,
         updates: f64::from(train.steps),
-        learned: kept * passes / (1.0 - train.replay).max(0.01),
+        learned: kept * passes / share.max(0.01),
         step_tokens: train.step_tokens as f64,
     }
 }

@@ -12,7 +12,7 @@ mod text;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use super::Common;
@@ -71,7 +71,7 @@ pub(super) struct Fitted {
 /// in its folder keeps what it planned.
 ///
 /// # Errors
-/// If the model or the tasks can't be loaded, the probe fails, or the hours don't suffice.
+/// If the model or the tasks can't be loaded, or the probe fails.
 pub(super) fn fit_hours(config: &Config) -> Result<(Config, Fitted)> {
     if config.run.hours == 0.0 {
         return Ok((config.clone(), Fitted::default()));
@@ -92,9 +92,6 @@ pub(super) fn fit_hours(config: &Config) -> Result<(Config, Fitted)> {
         return Ok((config.clone(), Fitted { line: None, expected }));
     }
     let (config, plan) = plan::plan(config, &tasks, &rates);
-    if let Some(problem) = plan.problem() {
-        bail!(problem);
-    }
     let expected = Some(plan::expected(&config, &improve::dataset(&config)?.tasks, &rates));
     Ok((config, Fitted { line: Some(plan.line()), expected }))
 }

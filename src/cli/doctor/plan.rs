@@ -135,7 +135,7 @@ impl Plan {
             duration(self.measuring_seconds)
         );
         match self.iterations {
-            0 => format!("{measuring}; no time for an iteration is left"),
+            0 => format!("{measuring}, which leaves no time for an iteration"),
             1 => format!("{measuring}, then one iteration of {} tasks", self.tasks),
             n => format!(
                 "{measuring}, then about {n} iterations of {} tasks, {} each",
@@ -216,6 +216,6 @@ mod tests {
         let (_, plan) = planned("0.05", 30.0);
         assert_eq!(plan.iterations, 0);
         assert!(plan.problem().unwrap().contains("run.hours = 0.05: measuring a policy takes about"));
-        assert!(plan.line().ends_with("no time for an iteration is left"));
+        assert!(plan.line().ends_with("which leaves no time for an iteration"));
     }
 }

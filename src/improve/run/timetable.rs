@@ -50,6 +50,13 @@ impl Cost {
         self.fixed + self.per_task() * tasks as f64
     }
 
+    /// The seconds of the smallest iteration, with one update.
+    fn least(self, tasks_max: usize) -> f64 {
+        let tasks = TASKS_MIN.min(tasks_max) as f64;
+        let training = if self.step > 0.0 { self.step } else { self.training * tasks };
+        self.fixed + self.drawing * tasks + training
+    }
+
     /// What the probe expected, where drawing takes so much longer as measuring the base did:
     /// `seconds`.
     pub(super) fn corrected(expected: &Expected, seconds: f64) -> Self {
@@ -117,7 +124,7 @@ pub(super) struct Slot {
 
 /// The seconds of the smallest iteration.
 pub(super) fn least(cost: Cost, tasks_max: usize) -> f64 {
-    cost.of(TASKS_MIN.min(tasks_max)) / PLANNED
+    cost.least(tasks_max) / PLANNED
 }
 
 /// The tasks of an iteration of this cost, and how many of them fit into `left` seconds; `None` if none
@@ -135,12 +142,12 @@ pub fn expected_iterations(left: f64, cost: Cost, tasks_max: usize) -> Option<(u
 pub(super) fn next(left: f64, cost: Cost, (tasks_max, steps_max): (usize, u32)) -> Option<Slot> {
     let time = left * PLANNED;
     let fewest = TASKS_MIN.min(tasks_max);
-    if tasks_max == 0 || time < cost.of(fewest) {
+    if tasks_max == 0 || time < cost.least(tasks_max) {
         return None;
     }
     // One more than whole ones fit, so that all of the time is used; but none may be too small.
     let whole = (time / cost.of(tasks_max).max(1e-3)).ceil();
-    let iterations = whole.min((time / cost.of(fewest).max(1e-3)).floor()).clamp(1.0, 1000.0);
+    let iterations = whole.min((time / cost.least(tasks_max).max(1e-3)).floor()).clamp(1.0, 1000.0);
     let room = (time / iterations - cost.fixed) / cost.per_task().max(1e-6);
     let tasks = (room as usize).clamp(fewest, tasks_max);
     let training = time - cost.fixed - cost.drawing * tasks as f64;
@@ -149,7 +156,8 @@ pub(super) fn next(left: f64, cost: Cost, (tasks_max, steps_max): (usize, u32)) 
     } else {
         steps_max
     };
-    let plan = PlanRow { tasks: tasks as u32, steps, seconds: cost.of(tasks), left_seconds: left };
+    let seconds = cost.of(tasks).min(time);
+    let plan = PlanRow { tasks: tasks as u32, steps, seconds, left_seconds: left };
     Some(Slot { plan, iterations: iterations as u32 })
 }
 
@@ -173,8 +181,8 @@ mod tests {
         assert_eq!(tasks_and_iterations(planned(640.0), cost, 300), Some((300, 1)));
         assert_eq!(tasks_and_iterations(planned(660.0), cost, 300), Some((145, 2)), "and none is wasted");
         assert_eq!(tasks_and_iterations(planned(200.0), cost, 300), Some((80, 1)));
-        assert_eq!(tasks_and_iterations(planned(56.0), cost, 300), Some((8, 1)));
-        assert_eq!(tasks_and_iterations(planned(55.9), cost, 300), None);
+        assert_eq!(tasks_and_iterations(planned(52.1), cost, 300), Some((8, 1)), "40 + 8 + 4: one update");
+        assert_eq!(tasks_and_iterations(planned(51.9), cost, 300), None);
         assert_eq!(tasks_and_iterations(planned(60.0), cost, 5), Some((5, 1)), "as many as there are");
         assert_eq!(tasks_and_iterations(planned(1e4), cost, 0), None);
     }
@@ -188,7 +196,7 @@ mod tests {
         assert_eq!(steps(200.0, 4.0), 20, "80 tasks take 80 s to draw, and 80 remain of 200 - 40");
         assert_eq!(steps(660.0, 4.0), 100, "the first of two may use the time of both, up to its most");
         assert_eq!(steps(660.0, 10.0), 47);
-        assert_eq!(steps(56.0, 100.0), 1);
+        assert_eq!(steps(149.0, 100.0), 1);
         assert_eq!(steps(56.0, 0.0), 100, "what none has seen does not count");
     }
 
@@ -205,11 +213,11 @@ mod tests {
                     let longest =
                         cost.fixed + cost.drawing * tasks as f64 + cost.step * f64::from(slot.plan.steps);
                     assert!(longest <= left || slot.plan.steps == 1, "{slot:?}");
-                    left -= slot.plan.seconds;
+                    left -= slot.plan.seconds.min(longest);
                     done += 1;
                     assert!(done <= 4000, "{slot:?}");
                 }
-                let small = cost.of(TASKS_MIN.min(max));
+                let small = cost.least(max);
                 assert!(left >= 0.0 && left * PLANNED < small, "{cost:?} {max}: {left} s left");
             }
         }
