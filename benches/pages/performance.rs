@@ -12,7 +12,7 @@ use super::results::{Results, Table};
 use super::{anchor, cell};
 
 /// Name of a bench, heading of its section, and how its figures are to be read.
-const SECTIONS: [(&str, &str, &str); 18] = [
+const SECTIONS: [(&str, &str, &str); 19] = [
     (
         "recipe",
         "The gain and its control arms",
@@ -20,6 +20,15 @@ const SECTIONS: [(&str, &str, &str); 18] = [
          that of the last promoted policy over the base, with the 95 % interval of a paired bootstrap. \
          The kept trajectories are compared with gold answers for this audit only.\n\n\
          ![Held-out pass@1 per iteration for the loop and its control arms](../assets/gain.svg)",
+    ),
+    (
+        "nights",
+        "Published models on published tasks",
+        "Each file has the same hours, which the loop and its control arms share. `constant` is what the \
+         commonest gold answer scores as the answer to everything. A gain is that of the last promoted policy \
+         over the base on held-out tasks, with the 95 % interval of a paired bootstrap, and its parts: readable \
+         answers (format), and the rest (substance). The table of votes compares what the loop kept with all \
+         that it drew, by gold answers that only this audit reads.",
     ),
     ("critic", "What the critique head adds to the vote", ""),
     ("run", "The default run", "`autodidact run` in an empty folder."),
