@@ -232,6 +232,7 @@ pub(super) fn reason(reason: SelectionReason) -> &'static str {
         SelectionReason::ByChance => "by chance",
         SelectionReason::AnswerQuota => "answer's share",
         SelectionReason::TooFewTasks => "too few tasks",
+        SelectionReason::TooFewRows => "too few rows",
         SelectionReason::OverQuota => "over the quota",
         SelectionReason::NotDrawn => "not drawn",
         SelectionReason::Wrong => "wrong",

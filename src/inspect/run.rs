@@ -154,6 +154,7 @@ fn columns(report: &RunReport) -> Vec<Column> {
         right("gate gain"),
         right("drawn").rank(2),
         right("kept"),
+        right("epochs").rank(4),
         right("right*"),
         right("head AUC").rank(4),
         right("ECE").rank(5),
@@ -197,6 +198,7 @@ fn cells(line: &IterationLine) -> Vec<Cell> {
         gate,
         cell(line.trajectories, Tone::Plain),
         cell(line.kept, Tone::Plain),
+        cell(or_dash(line.epochs, |epochs| format!("{epochs:.1}")), Tone::Plain),
         cell(or_dash(line.kept_precision, |p| percent(p.share)), Tone::Plain),
     ];
     row.extend(critic_cells(line.critic));

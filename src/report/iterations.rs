@@ -1,6 +1,6 @@
 //! One line per iteration of a run.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -39,6 +39,10 @@ pub struct IterationLine {
     pub parity: Option<f64>,
     /// Optimizer updates.
     pub steps: i64,
+    /// Trajectories that they were made of, and how often each was passed over on average; null
+    /// without any.
+    pub rows: i64,
+    pub epochs: Option<f64>,
     /// Of the last update, in nats per token.
     pub loss_last: Option<f64>,
     /// Of the iteration's finished phases.
@@ -129,6 +133,8 @@ pub(super) struct RunRows {
     promotions: Vec<(u32, PromotionRow)>,
     critics: Vec<(u32, CriticStage, CriticRow)>,
     parity: Vec<(u32, ParityRow)>,
+    /// By iteration, the trajectories of its updates and their uses.
+    learned: BTreeMap<u32, (i64, i64)>,
 }
 
 impl RunRows {
@@ -140,6 +146,7 @@ impl RunRows {
             promotions: reader.promotions(run.id).await?,
             critics: reader.critics(run.id).await?,
             parity: reader.parity(run.id).await?,
+            learned: reader.learned(run.id).await?,
         })
     }
 
@@ -188,6 +195,11 @@ impl RunRows {
             critic: self.critic(iteration),
             parity: self.parity.iter().find(|(i, _)| *i == iteration).map(|(_, p)| p.max_abs_diff),
             steps: summary.steps,
+            rows: self.learned(iteration).0,
+            epochs: Some(self.learned(iteration)).filter(|(rows, _)| *rows > 0).map(|(rows, uses)| {
+                let thousandths = (1000.0 * uses as f64 / rows as f64).round();
+                thousandths / 1000.0
+            }),
             loss_last: summary.loss_last,
             seconds: summary.seconds,
         })
@@ -221,6 +233,11 @@ impl RunRows {
             answers: answers.map(|(answer, share)| CommonAnswer { answer, share }).collect(),
             entropy_bits: profile.as_ref().map(|profile| profile.entropy_bits),
         })
+    }
+
+    /// Trajectories that the iteration's updates were made of, and their uses.
+    fn learned(&self, iteration: u32) -> (i64, i64) {
+        self.learned.get(&iteration).copied().unwrap_or((0, 0))
     }
 
     fn promotion(&self, iteration: u32) -> Option<&PromotionRow> {

@@ -182,6 +182,7 @@ pub(super) fn explanation(reason: SelectionReason) -> &'static str {
         SelectionReason::ByChance => "its vote may be chance (select.chance_max)",
         SelectionReason::AnswerQuota => "its answer has its share (select.answer_max)",
         SelectionReason::TooFewTasks => "too few tasks have any (select.tasks_min)",
+        SelectionReason::TooFewRows => "too few were left (select.rows_min)",
         SelectionReason::OverQuota => "the iteration's quota, select.total_max, was full",
         SelectionReason::NotDrawn => "not drawn (control arm)",
         SelectionReason::Wrong => "its answer is not the gold one (control arm that reads gold)",

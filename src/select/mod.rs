@@ -43,8 +43,8 @@ impl Answers {
 /// and takes no place. Votes are chance beyond the point at which more than `select.chance_max` of the
 /// tasks with a better one are expected to be chance (Benjamini & Hochberg 1995). No answer has more
 /// than `select.answer_max` of what is kept. When the total is too large the best rewards stay; among
-/// equal ones those ranked higher in their task. If fewer than `select.tasks_min` tasks are left,
-/// nothing is kept. The verdicts come in order of row id.
+/// equal ones those ranked higher in their task. If fewer than `select.tasks_min` tasks or
+/// `select.rows_min` trajectories are left, nothing is kept. The verdicts come in order of row id.
 pub fn by_reward(
     trajectories: &[Trajectory],
     rewards: &Rewards,
@@ -79,11 +79,16 @@ pub fn by_reward(
     beyond.into_iter().for_each(|i| verdicts.decide(i, SelectionReason::AnswerQuota));
     let task_of = |&i: &usize| verdicts.trajectory(i).task.id.as_str();
     let tasks: HashSet<&str> = kept.iter().take(config.total_max).map(task_of).collect();
-    let is_enough = tasks.len() >= config.tasks_min;
+    let refusal = if tasks.len() < config.tasks_min {
+        Some(SelectionReason::TooFewTasks)
+    } else if kept.len().min(config.total_max) < config.rows_min {
+        Some(SelectionReason::TooFewRows)
+    } else {
+        None
+    };
     for (place, i) in kept.into_iter().enumerate() {
         let reason = match place < config.total_max {
-            true if is_enough => SelectionReason::Kept,
-            true => SelectionReason::TooFewTasks,
+            true => refusal.unwrap_or(SelectionReason::Kept),
             false => SelectionReason::OverQuota,
         };
         verdicts.decide(i, reason);

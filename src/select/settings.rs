@@ -16,6 +16,7 @@ pub struct SelectConfig {
     /// Largest share of what is kept that has one answer.
     pub answer_max: f64,
     pub tasks_min: usize,
+    pub rows_min: usize,
     /// Whether a text is no answer where the labelled tasks have a closed set of them.
     pub closed_answers: bool,
 }

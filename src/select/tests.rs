@@ -18,6 +18,7 @@ fn config(keep: usize, floor: f64, total_max: usize) -> SelectConfig {
         chance_max: 1.0,
         answer_max: 1.0,
         tasks_min: 1,
+        rows_min: 1,
         closed_answers: true,
     }
 }
@@ -165,6 +166,12 @@ fn no_answer_has_more_than_its_share() {
     assert_eq!(kept(0.6, 1), [0, 1, 2, 3, 5]);
     assert_eq!(kept(0.01, 1), [0, 2], "one in any case");
     assert_eq!(kept(0.5, 5), [0; 0], "of too few tasks");
+    let reasons = |rows_min: usize| {
+        let config = SelectConfig { answer_max: 0.5, rows_min, ..config(9, 0.0, 9) };
+        by_reward_of(&candidates, &config).iter().map(|s| s.reason).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(4).iter().filter(|reason| reason.is_kept()).count(), 4);
+    assert_eq!(reasons(5).iter().filter(|r| **r == SelectionReason::TooFewRows).count(), 4, "too few rows");
 }
 
 fn at_random_of(candidates: &[Candidate], count: usize, address: &Address) -> Vec<Selection> {

@@ -298,6 +298,8 @@ pub enum SelectionReason {
     AnswerQuota,
     /// Too few tasks had something to keep (`select.tasks_min`).
     TooFewTasks,
+    /// Too few trajectories were left to keep (`select.rows_min`).
+    TooFewRows,
     /// The iteration's total quota was full.
     OverQuota,
     /// Not drawn (control arm).
@@ -320,6 +322,7 @@ named_enum!(SelectionReason {
     ByChance => "by_chance",
     AnswerQuota => "answer_quota",
     TooFewTasks => "too_few_tasks",
+    TooFewRows => "too_few_rows",
     OverQuota => "over_quota",
     NotDrawn => "not_drawn",
     Wrong => "wrong",

@@ -265,6 +265,19 @@ impl Reader {
         Ok(rows.into_iter().map(plan).collect())
     }
 
+    /// By iteration, how many trajectories updates were made of, and how often all of them together
+    /// were passed over.
+    pub async fn learned(&self, run: i64) -> Result<BTreeMap<u32, (i64, i64)>> {
+        let query = "SELECT iteration, count(DISTINCT trajectory), count(trajectory) FROM step_examples
+                     WHERE run = ?1 GROUP BY iteration";
+        let rows: Vec<(u32, i64, i64)> = sqlx::query_as(query)
+            .bind(run)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(self.fail("count what updates were made of"))?;
+        Ok(rows.into_iter().map(|(iteration, rows, uses)| (iteration, (rows, uses))).collect())
+    }
+
     /// How long processes have worked on a run, in seconds.
     pub async fn worked_seconds(&self, run: i64) -> Result<f64> {
         sqlx::query_scalar("SELECT total(seconds) FROM sessions WHERE run = ?1")

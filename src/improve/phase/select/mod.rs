@@ -97,6 +97,7 @@ fn odd<'t>(
 fn why(selections: &[Selection]) -> String {
     let reasons = [
         (SelectionReason::TooFewTasks, "fewer than select.tasks_min tasks had any"),
+        (SelectionReason::TooFewRows, "fewer than select.rows_min were left"),
         (SelectionReason::ByChance, "most votes are as high by chance, see select.chance_max"),
         (SelectionReason::BelowFloor, "most rewards are below select.floor"),
         (SelectionReason::OddAnswer, "most answers are none of the labelled tasks' answers"),
