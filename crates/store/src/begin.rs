@@ -104,6 +104,20 @@ impl Store {
             .map_err(|e| explain(&self.path, "set a session's seconds", e))
     }
 
+    /// Sets how long a session of the run has worked, if that is longer than what is stored.
+    pub async fn extend_session(&self, run: i64, session: i64, seconds: f64) -> Result<()> {
+        self.guard.check()?;
+        finite("a session's seconds", seconds)?;
+        sqlx::query("UPDATE sessions SET seconds = max(seconds, ?1) WHERE id = ?2 AND run = ?3")
+            .bind(seconds)
+            .bind(session)
+            .bind(run)
+            .execute(&self.writer)
+            .await
+            .map(drop)
+            .map_err(|e| explain(&self.path, "set a session's seconds", e))
+    }
+
     /// Changes how many iterations a run plans: the one thing that may change on resuming.
     pub async fn set_run_iterations(&self, run: i64, iterations: u32) -> Result<()> {
         self.guard.check()?;

@@ -15,7 +15,7 @@
 //!    lock (see `store/guard.rs`).
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const FILE: &str = "lock";
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Most bytes of the file that are read.
-const PID_MAX: u64 = 32;
+const TEXT_MAX: u64 = 128;
 
 /// Holds the lock while it lives.
 #[derive(Debug)]
@@ -38,6 +38,26 @@ pub struct RunLock {
     file: File,
     /// The locked folder; `None` where folders can't be locked.
     folder: Option<File>,
+    /// What the process before this one left in the file.
+    left: Option<Beat>,
+}
+
+/// A sign of life: how long a session has worked. It is in the second line of the lock's file, because
+/// a unit, which stores it, can take minutes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Beat {
+    /// The session's row.
+    pub session: i64,
+    pub seconds: f64,
+}
+
+impl Beat {
+    /// The beat in the text of a lock's file, if there is one.
+    fn parse(text: &str) -> Option<Self> {
+        let (session, seconds) = text.lines().nth(1)?.trim().split_once(' ')?;
+        let seconds: f64 = seconds.trim().parse().ok()?;
+        Some(Self { session: session.parse().ok()?, seconds }).filter(|beat| beat.seconds.is_finite())
+    }
 }
 
 impl RunLock {
@@ -79,7 +99,8 @@ impl RunLock {
             )?;
         match FileExt::try_lock(&file) {
             Ok(()) => {
-                let lock = Self { dir: dir.to_owned(), file, folder };
+                let left = Beat::parse(&text_of(&file));
+                let lock = Self { dir: dir.to_owned(), file, folder, left };
                 lock.sign().with_context(|| format!("cannot write to {}", path.display()))?;
                 Ok(Some(lock))
             }
@@ -93,7 +114,24 @@ impl RunLock {
     /// Writes into the file who has the lock, for people and [`holder`].
     fn sign(&self) -> io::Result<()> {
         self.file.set_len(0)?;
-        writeln!(&self.file, "{}", std::process::id())
+        self.write(&format!("{}\n", std::process::id()))
+    }
+
+    /// Writes this process and its sign of life into the file.
+    pub fn beat(&self, beat: Beat) -> io::Result<()> {
+        // Of one length, so that nothing of a longer one remains.
+        self.write(&format!("{}\n{} {:>12.1}\n", std::process::id(), beat.session, beat.seconds))
+    }
+
+    /// What the process before this one left.
+    pub fn left(&self) -> Option<Beat> {
+        self.left
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(text.as_bytes())
     }
 
     /// Fails if the locked folder or file is no longer what its path names: then another process
@@ -144,12 +182,17 @@ pub fn holder(dir: &Path) -> Result<Option<Holder>> {
     if !file.iter().chain(&folder).any(is_held) {
         return Ok(None);
     }
+    let text = file.as_ref().map(text_of).unwrap_or_default();
+    Ok(Some(Holder { pid: text.lines().next().and_then(|line| line.trim().parse().ok()) }))
+}
+
+/// The text of a lock's file. One that can't be read, or is no text, names nobody.
+fn text_of(file: &File) -> String {
     let mut text = String::new();
-    if let Some(file) = file {
-        // A file that is empty names nobody.
-        file.take(PID_MAX).read_to_string(&mut text).unwrap_or_default();
+    match file.take(TEXT_MAX).read_to_string(&mut text) {
+        Ok(_) => text,
+        Err(_) => String::new(),
     }
-    Ok(Some(Holder { pid: text.trim().parse().ok() }))
 }
 
 /// What a path names now, against an open file.
@@ -207,6 +250,25 @@ mod tests {
     use std::fs;
 
     fn silent(_: String) {}
+
+    #[test]
+    fn a_sign_of_life_is_left_for_the_next_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let take = || RunLock::take(dir.path(), &|_| ()).unwrap();
+        let lock = take();
+        assert_eq!(lock.left(), None);
+        for seconds in [99_999.5, 7.25] {
+            lock.beat(Beat { session: 3, seconds }).unwrap();
+        }
+        assert_eq!(holder(dir.path()).unwrap().unwrap().pid, Some(std::process::id()));
+        drop(lock);
+        assert_eq!(take().left(), Some(Beat { session: 3, seconds: 7.2 }));
+        assert_eq!(take().left(), None, "the one before left none");
+        for text in ["", "12\n", "12\n3\n", "12\nx 1.0\n", "12\n3 inf\n", "\u{0}\n\n"] {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            assert_eq!(take().left(), None, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_second_taker_is_refused_until_the_first_lets_go() {

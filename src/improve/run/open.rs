@@ -58,7 +58,7 @@ impl<'a> Session<'a> {
         // Without a time, those are all. With one, the stored number is what was expected last.
         let shown = if timed { row.iterations.max(iterations) } else { iterations };
         store_current(host, &store, &row, shown, &dataset).await?;
-        let worked = Worked::begin(host, &store, row.id, began).await?;
+        let worked = Worked::begin(host, &store, &lock, (row.id, began)).await?;
         let of_split = |split| dataset.iter().filter(|task| task.split == split).count();
         let plan = Plan {
             seed: config.run.seed,
@@ -90,7 +90,7 @@ impl<'a> Session<'a> {
             worked,
             policies: PolicyCache::new(kind, base),
             cache: PhaseCache::default(),
-            _lock: lock,
+            lock,
         };
         if !resumed {
             session.report_tasks(&report, notices).await?;

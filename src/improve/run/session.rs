@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
 
 use super::limits::Limits;
-use super::lock::RunLock;
+use super::lock::{Beat, RunLock};
 use super::phase_cache::PhaseCache;
 use super::policy_cache::PolicyCache;
 use super::timetable::{self, Cost, Slot};
@@ -26,7 +27,7 @@ pub(in crate::improve) struct Session<'a> {
     pub aux_models: AuxModels,
     pub policies: PolicyCache,
     pub cache: PhaseCache,
-    pub(super) _lock: Arc<RunLock>,
+    pub(super) lock: Arc<RunLock>,
 }
 
 /// How long processes have worked on a run.
@@ -39,15 +40,30 @@ pub(in crate::improve) struct Worked {
     began: f64,
     /// Seconds that earlier sessions worked on the phase that this one goes on with.
     carried: f64,
+    /// Whole seconds of the last sign of life.
+    beaten: AtomicU64,
 }
 
+/// Seconds between two signs of life.
+const BEAT: u64 = 5;
+
 impl Worked {
-    /// A session that began at `began`.
-    pub(super) async fn begin(host: &Host<'_>, store: &Store, run: i64, began: f64) -> Result<Self> {
+    /// A session that began at `began`. What a process that was killed had worked since its last unit
+    /// is in the lock's file.
+    pub(super) async fn begin(
+        host: &Host<'_>,
+        store: &Store,
+        lock: &RunLock,
+        (run, began): (i64, f64),
+    ) -> Result<Self> {
+        if let Some(Beat { session, seconds }) = lock.left() {
+            store.extend_session(run, session, seconds).await?;
+        }
         let before = store.worked_seconds(run).await?;
         let of_phases: f64 = store.phases(run).await?.iter().map(|row| row.seconds).sum();
         let session = store.begin_session(run, &(host.now)()).await?;
-        Ok(Self { session, before, began, carried: (before - of_phases).max(0.0) })
+        let carried = (before - of_phases).max(0.0);
+        Ok(Self { session, before, began, carried, beaten: AtomicU64::new(0) })
     }
 }
 
@@ -67,6 +83,19 @@ impl Session<'_> {
         let seconds = (self.host.seconds)() - self.worked.began;
         self.run.store.set_session_seconds(self.worked.session, seconds).await?;
         self.limits.reached()
+    }
+
+    /// Reports tokens that were sampled or read, and that the process lives.
+    pub(crate) fn tokens(&self, tokens: usize) {
+        self.host.tokens(tokens);
+        let seconds = (self.host.seconds)() - self.worked.began;
+        let (now, last) = (seconds as u64, self.worked.beaten.load(Ordering::Relaxed));
+        let is_due = now >= last + BEAT
+            && self.worked.beaten.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_due {
+            // A disk that is full must not end a unit: it only costs a killed session some seconds.
+            let _advisory = self.lock.beat(Beat { session: self.worked.session, seconds });
+        }
     }
 
     /// Plans another iteration of a run with hours, if there is time for one.

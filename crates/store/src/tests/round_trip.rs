@@ -236,6 +236,10 @@ fn everything_else() {
             store.set_session_seconds(session, seconds).await.unwrap();
         }
         assert_eq!(store.worked_seconds(1).await.unwrap(), 5.5);
+        for (run, session, seconds) in [(1, 2, 3.0), (2, 1, 9.0), (1, 7, 9.0), (1, 1, 4.0)] {
+            store.extend_session(run, session, seconds).await.unwrap();
+        }
+        assert_eq!(store.worked_seconds(1).await.unwrap(), 7.5, "longer, of that run, and there");
 
         let answers = store.answers(1, 1, Purpose::Evaluation).await.unwrap();
         assert_eq!(answers.len(), 12);
