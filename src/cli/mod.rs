@@ -152,7 +152,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     }
     if let Command::Init(args) = &cli.command {
         // It may be there to repair a broken configuration.
-        return init::perform(args, &common.set);
+        return match args.looks() {
+            true => look_and_init(&common, cli.command),
+            false => init::perform(args, &common.set),
+        };
     }
     if let Command::Grade(args) = &cli.command {
         // Answers are read the same under every configuration.
@@ -185,6 +188,16 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Completions(args) => completions::perform(&args),
         Command::Skill => skill::perform(),
     }
+}
+
+/// Writes a configuration for the model and the tasks that are named.
+fn look_and_init(common: &Common, mut command: Command) -> Result<ExitCode> {
+    let Command::Init(args) = &command else { anyhow::bail!("this is `init`") };
+    let mut config = args.configuration(&common.set)?;
+    start_threads(config.run.threads)?;
+    hub::resolve_models(&mut config, &mut command, common.quiet)?;
+    let Command::Init(args) = &command else { anyhow::bail!("this is `init`") };
+    init::perform_looking(args, &common.set, &config)
 }
 
 /// Most threads; `run.threads` has the same bound.

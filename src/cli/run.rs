@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -80,12 +81,16 @@ fn drive(common: &Common, config: &Config, args: &RunArgs, lines: Option<&EventL
     let first = args.control.first().copied().unwrap_or(Arm::Reward);
     let began = Instant::now();
     let (config, expected) = &fitted(common, config, args)?;
+    // The hours are those of this process, too.
+    let expected = expected.map(|found| Expected { probe: began.elapsed().as_secs_f64(), ..found });
+    let pulse = Pulse::start(began);
     let profiler = Profiler::start(args.profile).map(|profiler| profiler.of_arm(config, first));
     let host = Host {
         now: &now,
         seconds: &|| began.elapsed().as_secs_f64(),
         memory_free: &|| super::doctor::memory_free().ok(),
-        expected: *expected,
+        keep_alive: &|beat| pulse.set(beat),
+        expected,
         stop: &STOP,
         on_event: &|event| {
             if matches!(event, Event::PhaseDone { .. }) {
@@ -127,6 +132,40 @@ fn drive(common: &Common, config: &Config, args: &RunArgs, lines: Option<&EventL
         RunState::Stopped => ExitCode::from(EXIT_STOPPED),
         _ => ExitCode::SUCCESS,
     })
+}
+
+/// Calls what a run leaves as a sign of life, every few seconds, from a thread: a unit can take
+/// minutes.
+struct Pulse(Arc<Mutex<Beat>>);
+
+type Beat = Option<Box<dyn Fn(f64) + Send>>;
+
+impl Pulse {
+    const EVERY: Duration = Duration::from_secs(5);
+
+    fn start(began: Instant) -> Self {
+        let beat = Arc::new(Mutex::new(Beat::None));
+        let own = Arc::downgrade(&beat);
+        std::thread::spawn(move || {
+            while let Some(beat) = own.upgrade() {
+                // A poisoned lock means a panic elsewhere is already being reported.
+                if let Ok(beat) = beat.lock()
+                    && let Some(beat) = beat.as_ref()
+                {
+                    beat(began.elapsed().as_secs_f64());
+                }
+                drop(beat);
+                std::thread::sleep(Self::EVERY);
+            }
+        });
+        Self(beat)
+    }
+
+    fn set(&self, beat: Box<dyn Fn(f64) + Send>) {
+        if let Ok(mut set) = self.0.lock() {
+            *set = Some(beat);
+        }
+    }
 }
 
 /// The configuration for the hours that the loop proper has: its control arms share them.

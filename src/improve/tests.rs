@@ -80,6 +80,7 @@ impl World {
             now: &*self.now,
             seconds: &*self.seconds,
             memory_free: &*self.memory_free,
+            keep_alive: &|_| (),
             expected: None,
             stop: &self.stop,
             on_event: &*self.on_event,

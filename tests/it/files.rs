@@ -177,3 +177,47 @@ fn published_tasks_are_practised_to_the_end() {
         }
     }
 }
+
+#[test]
+fn init_looks_at_a_model_and_tasks_and_states_its_reasons() {
+    let sandbox = Sandbox::new();
+    let row = |i: usize| json!({ "question": format!("What is {i} plus 7?"), "answer": i + 7 }).to_string();
+    fs::write(sandbox.path().join("mine.jsonl"), (0..80).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    let model = model().display().to_string();
+    let look = ["init", "night", "--model", &model, "--tasks", "mine.jsonl"];
+    let init = sandbox.run(&[&look[..], &["--minimal", "--set", "eval.sampled_tasks=3"]].concat()).success();
+    assert!(init.contains("mine.jsonl: 80 rows of format jsonl") && init.contains("80 tasks: "), "{init}");
+    assert!(init.contains("→ train.method = full: "), "{init}");
+    assert!(init.contains("→ rollout.tasks = ") && !init.contains("→ eval.sampled_tasks"), "{init}");
+    let written = fs::read_to_string(sandbox.path().join("night/autodidact.toml")).unwrap();
+    let chosen = |key: &str| {
+        let lines: Vec<&str> = written.lines().collect();
+        let at = lines.iter().position(|line| line.starts_with(&format!("{key} = "))).unwrap();
+        lines[..at]
+            .iter()
+            .rev()
+            .take_while(|line| line.starts_with('#'))
+            .any(|line| line.starts_with("# Chosen: "))
+    };
+    assert!(
+        chosen("method") && chosen("few_shot") && chosen("tasks") && !chosen("sampled_tasks"),
+        "{written}"
+    );
+    assert!(
+        written.contains("\nsampled_tasks = 3\n") && written.contains("\nfew_shot = true\n"),
+        "{written}"
+    );
+    // It works from the folder of the configuration.
+    let doctor = sandbox.run(&["-C", "night", "doctor"]).success();
+    assert!(doctor.contains("ready: `autodidact run`"), "{doctor}");
+    let refused = |args: &[&str], part: &str| {
+        let outcome = sandbox.run(args);
+        assert_eq!((outcome.code, outcome.stderr.contains(part)), (Some(1), true), "{}", outcome.stderr);
+    };
+    refused(&look, "exists already");
+    // What can't be used writes nothing.
+    refused(&["init", "other", "--model", &model, "--tasks", "none.jsonl"], "none.jsonl");
+    refused(&["init", "other", "--model", "nothing.gguf", "--tasks", "mine.jsonl"], "nothing.gguf");
+    refused(&["init", "other", "--tasks", "mine.jsonl"], "has no token for");
+    assert!(!sandbox.path().join("other").exists());
+}

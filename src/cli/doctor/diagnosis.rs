@@ -207,7 +207,7 @@ const POWER: f64 = 0.8;
 const REGRESSION: f64 = 5.0;
 
 /// A note on a gate with too few tasks to see a regression.
-fn blunt_gate(config: &Config, tasks: &[Task]) -> Option<String> {
+pub(in crate::cli) fn blunt_gate(config: &Config, tasks: &[Task]) -> Option<String> {
     let n = tasks.iter().filter(|task| task.split == Split::Gate).count();
     let points = 100.0 * stats::detectable_change(n, DISCORDANT, config.gate.confidence, POWER);
     (points > REGRESSION).then(|| {

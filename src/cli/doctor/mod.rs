@@ -23,9 +23,9 @@ use crate::cli::terminal::{pretty, print};
 use crate::config::Config;
 use crate::improve::{self, Expected};
 use crate::policy::{PolicyKind, Use};
-use probe::Budget;
 
-pub(super) use diagnosis::memory_free;
+pub(super) use diagnosis::{blunt_gate, memory_free};
+pub(super) use probe::{Budget, Rates, rates};
 
 #[derive(Args)]
 pub(super) struct DoctorArgs {

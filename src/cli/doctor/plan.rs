@@ -114,6 +114,7 @@ pub(super) fn expected(config: &Config, tasks: &[Task], rates: &Rates) -> Expect
     let measuring = seconds(parts.measuring);
     let per_task = |seconds: f64| seconds / count.max(1) as f64;
     Expected {
+        probe: 0.0,
         measuring,
         cost: Cost {
             fixed: measuring + seconds(parts.graded),

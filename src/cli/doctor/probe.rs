@@ -30,7 +30,7 @@ const SHORT_PROMPT: usize = 16;
 
 /// Seconds for each part.
 #[derive(Clone, Copy)]
-pub(super) struct Budget {
+pub(in crate::cli) struct Budget {
     pub reading: f64,
     pub drawing: f64,
     pub lengths: f64,
@@ -39,14 +39,15 @@ pub(super) struct Budget {
 
 impl Budget {
     /// With loading the model, under ten seconds in all.
-    pub(super) const QUICK: Self = Self { reading: 0.4, drawing: 1.2, lengths: 3.5, training: 2.0 };
+    pub(in crate::cli) const QUICK: Self = Self { reading: 0.4, drawing: 1.2, lengths: 3.5, training: 2.0 };
     /// For `--measure`: everything at its full size, unless the model is very slow.
-    pub(super) const FULL: Self = Self { reading: 10.0, drawing: 30.0, lengths: 120.0, training: 120.0 };
+    pub(in crate::cli) const FULL: Self =
+        Self { reading: 10.0, drawing: 30.0, lengths: 120.0, training: 120.0 };
 }
 
 /// What the probe found.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Rates {
+pub(in crate::cli) struct Rates {
     /// Tokens of a prompt.
     pub prompt: f64,
     /// Tokens that are read in a second.
@@ -59,7 +60,7 @@ pub(super) struct Rates {
 
 /// How long trajectories are, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Length {
+pub(in crate::cli) struct Length {
     pub mean: f64,
     /// Within which the mean lies, as far as the probe can see (two standard errors).
     pub least: f64,
@@ -72,7 +73,7 @@ pub(super) struct Length {
 
 /// What an optimizer update takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Update {
+pub(in crate::cli) struct Update {
     pub seconds: f64,
     /// Tokens of the update.
     pub tokens: usize,
@@ -81,7 +82,7 @@ pub(super) struct Update {
 }
 
 /// Reads, draws and trains a little.
-pub(super) fn rates(
+pub(in crate::cli) fn rates(
     config: &Config,
     text: &Text,
     policy: &Policy,

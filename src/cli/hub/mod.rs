@@ -30,6 +30,7 @@ pub(super) fn resolve_models(config: &mut Config, command: &mut Command, quiet: 
         // Only runs have a judge and a reference.
         Command::Run(args) if args.needs_model() => keys = &ModelKey::ALL,
         Command::Pretrain(_) => {}
+        Command::Init(args) if args.looks() => {}
         // No model is fetched just to look at a trajectory.
         Command::Inspect(args) if args.needs_tokenizer() => settings.offline = true,
         Command::Eval(args) => policy = Some(&mut args.policy),

@@ -45,7 +45,7 @@ pub(in crate::improve) fn tools<T>(
     sampling: Sampling,
     work: impl FnOnce(&Tools) -> Result<T>,
 ) -> Result<T> {
-    let on_tokens = |n| session.tokens(n);
+    let on_tokens = |n| session.host.tokens(n);
     with_tools(session.run.config, &session.run.text, policy, sampling, &on_tokens, work)
 }
 

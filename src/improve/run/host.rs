@@ -88,6 +88,8 @@ pub struct Host<'a> {
     pub seconds: &'a (dyn Fn() -> f64 + Sync),
     /// Bytes of memory that are free, if the system reports it.
     pub memory_free: &'a (dyn Fn() -> Option<u64> + Sync),
+    /// Takes what is to be called every few seconds, with the host's seconds, while the run lives.
+    pub keep_alive: &'a (dyn Fn(Box<dyn Fn(f64) + Send>) + Sync),
     /// What a run with hours is expected to take, from a probe before it.
     pub expected: Option<Expected>,
     /// Set by the first Ctrl-C: finish the current unit, commit it, stop.

@@ -34,7 +34,8 @@ impl<'a> Session<'a> {
         kind: PolicyKind,
         arm: Arm,
     ) -> Result<Self> {
-        let began = (host.seconds)();
+        let probe = host.expected.filter(|_| arm == Arm::Reward).map_or(0.0, |expected| expected.probe);
+        let began = (host.seconds)() - probe;
         // Before anything is created: a folder that is refused is left as it is.
         orphans::ensure_explained(Path::new(&config.run.dir)).await?;
         // A configuration that can't be used makes no folder.
@@ -59,15 +60,7 @@ impl<'a> Session<'a> {
         let shown = if timed { row.iterations.max(iterations) } else { iterations };
         store_current(host, &store, &row, shown, &dataset).await?;
         let worked = Worked::begin(host, &store, &lock, (row.id, began)).await?;
-        let of_split = |split| dataset.iter().filter(|task| task.split == split).count();
-        let plan = Plan {
-            seed: config.run.seed,
-            iterations: shown,
-            practice: of_split(Split::Train),
-            gate: of_split(Split::Gate),
-            heldout: of_split(Split::HeldOut),
-            dir: config.run.dir.clone(),
-        };
+        let plan = announced(config, &dataset, shown);
         (host.on_event)(Event::Started { run: row.id, arm, resumed, plan });
         let notices = [tasks::replay_notice(config, &dataset), tasks::special_notice(&dataset, &text)];
         let run = Run {
@@ -90,7 +83,7 @@ impl<'a> Session<'a> {
             worked,
             policies: PolicyCache::new(kind, base),
             cache: PhaseCache::default(),
-            lock,
+            _lock: lock,
         };
         if !resumed {
             session.report_tasks(&report, notices).await?;
@@ -123,6 +116,19 @@ impl<'a> Session<'a> {
             (self.host.on_event)(Event::Warning { message });
         }
         Ok(())
+    }
+}
+
+/// What the run is to do, for whoever watches.
+fn announced(config: &Config, dataset: &[Task], iterations: u32) -> Plan {
+    let of_split = |split| dataset.iter().filter(|task| task.split == split).count();
+    Plan {
+        seed: config.run.seed,
+        iterations,
+        practice: of_split(Split::Train),
+        gate: of_split(Split::Gate),
+        heldout: of_split(Split::HeldOut),
+        dir: config.run.dir.clone(),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
 
@@ -27,7 +26,7 @@ pub(in crate::improve) struct Session<'a> {
     pub aux_models: AuxModels,
     pub policies: PolicyCache,
     pub cache: PhaseCache,
-    pub(super) lock: Arc<RunLock>,
+    pub(super) _lock: Arc<RunLock>,
 }
 
 /// How long processes have worked on a run.
@@ -38,14 +37,9 @@ pub(in crate::improve) struct Worked {
     before: f64,
     /// When this session began, in the host's seconds.
     began: f64,
-    /// Seconds that earlier sessions worked on the phase that this one goes on with.
+    /// Seconds that earlier sessions worked on the phase that this one continues.
     carried: f64,
-    /// Whole seconds of the last sign of life.
-    beaten: AtomicU64,
 }
-
-/// Seconds between two signs of life.
-const BEAT: u64 = 5;
 
 impl Worked {
     /// A session that began at `began`. What a process that was killed had worked since its last unit
@@ -53,7 +47,7 @@ impl Worked {
     pub(super) async fn begin(
         host: &Host<'_>,
         store: &Store,
-        lock: &RunLock,
+        lock: &Arc<RunLock>,
         (run, began): (i64, f64),
     ) -> Result<Self> {
         if let Some(Beat { session, seconds }) = lock.left() {
@@ -63,7 +57,12 @@ impl Worked {
         let of_phases: f64 = store.phases(run).await?.iter().map(|row| row.seconds).sum();
         let session = store.begin_session(run, &(host.now)()).await?;
         let carried = (before - of_phases).max(0.0);
-        Ok(Self { session, before, began, carried, beaten: AtomicU64::new(0) })
+        let held = Arc::downgrade(lock);
+        (host.keep_alive)(Box::new(move |seconds| {
+            // A disk that is full must not end a unit: it only costs a killed session some seconds.
+            let _advisory = held.upgrade().map(|lock| lock.beat(Beat { session, seconds: seconds - began }));
+        }));
+        Ok(Self { session, before, began, carried })
     }
 }
 
@@ -83,19 +82,6 @@ impl Session<'_> {
         let seconds = (self.host.seconds)() - self.worked.began;
         self.run.store.set_session_seconds(self.worked.session, seconds).await?;
         self.limits.reached()
-    }
-
-    /// Reports tokens that were sampled or read, and that the process lives.
-    pub(crate) fn tokens(&self, tokens: usize) {
-        self.host.tokens(tokens);
-        let seconds = (self.host.seconds)() - self.worked.began;
-        let (now, last) = (seconds as u64, self.worked.beaten.load(Ordering::Relaxed));
-        let is_due = now >= last + BEAT
-            && self.worked.beaten.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if is_due {
-            // A disk that is full must not end a unit: it only costs a killed session some seconds.
-            let _advisory = self.lock.beat(Beat { session: self.worked.session, seconds });
-        }
     }
 
     /// Plans another iteration of a run with hours, if there is time for one.

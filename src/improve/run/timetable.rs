@@ -21,6 +21,8 @@ const LOOK_BACK: usize = 2;
 /// What the process around the loop expects, in seconds, from a probe before the run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
+    /// The probe itself.
+    pub probe: f64,
     /// Measuring the base.
     pub measuring: f64,
     /// What each iteration takes.
@@ -45,7 +47,7 @@ impl Cost {
         self.drawing + self.training
     }
 
-    /// The seconds of an iteration with so many tasks.
+    /// The seconds of an iteration with this many tasks.
     fn of(self, tasks: usize) -> f64 {
         self.fixed + self.per_task() * tasks as f64
     }
@@ -250,7 +252,7 @@ mod tests {
 
     #[test]
     fn before_them_they_come_from_the_probe_or_from_the_base() {
-        let expected = Expected { measuring: 20.0, cost: cost(30.0, 2.0) };
+        let expected = Expected { probe: 5.0, measuring: 20.0, cost: cost(30.0, 2.0) };
         let slower = Cost { fixed: 60.0, drawing: 2.0, training: 1.0, step: 4.0 };
         assert_eq!(Cost::corrected(&expected, 40.0), slower, "drawing takes twice as long");
         let guessed = Cost::guessed(50.0, 100, 8, 20);

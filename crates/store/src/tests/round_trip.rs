@@ -228,6 +228,25 @@ fn everything_else() {
         assert_eq!(seconds[0], (0, Phase::Evaluate, 1.5));
         assert!(seconds.is_sorted());
         assert_eq!(store.phases(1).await.unwrap()[1].detail, "done");
+
+        let answers = store.answers(1, 1, Purpose::Evaluation).await.unwrap();
+        assert_eq!(answers.len(), 12);
+        assert_eq!(answers[3].address.to_string(), "7/evaluation/1/3/relations/train/000003");
+        assert_eq!(answers[3].answer.as_deref(), Some("8"));
+
+        store.put_event(Some(1), "info", "hello", NOW).await.unwrap();
+        store.put_event(None, "alarm", "low disk", NOW).await.unwrap();
+        assert_eq!(store.events(Some(1), 9).await.unwrap().len(), 1);
+        assert_eq!(store.events(None, 9).await.unwrap()[0].message, "low disk");
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn plans_and_sessions() {
+    block_on(async {
+        let (_dir, path) = drive::finished().await;
+        let store = Store::open(&path).await.unwrap();
         assert_eq!(store.plans(1).await.unwrap(), [(1, drive::PLAN)].into());
         assert_eq!(store.worked_seconds(1).await.unwrap(), 0.0);
         for seconds in [2.0, 3.5] {
@@ -240,17 +259,6 @@ fn everything_else() {
             store.extend_session(run, session, seconds).await.unwrap();
         }
         assert_eq!(store.worked_seconds(1).await.unwrap(), 7.5, "longer, of that run, and there");
-
-        let answers = store.answers(1, 1, Purpose::Evaluation).await.unwrap();
-        assert_eq!(answers.len(), 12);
-        assert_eq!(answers[3].address.to_string(), "7/evaluation/1/3/relations/train/000003");
-        assert_eq!(answers[3].answer.as_deref(), Some("8"));
-
-        store.put_event(Some(1), "info", "hello", NOW).await.unwrap();
-        store.put_event(None, "alarm", "low disk", NOW).await.unwrap();
-        assert_eq!(store.events(Some(1), 9).await.unwrap().len(), 1);
-        assert_eq!(store.events(None, 9).await.unwrap()[0].message, "low disk");
-        store.close().await.unwrap();
     });
 }
 

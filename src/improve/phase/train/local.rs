@@ -44,7 +44,7 @@ async fn train_model(plan: &Plan<'_>) -> Result<Training> {
         session.host.part("update");
         let batch: Vec<&Group> = batch.iter().map(|&i| groups[i]).collect();
         let report = trainer.step(&batch)?;
-        session.tokens(report.tokens);
+        session.host.tokens(report.tokens);
         session.host.advanced(1);
         loss = report.loss;
         steps.push(step_row(&report, &batch));

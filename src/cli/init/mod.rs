@@ -1,4 +1,7 @@
-//! `autodidact init`: a commented configuration and the prompts, to edit.
+//! `autodidact init`: a commented configuration and the prompts, to edit; for a model and tasks that
+//! are named, with the settings that suit them.
+
+mod look;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -6,10 +9,15 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use super::inspect::style;
 use super::terminal::print;
 use crate::config::{Config, DEFAULT_TOML};
+use crate::inspect::folded;
 use crate::text;
+use look::Choice;
 
+/// Columns of a comment's text.
+const COMMENT: usize = 98;
 /// What `--minimal` writes, in addition to what `--set` names.
 const MINIMAL: [&str; 5] = ["run.iterations", "model.path", "tasks.kind", "tasks.file", "train.method"];
 
@@ -18,6 +26,12 @@ pub(super) struct InitArgs {
     /// Folder to write into
     #[arg(default_value = ".")]
     dir: PathBuf,
+    /// Look at this model (as model.path) and choose the settings that suit it, each with its reason
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Look at this file or folder of tasks (as tasks.file), likewise
+    #[arg(long, value_name = "FILE")]
+    tasks: Option<String>,
     /// Write only the five keys that are changed most, and those of --set; no prompts
     #[arg(long)]
     minimal: bool,
@@ -26,15 +40,74 @@ pub(super) struct InitArgs {
     force: bool,
 }
 
+type Pairs = Vec<(String, String)>;
+
+impl InitArgs {
+    /// Whether a model or tasks are to be looked at.
+    pub(super) fn looks(&self) -> bool {
+        self.model.is_some() || self.tasks.is_some()
+    }
+
+    /// The settings for what is named, as a configuration in `dir` has them.
+    fn named(&self, dir: &Path) -> Pairs {
+        let pair = |key: &str, value: String| (key.to_owned(), value);
+        let model = self.model.iter().map(|model| pair("model.path", look::from_folder(model, dir)));
+        let tasks = self.tasks.iter().flat_map(|tasks| {
+            [pair("tasks.kind", "file".into()), pair("tasks.file", look::from_folder(tasks, dir))]
+        });
+        model.chain(tasks).collect()
+    }
+
+    /// The configuration that is looked at: what is named here, and `set`.
+    pub(super) fn configuration(&self, set: &[(String, String)]) -> Result<Config> {
+        let pairs = [self.named(Path::new(".")), set.to_vec()].concat();
+        Config::load(None, &pairs).context("cannot use what is given")
+    }
+
+    /// Refuses to replace a configuration.
+    fn ensure_free(&self) -> Result<PathBuf> {
+        let path = self.dir.join("autodidact.toml");
+        ensure!(
+            self.force || !path.exists(),
+            "{} exists already; nothing was written (use --force to overwrite)",
+            path.display()
+        );
+        Ok(path)
+    }
+}
+
+/// Looks at what `config` names, and writes the configuration with the settings that suit it. Those of
+/// `set` are the user's.
+pub(super) fn perform_looking(
+    args: &InitArgs,
+    set: &[(String, String)],
+    config: &Config,
+) -> Result<ExitCode> {
+    args.ensure_free()?;
+    let mut look = look::look(config)?;
+    let is_set = |key: &str| set.iter().any(|(name, _)| name == key);
+    look.choices.retain(|choice| !is_set(choice.key));
+    for note in &look.notes {
+        print(&format!("{}\n", folded(&format!("  {note}"), 2, &style())))?;
+    }
+    for Choice { key, value, why } in &look.choices {
+        print(&format!("{}\n", folded(&format!("→ {key} = {value}: {why}"), 2, &style())))?;
+    }
+    let chosen = look.choices.iter().map(|choice| (choice.key.to_owned(), choice.value.clone()));
+    let pairs: Pairs = args.named(&args.dir).into_iter().chain(chosen).chain(set.iter().cloned()).collect();
+    write_all(args, &pairs, &look.choices)
+}
+
 /// Writes the configuration with the values of `set`. Prompts that are there already stay as they are.
 pub(super) fn perform(args: &InitArgs, set: &[(String, String)]) -> Result<ExitCode> {
-    let path = args.dir.join("autodidact.toml");
-    ensure!(
-        args.force || !path.exists(),
-        "{} exists already; nothing was written (use --force to overwrite)",
-        path.display()
-    );
-    let config = configuration(set, args.minimal)?;
+    write_all(args, set, &[])
+}
+
+fn write_all(args: &InitArgs, set: &[(String, String)], choices: &[Choice]) -> Result<ExitCode> {
+    let path = args.ensure_free()?;
+    let config = explained(&configuration(set, args.minimal)?, choices);
+    // Comments change nothing.
+    Config::load(Some(&config), &[]).context("the configuration that was made can't be read")?;
     std::fs::create_dir_all(&args.dir).with_context(|| format!("cannot create {}", args.dir.display()))?;
     write(&path, &config)?;
     if !args.minimal {
@@ -42,6 +115,35 @@ pub(super) fn perform(args: &InitArgs, set: &[(String, String)]) -> Result<ExitC
     }
     print(&format!("Edit {}, then `autodidact doctor` and `autodidact run`.\n", path.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration with each choice's reason above its key.
+fn explained(text: &str, choices: &[Choice]) -> String {
+    let mut out = String::new();
+    for (key, line) in keyed(text) {
+        let why = key.and_then(|key| choices.iter().find(|choice| choice.key == key));
+        for line in why.iter().flat_map(|choice| wrapped(&format!("Chosen: {}.", choice.why))) {
+            out += &format!("# {line}\n");
+        }
+        out += &format!("{line}\n");
+    }
+    out
+}
+
+/// The text in lines that a comment has room for.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last().map_or(0, |line| line.chars().count());
+        if last > 0 && last + 1 + word.chars().count() > COMMENT {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            *line += if line.is_empty() { "" } else { " " };
+            *line += word;
+        }
+    }
+    lines
 }
 
 /// The commented defaults with these keys set.
@@ -159,6 +261,27 @@ mod tests {
         assert_eq!(changed.len(), 7, "{changed:?}");
         assert!(changed.contains(&"seed = 7") && changed.contains(&"prompts = \"prompts\""), "{changed:?}");
         assert_eq!(text.lines().count(), DEFAULT_TOML.lines().count());
+    }
+
+    #[test]
+    fn a_reason_stands_above_its_key_and_changes_nothing() {
+        let set = [("train.method", "lora"), ("rollout.tasks", "116")];
+        let text = made(&set, true);
+        let why = "a word and ".repeat(20);
+        let choices = [
+            Choice { key: "train.method", value: "lora".into(), why: why.trim_end().to_owned() },
+            Choice { key: "rollout.tasks", value: "116".into(), why: "there are 116".into() },
+        ];
+        let explained = explained(&text, &choices);
+        assert!(explained.contains("# Chosen: there are 116.\ntasks = 116\n"), "{explained}");
+        let lines: Vec<&str> = explained.lines().collect();
+        let at = lines.iter().position(|line| line.starts_with("method = ")).unwrap();
+        assert!(
+            lines[at - 3].starts_with("# Chosen: a word") && lines[at - 1].ends_with("and."),
+            "{explained}"
+        );
+        assert!(lines.iter().all(|line| line.chars().count() <= 100), "{explained}");
+        assert_eq!(Config::load(Some(&explained), &[]).unwrap(), Config::load(Some(&text), &[]).unwrap());
     }
 
     #[test]
