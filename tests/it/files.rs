@@ -181,8 +181,19 @@ fn published_tasks_are_practised_to_the_end() {
 #[test]
 fn init_looks_at_a_model_and_tasks_and_states_its_reasons() {
     let sandbox = Sandbox::new();
-    let row = |i: usize| json!({ "question": format!("What is {i} plus 7?"), "answer": i + 7 }).to_string();
-    fs::write(sandbox.path().join("mine.jsonl"), (0..80).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    let row = |i: usize| json!({ "question": format!("What is {i} plus 7?"), "answer": i + 7 });
+    let split = |i: usize| ["easy", "anchor", "train", "train", "gate", "heldout"][i % 6];
+    let with_split = |i: usize| {
+        let mut row = row(i);
+        row["split"] = split(i).into();
+        row
+    };
+    let write = |name: &str, row: &dyn Fn(usize) -> Value| {
+        let lines: Vec<String> = (0..80).map(|i| row(i).to_string()).collect();
+        fs::write(sandbox.path().join(name), lines.join("\n")).unwrap();
+    };
+    write("mine.jsonl", &with_split);
+    write("unlabelled.jsonl", &row);
     let model = model().display().to_string();
     let look = ["init", "night", "--model", &model, "--tasks", "mine.jsonl"];
     let init = sandbox.run(&[&look[..], &["--minimal", "--set", "eval.sampled_tasks=3"]].concat()).success();
@@ -210,6 +221,8 @@ fn init_looks_at_a_model_and_tasks_and_states_its_reasons() {
     // It works from the folder of the configuration.
     let doctor = sandbox.run(&["-C", "night", "doctor"]).success();
     assert!(doctor.contains("ready: `autodidact run`"), "{doctor}");
+    let unlabelled = ["init", "more", "--minimal", "--model", &model, "--tasks", "unlabelled.jsonl"];
+    assert!(sandbox.run(&unlabelled).success().contains("✗ there is no labelled easy task"));
     let refused = |args: &[&str], part: &str| {
         let outcome = sandbox.run(args);
         assert_eq!((outcome.code, outcome.stderr.contains(part)), (Some(1), true), "{}", outcome.stderr);

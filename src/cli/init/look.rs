@@ -7,13 +7,14 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::cli::block_on;
 use crate::cli::doctor::{Budget, Rates, blunt_gate, memory_free, rates};
 use crate::config::Quantize;
 use crate::config::{Config, TrainMethod};
 use crate::data::Dataset;
 use crate::domain::{Split, Task};
 use crate::gguf::is_gguf;
-use crate::improve::{dataset, replay_notice};
+use crate::improve::{dataset, preflight, replay_notice};
 use crate::policy::{Lengths, Policy, PolicyKind, Use, memory_needed};
 
 /// Parameters up to which every weight is trained: the learning rates of `train.method = "full"` were
@@ -67,11 +68,12 @@ pub(super) struct Seen {
     pub needed_halved: Vec<u64>,
 }
 
-/// Settings with their reasons, and notes on what no setting changes.
+/// Settings with their reasons, notes on what no setting changes, and what would refuse a run.
 #[derive(Debug, Default)]
 pub(super) struct Look {
     pub choices: Vec<Choice>,
     pub notes: Vec<String>,
+    pub problems: Vec<String>,
 }
 
 /// Loads what the configuration names, and draws a few trajectories.
@@ -136,7 +138,8 @@ pub(super) fn look(config: &Config) -> Result<Look> {
     notes.push(splits(&tasks));
     notes.extend(replay_notice(config, &tasks));
     notes.extend(blunt_gate(config, &tasks));
-    Ok(Look { choices: choices(config, &seen), notes })
+    let problems = block_on(async { Ok(preflight(config, &text, &policy, &tasks).await) })?;
+    Ok(Look { choices: choices(config, &seen), notes, problems })
 }
 
 fn length(rates: &Rates) -> (f64, usize, usize) {

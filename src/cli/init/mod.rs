@@ -61,7 +61,9 @@ impl InitArgs {
     /// The configuration that is looked at: what is named here, and `set`.
     pub(super) fn configuration(&self, set: &[(String, String)]) -> Result<Config> {
         let pairs = [self.named(Path::new(".")), set.to_vec()].concat();
-        Config::load(None, &pairs).context("cannot use what is given")
+        let mut config = Config::load(None, &pairs).context("cannot use what is given")?;
+        config.run.dir = self.dir.join(&config.run.dir).display().to_string();
+        Ok(config)
     }
 
     /// Refuses to replace a configuration.
@@ -92,6 +94,9 @@ pub(super) fn perform_looking(
     }
     for Choice { key, value, why } in &look.choices {
         print(&format!("{}\n", folded(&format!("→ {key} = {value}: {why}"), 2, &style())))?;
+    }
+    for problem in &look.problems {
+        print(&format!("{}\n", folded(&format!("✗ {problem}"), 2, &style())))?;
     }
     let chosen = look.choices.iter().map(|choice| (choice.key.to_owned(), choice.value.clone()));
     let pairs: Pairs = args.named(&args.dir).into_iter().chain(chosen).chain(set.iter().cloned()).collect();
