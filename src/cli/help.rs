@@ -31,8 +31,8 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         "init",
         &[
             ("autodidact init", "every key, and the prompts"),
-            ("autodidact init --model m.gguf --tasks t.jsonl", "what suits both, and why"),
-            ("autodidact init night --minimal", "the five keys that are changed most"),
+            ("autodidact init --model M --tasks t.jsonl", "what suits both, and why"),
+            ("autodidact init night --minimal", "the five main keys only"),
         ],
     ),
     (

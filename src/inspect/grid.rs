@@ -3,7 +3,7 @@
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
-use super::render::{RULED, Style, Tone};
+use super::render::{RULED, Style, Tone, folded};
 
 /// Blanks that a column has around it, and the one between it and the next.
 const PADDING: usize = 3;
@@ -80,7 +80,7 @@ impl Grid {
         let mut text = table.trim_fmt() + "\n";
         if !left_out.is_empty() {
             let note = format!("no room for: {} (--json has all)", left_out.join(", "));
-            text += &style.paint(Tone::Faint, &note);
+            text += &style.paint(Tone::Faint, &folded(&note, 2, style));
             text.push('\n');
         }
         text
@@ -154,6 +154,11 @@ mod tests {
         }
     }
 
+    /// The text with each folded line as one.
+    fn unfolded(text: &str) -> String {
+        text.replace("\n  ", " ")
+    }
+
     #[test]
     fn text_is_cut_before_a_column_goes_and_the_lower_rank_goes_last() {
         let cut = drawn(Some(43));
@@ -163,9 +168,9 @@ mod tests {
         );
         let without = drawn(Some(27));
         assert!(without.contains("2m29s") && !without.contains("f8f41"), "{without}");
-        assert!(without.contains("no room for: hash ("), "{without}");
+        assert!(unfolded(&without).contains("no room for: hash ("), "{without}");
         let least = drawn(Some(10));
-        assert!(least.contains("no room for: hash, time"), "{least}");
+        assert!(unfolded(&least).contains("no room for: hash, time"), "{least}");
         for (text, width) in [(cut, 43), (without, 27)] {
             let longest = text.lines().filter(|l| !l.contains("no room")).map(|l| l.chars().count()).max();
             assert!(longest.unwrap() <= width, "{text}");
