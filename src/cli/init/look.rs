@@ -20,8 +20,11 @@ use crate::policy::{Lengths, Policy, PolicyKind, Use, memory_needed};
 /// Parameters up to which every weight is trained: the learning rates of `train.method = "full"` were
 /// measured on models of this size.
 const FULL_MAX: usize = 20_000_000;
-/// Share of the probe's trajectories that must have ended before their lengths count.
+/// Share of the probe's trajectories, and how many, that must have ended before their lengths count.
 const ENDED: f64 = 0.7;
+const ENDED_MIN: usize = 8;
+/// Seconds for the probe to draw trajectories to their ends.
+const DRAWING: f64 = 8.0;
 /// Longest completion that is allowed for, over the mean: of lengths that end at random, one in fifty
 /// is longer.
 const LONGEST: f64 = 4.0;
@@ -96,7 +99,8 @@ pub(super) fn look(config: &Config) -> Result<Look> {
     let Dataset { tasks, report } = dataset(config)?;
     let mut adapted = config.clone();
     adapted.train.method = TrainMethod::Lora;
-    let measured = rates(&adapted, &text, &policy, &tasks, Budget::QUICK)?;
+    let budget = Budget { lengths: DRAWING, ..Budget::QUICK };
+    let measured = rates(&adapted, &text, &policy, &tasks, budget)?;
     let Policy::Model(model) = &policy else { bail!("only a model can be trained") };
     let mut prompt_max = 0;
     for task in &tasks {
@@ -238,7 +242,7 @@ fn tokens_max(config: &Config, seen: &Seen) -> Option<Choice> {
     let room = seen.context_max.saturating_sub(seen.prompt_max).max(1);
     let most = config.rollout.tokens_max.min(room);
     let found = format!("{ended} of the probe's {drawn} trajectories ended by themselves");
-    if (ended as f64) < ENDED * drawn as f64 {
+    if ended < ENDED_MIN || (ended as f64) < ENDED * drawn as f64 {
         let why = format!(
             "the context of {} tokens has no room for more after the longest prompt",
             seen.context_max
@@ -277,7 +281,7 @@ mod tests {
             file: true,
             train: 116,
             heldout: 47,
-            length: (11.0, 4, 4),
+            length: (11.0, 16, 16),
             memory_free: 8 << 30,
             needed: 2 << 30,
             needed_q8: 2 << 30,
@@ -338,7 +342,8 @@ mod tests {
         assert_eq!(tokens_max((150.0, 64, 60), 512).as_deref(), Some("280"), "512 - 232");
         assert_eq!(tokens_max((150.0, 64, 40), 8192), None, "too few ended to know");
         assert_eq!(tokens_max((150.0, 64, 40), 400).as_deref(), Some("168"));
-        assert_eq!(tokens_max((1.0, 4, 4), 8192).as_deref(), Some("32"));
+        assert_eq!(tokens_max((1.0, 8, 8), 8192).as_deref(), Some("32"));
+        assert_eq!(tokens_max((1.0, 4, 4), 8192), None, "four are too few");
     }
 
     #[test]
