@@ -25,7 +25,7 @@ use crate::improve::{self, Expected};
 use crate::policy::{PolicyKind, Use};
 
 pub(super) use diagnosis::{blunt_gate, memory_free};
-pub(super) use probe::{Budget, Rates, rates};
+pub(super) use probe::{Budget, rates};
 
 #[derive(Args)]
 pub(super) struct DoctorArgs {

@@ -8,9 +8,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::cli::block_on;
-use crate::cli::doctor::{Budget, Rates, blunt_gate, memory_free, rates};
-use crate::config::Quantize;
-use crate::config::{Config, TrainMethod};
+use crate::cli::doctor::{Budget, blunt_gate, memory_free, rates};
+use crate::config::{Config, Quantize, TrainMethod};
 use crate::data::Dataset;
 use crate::domain::{Split, Task};
 use crate::gguf::is_gguf;
@@ -131,7 +130,7 @@ pub(super) fn look(config: &Config) -> Result<Look> {
         file: !config.tasks.file.is_empty(),
         train: of_split(Split::Train),
         heldout: of_split(Split::HeldOut),
-        length: length(&measured),
+        length: (measured.length.mean, measured.length.drawn, measured.length.ended),
         memory_free: memory_free()?,
         needed: whole,
         // A weight of 8 bits takes 34 bytes in 32.
@@ -144,10 +143,6 @@ pub(super) fn look(config: &Config) -> Result<Look> {
     notes.extend(blunt_gate(config, &tasks));
     let problems = block_on(async { Ok(preflight(config, &text, &policy, &tasks).await) })?;
     Ok(Look { choices: choices(config, &seen), notes, problems })
-}
-
-fn length(rates: &Rates) -> (f64, usize, usize) {
-    (rates.length.mean, rates.length.drawn, rates.length.ended)
 }
 
 /// How many tasks each split has.
